@@ -1,1 +1,2 @@
-fn main(){}
+//! The `sluice` binary.
+fn main() {}

@@ -260,7 +260,9 @@ mod tests {
         assert_eq!(r(RangeSpec::Between(0, 1000), 1000), Ok(0..1000));
         assert_eq!(r(RangeSpec::Last(2000), 1000), Ok(0..1000));
         assert_eq!(r(RangeSpec::Between(0, u64::MAX), 10), Ok(0..10));
-        for (spec, size) in [(RangeSpec::From(1000), 1000), (RangeSpec::Last(0), 1000), (RangeSpec::From(0), 0), (RangeSpec::Last(5), 0)] {
+        for (spec, size) in
+            [(RangeSpec::From(1000), 1000), (RangeSpec::Last(0), 1000), (RangeSpec::From(0), 0), (RangeSpec::Last(5), 0)]
+        {
             assert_eq!(r(spec, size), Err(ErrorKind::RangeNotSatisfiable { size }));
         }
     }

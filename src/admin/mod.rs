@@ -1,0 +1,1 @@
+//! Health, metrics, admin JSON API.

@@ -1,0 +1,1 @@
+//! The house test: imports keep the floors.

@@ -1,0 +1,4 @@
+//! SQLite.
+/// The embedded store.
+#[derive(Debug)]
+pub struct SqliteStore;

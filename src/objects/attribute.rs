@@ -1,0 +1,26 @@
+//! The names of the attributes that the gateway keeps on an object. Checksums are named by [`crate::transfer::Algorithm::attribute`].
+
+/// Content-Type.
+pub const CONTENT_TYPE: &str = "content-type";
+/// Content-Encoding, without `aws-chunked`.
+pub const CONTENT_ENCODING: &str = "content-encoding";
+/// Content-Disposition.
+pub const CONTENT_DISPOSITION: &str = "content-disposition";
+/// Content-Language.
+pub const CONTENT_LANGUAGE: &str = "content-language";
+/// Cache-Control.
+pub const CACHE_CONTROL: &str = "cache-control";
+/// Expires, as it was sent.
+pub const EXPIRES: &str = "expires";
+/// x-amz-website-redirect-location.
+pub const WEBSITE_REDIRECT: &str = "website-redirect";
+/// x-amz-storage-class, when not STANDARD.
+pub const STORAGE_CLASS: &str = "storage-class";
+/// User metadata: this prefix and the lower-case name after `x-amz-meta-`.
+pub const USER_PREFIX: &str = "meta.";
+/// Tags, URL-encoded as `x-amz-tagging` sends them.
+pub const TAGS: &str = "tags";
+/// What the checksum covers: `FULL_OBJECT` or `COMPOSITE`; only on multipart objects, which otherwise are `FULL_OBJECT`.
+pub const CHECKSUM_TYPE: &str = "checksum.type";
+/// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by `:algorithm=base64`.
+pub const PARTS: &str = "parts";

@@ -1,0 +1,1 @@
+//! The drain signal, supervised tasks, the clock.

@@ -1,0 +1,1 @@
+//! Listeners, request ids, the edge service.
