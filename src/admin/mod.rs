@@ -1,1 +1,5 @@
 //! Health, metrics, admin JSON API.
+
+mod settings;
+
+pub use settings::Settings;

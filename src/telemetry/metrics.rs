@@ -391,7 +391,11 @@ mod tests {
             assert!(text.contains(&format!("# HELP {} ", row.name.trim_end_matches("_total"))), "{}", row.name);
             assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
             for label in row.labels {
-                assert!(text.lines().any(|l| l.starts_with(row.name) && l.contains(&format!("{label}=\""))), "{} {label}", row.name);
+                assert!(
+                    text.lines().any(|l| l.starts_with(row.name) && l.contains(&format!("{label}=\""))),
+                    "{} {label}",
+                    row.name
+                );
             }
         }
         assert!(text.ends_with("# EOF\n"));
