@@ -1,5 +1,7 @@
 //! Who is this. Access keys with sealed secrets, cached; policies come here too.
 
+pub mod acl;
+
 use std::sync::Arc;
 
 use crate::error::Result;
