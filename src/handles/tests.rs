@@ -107,8 +107,7 @@ fn a_handle_that_moves_between_look_and_removal_survives() {
 
 #[test]
 fn moving_and_closing_exclude_each_other() {
-    // The owner moves and finds itself open: from then on nobody may close it as idle. The registry is as old as no time at all,
-    // so that the clock says 0 before and 1000 is a moment in the future.
+    // An owner that moved and then finds itself open must stay open.
     for _ in 0..2000 {
         let registry = registry();
         let guard = registry.open("b", "k", Purpose::Read);

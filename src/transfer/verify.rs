@@ -206,5 +206,4 @@ fn fault(fault: BodyFault) -> Error {
 }
 
 #[cfg(test)]
-#[path = "verify_tests.rs"]
 mod tests;
