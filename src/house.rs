@@ -231,7 +231,7 @@ fn names<'a>(text: &'a str, module: &[String], test: bool) -> Names<'a> {
                 let line = tokens[at].1;
                 let start = if import { at + 1 + usize::from(tokens.get(at + 1).is_some_and(|t| t.0 == Token::Sep)) } else { at };
                 let mut paths = Vec::new();
-                at = tree(&tokens, start, &mut Vec::new(), &mut paths).max(at + 1);
+                at = tree(&tokens, start, &[], &mut paths).max(at + 1);
                 paths.retain(|path| import || path.len() > 1);
                 found.paths.extend(paths.into_iter().map(|segments| Named {
                     segments,
@@ -247,9 +247,9 @@ fn names<'a>(text: &'a str, module: &[String], test: bool) -> Names<'a> {
 }
 
 /// Reads a path with its groups, as `use` writes them; answers where it ends.
-fn tree<'a>(tokens: &[(Token<'a>, usize)], mut at: usize, prefix: &mut Vec<&'a str>, out: &mut Vec<Vec<&'a str>>) -> usize {
+fn tree<'a>(tokens: &[(Token<'a>, usize)], mut at: usize, prefix: &[&'a str], out: &mut Vec<Vec<&'a str>>) -> usize {
     let token = |at: usize| tokens.get(at).map(|t| t.0);
-    let mut own = prefix.clone();
+    let mut own = prefix.to_owned();
     loop {
         match token(at) {
             Some(Token::Word(word)) => {
@@ -271,7 +271,7 @@ fn tree<'a>(tokens: &[(Token<'a>, usize)], mut at: usize, prefix: &mut Vec<&'a s
             {
                 at += 1;
                 while !matches!(token(at), None | Some(Token::Sign('}'))) {
-                    let next = tree(tokens, at, &mut own, out).max(at + 1);
+                    let next = tree(tokens, at, &own, out).max(at + 1);
                     at = (next..tokens.len()).find(|n| matches!(token(*n), Some(Token::Sign(',' | '}')))).unwrap_or(tokens.len());
                     at += usize::from(token(at) == Some(Token::Sign(',')));
                 }
@@ -364,10 +364,9 @@ fn room(path: &str, text: &str, module: &[String], test: bool) -> Vec<String> {
         let Some(floor) = floor(to).filter(|_| *to != room && *to != "error") else { continue };
         // The configuration is composed of every room's own settings.
         let settings = room == "config" && matches!(target.get(1), Some(&("Settings" | "settings")));
-        if floor > own || floor == own && !named.test {
-            if !settings {
-                report(format!("{room} (floor {own}) imports {to} (floor {floor}): {}", named.segments.join("::")));
-            }
+        let below = floor < own || floor == own && named.test;
+        if !below && !settings {
+            report(format!("{room} (floor {own}) imports {to} (floor {floor}): {}", named.segments.join("::")));
         }
     }
     wrong
