@@ -42,9 +42,12 @@
 )]
 
 pub mod atomic;
+pub mod attributes;
 mod bodies;
 pub mod conditions;
+mod hard_keys;
 pub mod keys;
+pub mod listing;
 pub mod objects;
 mod subject;
 mod suite;

@@ -47,6 +47,21 @@ macro_rules! conformance {
                 an_object_and_what_lies_below_it
                 no_phantom_prefixes
             }
+            listing {
+                pages_follow_the_reference
+                every_page_size_walks_the_same
+                many_keys
+                entries_carry_metadata
+                prefixes_are_not_paths
+                a_walk_among_changes_loses_nothing
+            }
+            attributes {
+                attributes_come_back
+                sixty_four_kibibytes
+                a_change_keeps_the_object
+                racing_changes_all_arrive
+                a_change_never_undoes_a_put
+            }
         }
     };
     (@groups $fresh:path; $($group:ident { $($promise:ident)* })*) => {
