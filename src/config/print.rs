@@ -39,7 +39,7 @@ impl Loaded {
 fn write(config: &Config, origin: impl Fn(&str) -> Option<String>) -> String {
     let table = Table::try_from(config).unwrap_or_default();
     let mut text = String::new();
-    let mut line = |text: &mut String, key: &str, path: &str, value: &Value| {
+    let line = |text: &mut String, key: &str, path: &str, value: &Value| {
         let value = hide(path, value);
         let origin = origin(path).map_or_else(String::new, |origin| format!(" # {origin}"));
         let _ = writeln!(text, "{} = {value}{origin}", quoted(key));
