@@ -363,13 +363,23 @@ fn room(path: &str, text: &str, module: &[String], test: bool) -> Vec<String> {
         };
         let Some(floor) = floor(to).filter(|_| *to != room && *to != "error") else { continue };
         // The configuration is composed of every room's own settings.
-        let settings = room == "config" && matches!(target.get(1), Some(&("Settings" | "settings")));
+        let settings = room == "config" && target.get(1).map_or_else(|| only_settings(&names, to), |part| is_settings(part));
         let below = floor < own || floor == own && named.test;
         if !below && !settings {
             report(format!("{room} (floor {own}) imports {to} (floor {floor}): {}", named.segments.join("::")));
         }
     }
     wrong
+}
+
+fn is_settings(name: &str) -> bool {
+    ["Settings", "settings"].contains(&name)
+}
+
+/// Whether a file that imports a room by its name goes on to use nothing but its settings.
+fn only_settings(names: &Names<'_>, room: &str) -> bool {
+    let mut uses = names.paths.iter().filter(|named| named.segments[0] == room).peekable();
+    uses.peek().is_some() && uses.all(|named| named.segments.get(1).is_some_and(|part| is_settings(part)))
 }
 
 fn fence(krate: &str) -> Option<&'static [&'static str]> {
@@ -492,7 +502,10 @@ fn tests_may_look_sideways_but_not_up() {
 fn the_configuration_is_composed_of_settings() {
     holds("src/config/mod.rs", "use crate::s3; pub struct S { server: crate::server::Settings }");
     holds("src/config/mod.rs", "use crate::server::Settings as Server; use crate::handles;");
+    holds("src/config/mod.rs", "use crate::{s3, server}; struct S { server: server::Settings }");
     fires("src/config/mod.rs", "use crate::server::Server;", "config (floor 7) imports server");
+    fires("src/config/mod.rs", "use crate::server; struct S { a: server::Settings, b: server::Server }", "imports server");
+    fires("src/config/mod.rs", "use crate::server as s; struct S { a: s::Settings, b: s::Server }", "imports server");
     fires("src/s3/mod.rs", "use crate::server::Settings;", "imports server");
 }
 
