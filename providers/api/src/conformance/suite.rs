@@ -115,3 +115,28 @@ macro_rules! conformance {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_promise_is_in_the_list() {
+        let list = include_str!("suite.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        for (group, source) in [
+            ("objects", include_str!("objects.rs")),
+            ("atomic", include_str!("atomic.rs")),
+            ("conditions", include_str!("conditions.rs")),
+            ("keys", include_str!("keys.rs")),
+            ("listing", include_str!("listing.rs")),
+            ("attributes", include_str!("attributes.rs")),
+            ("multipart", include_str!("multipart.rs")),
+            ("concurrency", include_str!("concurrency.rs")),
+        ] {
+            let listed = list.split(&format!(" {group} {{\n")).nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
+            let listed: Vec<_> = listed.split_whitespace().collect();
+            let written: Vec<_> =
+                source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next()).collect();
+            assert_eq!(listed, written, "{group}");
+            assert!(!written.is_empty());
+        }
+    }
+}
