@@ -33,7 +33,8 @@ impl MigrationSource<'static> for Embedded {
 pub(super) async fn run(writer: &SqlitePool) -> sqlx::Result<()> {
     let migrator = Migrator::new(Embedded).await.map_err(flat)?;
     let mut transaction = patiently(|| writer.begin_with("BEGIN IMMEDIATE")).await?;
-    migrator.run(&mut *transaction).await.map_err(flat)?;
+    // `run` itself cannot take a borrowed connection in a future that is `Send`; this is what sqlx has beside it for that.
+    migrator.run_direct(None, &mut *transaction, false).await.map_err(flat)?;
     transaction.commit().await
 }
 

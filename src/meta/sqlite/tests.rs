@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use sqlx::sqlite::SqlitePool;
 use sqlx::{Row, query};
 use tempfile::TempDir;
 
@@ -17,15 +18,14 @@ use crate::meta::suite::{bucket, kind, meta_suite, mount, part, upload};
 
 mod in_memory {
     use super::*;
-    meta_suite!(async { Arc::new(SqliteStore::open_in_memory().await.unwrap()) as Arc<dyn MetaStore> });
+    meta_suite!(async { (SqliteStore::open_in_memory().await.unwrap(), ()) });
 }
 
 mod in_a_file {
     use super::*;
-    // The directory goes at once, the open file stays: nothing is left behind.
     meta_suite!(async {
         let directory = TempDir::new().unwrap();
-        Arc::new(SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap()) as Arc<dyn MetaStore>
+        (SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap(), directory)
     });
 }
 
@@ -74,7 +74,7 @@ async fn files_are_private() {
 async fn commits_reach_the_disk_before_the_answer() {
     let directory = TempDir::new().unwrap();
     let store = SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap();
-    let pragma = async |pool, sql: &'static str| -> String {
+    let pragma = async |pool: &SqlitePool, sql: &'static str| -> String {
         let row = query(sql).fetch_one(pool).await.unwrap();
         row.try_get::<String, _>(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string())
     };
