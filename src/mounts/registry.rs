@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use sluice_provider as provider;
 use sluice_provider::{MAX_KEY_BYTES, Provider};
+use sluice_provider_local as local;
+use sluice_provider_memory as memory;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
@@ -23,13 +26,15 @@ const KINDS: &str = "local, memory";
 /// `InvalidArgument` for an unknown kind or setting, the provider's own error when it cannot start.
 pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
     match mount.provider.as_str() {
-        #[cfg(any())]
         "memory" => {
-            Ok(Arc::new(sluice_provider_memory::Memory::new(sluice_provider_memory::Settings::from_map(&mount.settings)?)))
+            let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
+            Ok(Arc::new(memory::Memory::new(settings)))
         }
         #[cfg(any())]
         "local" => {
-            Ok(Arc::new(sluice_provider_local::Local::open(sluice_provider_local::Settings::from_map(&mount.settings)?).await?))
+            let known = "root, durability, follow_symlinks, xattrs, openat2";
+            let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
+            Ok(Arc::new(local::Local::open(settings).await?))
         }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
@@ -38,6 +43,12 @@ pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
         .with("bucket", &mount.bucket)
         .with("prefix", &mount.prefix)),
     }
+}
+
+/// A setting that the provider does not understand.
+fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
+    let message = format!("Mount settings of provider {:?}: {error}; known settings: {known}", mount.provider);
+    Error::new(ErrorKind::InvalidArgument(message.into()), "open mount").caused_by(error)
 }
 
 /// [`open`] as an [`Opener`].

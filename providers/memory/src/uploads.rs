@@ -13,7 +13,7 @@ use crate::provider::{Draft, hold_for};
 use crate::quota::Hold;
 
 /// What a part costs beside its bytes.
-const PART_BYTES: u64 = 128;
+const PART_BYTES: u64 = 256;
 
 /// All uploads.
 #[derive(Debug, Default)]

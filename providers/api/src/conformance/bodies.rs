@@ -97,7 +97,7 @@ pub(super) fn held(content: &Bytes) -> (PutBody, Hold) {
 }
 
 /// A body that waits for `ready` before its last byte.
-pub(super) fn last_byte_after(content: &Bytes, ready: impl Future<Output = ()> + Send + 'static) -> PutBody {
+pub(super) fn last_byte_after(content: &Bytes, ready: impl Future + Send + 'static) -> PutBody {
     let (first, last) = (content.slice(..content.len() - 1), content.slice(content.len() - 1..));
     let first = stream::iter((!first.is_empty()).then_some(Ok(first)));
     let stream = first.chain(stream::once(async move {

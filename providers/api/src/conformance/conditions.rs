@@ -8,7 +8,7 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::Subject;
-use super::bodies::{body, bytes_of, content, etag_of, last_byte_after};
+use super::bodies::{bytes_of, content, etag_of, last_byte_after};
 use super::subject::{key, kind};
 use crate::{CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ErrorKind, PutOptions, PutWhen, ReadOptions, Result};
 
@@ -173,10 +173,12 @@ pub async fn a_counter_loses_no_step(subject: &Subject) {
         return;
     }
     subject.put("counter", "0").await;
+    let start = Arc::new(Barrier::new(WRITERS as usize));
     let mut writers = JoinSet::new();
     for n in 0..WRITERS {
-        let provider = subject.instance(n as usize);
+        let (provider, start) = (subject.instance(n as usize), start.clone());
         writers.spawn(async move {
+            start.wait().await;
             let mut done = 0;
             while done < STEPS {
                 let object = provider.get(&key("counter"), &ReadOptions::default()).await.expect("get");
@@ -184,7 +186,9 @@ pub async fn a_counter_loses_no_step(subject: &Subject) {
                 let seen = String::from_utf8(bytes_of(object).await.into()).expect("digits");
                 let next = Bytes::from((seen.parse::<u32>().expect("a number") + 1).to_string());
                 let put = PutOptions { when: PutWhen::IfMatch(etag), ..PutOptions::default() };
-                match provider.put(&key("counter"), body(&next), &put).await {
+                // Between what was read and what is written the others have their turn.
+                let body = last_byte_after(&next, tokio::task::yield_now());
+                match provider.put(&key("counter"), body, &put).await {
                     Ok(_) => done += 1,
                     Err(e) => assert!(lost(e.kind()), "{e}"),
                 }
@@ -242,7 +246,7 @@ pub async fn a_put_or_a_delete(subject: &Subject) {
         let (put_etag, put_start) = (etag.clone(), start.clone());
         let put = tokio::spawn(async move {
             let put = PutOptions { when: PutWhen::IfMatch(put_etag), ..PutOptions::default() };
-            let body = last_byte_after(&Bytes::from("replaced"), async move { drop(put_start.wait().await) });
+            let body = last_byte_after(&Bytes::from("replaced"), async move { put_start.wait().await });
             writer.put(&key("k"), body, &put).await
         });
         let delete = tokio::spawn(async move {
@@ -302,7 +306,7 @@ async fn race_puts(subject: &Subject, name: &str, when: &PutWhen) -> Vec<(usize,
         let put = PutOptions { when: when.clone(), ..PutOptions::default() };
         racers.spawn(async move {
             // A provider may admit fewer writers at a time than race here: those then go alone.
-            let together = async move { drop(tokio::time::timeout(Duration::from_secs(2), ready.wait()).await) };
+            let together = async move { tokio::time::timeout(Duration::from_secs(2), ready.wait()).await };
             (n, provider.put(&name, last_byte_after(&writing(n), together), &put).await.map(drop))
         });
     }

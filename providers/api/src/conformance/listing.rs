@@ -21,12 +21,21 @@ pub(super) fn reference<'a>(keys: impl Iterator<Item = &'a str>, query: &ListQue
     lines
 }
 
-/// Checks one page against the reference: a prefix of what is due, of at most `limit` entries, with a true `more`.
-pub(super) fn assert_page(page: &[Line], more: bool, expected: &[Line], query: &ListQuery) {
-    assert!(page.len() <= query.limit, "a page larger than its limit: {query:?}");
-    assert!(expected.starts_with(page), "{query:?}\n  is {page:?}\n  not {expected:?}");
-    assert_eq!(more, page.len() < expected.len(), "`more` of {query:?}, which returned {page:?} of {expected:?}");
-    assert!(!page.is_empty() || expected.is_empty(), "an empty page with more to come: {query:?}");
+/// What is wrong with one page by the reference: it must be a beginning of what is due, of at most `limit` entries, with a true
+/// `more`.
+pub(super) fn compare_page(page: &[Line], more: bool, due: &[Line], query: &ListQuery) -> Result<(), String> {
+    let fault = if page.len() > query.limit {
+        "larger than its limit"
+    } else if !due.starts_with(page) {
+        "not what is due"
+    } else if page.is_empty() && !due.is_empty() {
+        "empty with more to come"
+    } else if more != (page.len() < due.len()) {
+        "wrong about `more`"
+    } else {
+        return Ok(());
+    };
+    Err(format!("a page that is {fault}: {query:?}\n is {page:?}, more: {more}\n of {due:?}"))
 }
 
 /// Every prefix, delimiter, beginning and page size over keys that lie close together.
@@ -190,6 +199,6 @@ pub async fn a_walk_among_changes_loses_nothing(subject: &Subject) {
 async fn check_page(subject: &Subject, query: &ListQuery, expected: &[Line]) -> usize {
     let page = subject.provider().list(query).await.unwrap_or_else(|e| panic!("list {query:?}: {e}"));
     let lines: Vec<Line> = page.entries.iter().map(Line::from).collect();
-    assert_page(&lines, page.more, expected, query);
+    compare_page(&lines, page.more, expected, query).unwrap_or_else(|fault| panic!("{fault}"));
     lines.len()
 }

@@ -23,9 +23,9 @@
 //!
 //! sluice_provider::conformance!(fresh);
 //!
-//! // More cases of the model than the suite runs, when wanted:
+//! // The suite runs a few cases of the model. When more are wanted:
 //! #[test]
-//! fn model() {
+//! fn the_model_at_length() {
 //!     sluice_provider::conformance::model(fresh, 1000);
 //! }
 //! ```
@@ -44,12 +44,16 @@
 pub mod atomic;
 pub mod attributes;
 mod bodies;
+pub mod concurrency;
 pub mod conditions;
 mod hard_keys;
 pub mod keys;
 pub mod listing;
+mod model;
+pub mod multipart;
 pub mod objects;
 mod subject;
 mod suite;
 
+pub use model::{CASES, model};
 pub use subject::Subject;

@@ -62,6 +62,36 @@ macro_rules! conformance {
                 racing_changes_all_arrive
                 a_change_never_undoes_a_put
             }
+            multipart {
+                parts_become_one_object
+                one_part_and_empty_parts
+                a_thousand_small_parts
+                parts_at_the_same_time
+                a_part_sent_again
+                discarding_spares_the_rest
+                only_the_listed_parts
+                a_broken_part_spares_the_rest
+                complete_under_conditions
+                one_of_many_completes
+                the_same_complete_twice
+                abort_frees_everything
+                no_upload_no_parts
+                uploads_do_not_show
+                uploads_to_hard_keys
+                a_dropped_complete_is_whole
+            }
+            concurrency {
+                readers_never_see_a_mix
+                the_last_writer_stays_whole
+                neighbours_come_and_go
+                an_open_object_stays_as_it_was
+                peers_see_each_other
+            }
+        }
+
+        #[test]
+        fn model() {
+            $crate::conformance::model($fresh, $crate::conformance::CASES);
         }
     };
     (@groups $fresh:path; $($group:ident { $($promise:ident)* })*) => {
@@ -84,4 +114,29 @@ macro_rules! conformance {
             )*
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_promise_is_in_the_list() {
+        let list = include_str!("suite.rs").split("#[cfg(test)]").next().unwrap_or_default();
+        for (group, source) in [
+            ("objects", include_str!("objects.rs")),
+            ("atomic", include_str!("atomic.rs")),
+            ("conditions", include_str!("conditions.rs")),
+            ("keys", include_str!("keys.rs")),
+            ("listing", include_str!("listing.rs")),
+            ("attributes", include_str!("attributes.rs")),
+            ("multipart", include_str!("multipart.rs")),
+            ("concurrency", include_str!("concurrency.rs")),
+        ] {
+            let listed = list.split(&format!(" {group} {{\n")).nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
+            let listed: Vec<_> = listed.split_whitespace().collect();
+            let written: Vec<_> =
+                source.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next()).collect();
+            assert_eq!(listed, written, "{group}");
+            assert!(!written.is_empty());
+        }
+    }
 }
