@@ -92,7 +92,7 @@ impl Entry {
 
     /// Whether nothing has moved for `idle` milliseconds and no I/O is under way.
     pub(super) fn is_idle(&self, now: u64, idle: u64) -> bool {
-        Self::idle(self.word.load(Ordering::Acquire), now, idle)
+        Self::idle(self.word(), now, idle)
     }
 
     fn idle(word: u64, now: u64, idle: u64) -> bool {
@@ -101,9 +101,17 @@ impl Entry {
 
     /// Closes it if it is idle at this very moment.
     pub(super) fn close_if_idle(&self, now: u64, idle: u64) -> bool {
-        let word = self.word.load(Ordering::Acquire);
-        Self::idle(word, now, idle)
-            && self.word.compare_exchange(word, word | CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let word = self.word();
+        Self::idle(word, now, idle) && self.close_if(word)
+    }
+
+    pub(super) fn word(&self) -> u64 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Closes it if nothing has changed since its word was this.
+    pub(super) fn close_if(&self, word: u64) -> bool {
+        self.word.compare_exchange(word, word | CLOSED, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Closes it in any case. The owner hears of it with [`wake`](Self::wake).
@@ -124,7 +132,7 @@ impl Entry {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.word.load(Ordering::Acquire) & CLOSED != 0
+        self.word() & CLOSED != 0
     }
 
     pub(super) async fn closed(&self) {
@@ -140,7 +148,7 @@ impl Entry {
             // Registered before the look, so that a change between the two is not missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
-            if self.word.load(Ordering::Acquire) & bit != 0 {
+            if self.word() & bit != 0 {
                 return;
             }
             changed.await;

@@ -55,14 +55,17 @@ pub async fn pages_follow_the_reference(subject: &Subject) {
     let marks = ["a", "a/", "a/b/", "a/bb", "a-b/c", "b", "b-", "é", "m", "z/2", "~", "\u{10ffff}", "", " "];
     let mut froms = vec![ListFrom::Start];
     froms.extend(marks.into_iter().flat_map(begin));
+    let mut limit = 0;
     for prefix in prefixes {
         for delimiter in delimiters {
             for from in &froms {
                 let query =
                     ListQuery { prefix: prefix.into(), delimiter: delimiter.map(Into::into), from: from.clone(), limit: 1000 };
                 let expected = reference(keys.iter().copied(), &query);
-                for limit in [1, 2, 1000] {
-                    check_page(subject, &ListQuery { limit, ..query.clone() }, &expected).await;
+                check_page(subject, &query, &expected).await;
+                if expected.len() > 1 {
+                    limit = limit % 4 + 1;
+                    check_page(subject, &ListQuery { limit, ..query }, &expected).await;
                 }
             }
         }

@@ -44,6 +44,7 @@
 pub mod atomic;
 pub mod attributes;
 mod bodies;
+mod calls;
 pub mod concurrency;
 pub mod conditions;
 mod hard_keys;

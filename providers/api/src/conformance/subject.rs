@@ -24,7 +24,13 @@ impl Subject {
     /// This provider.
     #[must_use]
     pub fn new(provider: impl Provider) -> Self {
-        Self { instances: vec![Arc::new(provider)], hard_keys: Vec::new(), guards: Vec::new() }
+        Self::shared(Arc::new(provider))
+    }
+
+    /// This provider, which is shared already, as a stack of wrappers is.
+    #[must_use]
+    pub fn shared(provider: Arc<dyn Provider>) -> Self {
+        Self { instances: vec![provider], hard_keys: Vec::new(), guards: Vec::new() }
     }
 
     /// A second instance over the same store, as another process would open it. Racing calls are then spread over both.

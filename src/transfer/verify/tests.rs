@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
-use super::super::md5_hex;
 use super::*;
+use crate::transfer::md5_hex;
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
