@@ -30,9 +30,8 @@ def target_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 
 
-def binary() -> pathlib.Path:
-    """The binary under test: SLUICE_BIN, or the release build."""
-    return pathlib.Path(os.environ.get("SLUICE_BIN") or target_dir() / "release" / "sluice").resolve()
+# The binary under test: SLUICE_BIN, or the release build. Read once: the tests clean the environment.
+BINARY = pathlib.Path(os.environ.get("SLUICE_BIN") or target_dir() / "release" / "sluice").resolve()
 
 
 def clean_environment() -> dict[str, str]:
@@ -53,7 +52,7 @@ class Gateway:
     """One `sluice serve`. A context manager: started on entry, ended on exit."""
 
     def __init__(self, config: str = "", data_dir: pathlib.Path | None = None, program: pathlib.Path | None = None):
-        self.program = program or binary()
+        self.program = program or BINARY
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="sluice-test-"))
         self.data_dir = data_dir or self.work / "data"
         self.config = config
