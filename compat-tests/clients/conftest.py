@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import uuid
 
 import boto3
 import botocore.config
@@ -114,7 +115,7 @@ def fresh(environment):
 def bucket_name(request) -> str:
     """A bucket name out of the test's name."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")
-    return f"{name[:50].strip('-')}-{abs(hash(request.node.nodeid)) % 100000:05d}"
+    return f"{name[:50].strip('-')}-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
