@@ -12,6 +12,8 @@ import json
 import urllib.parse
 import zlib
 
+import awscrt.checksums
+
 UNSIGNED = "UNSIGNED-PAYLOAD"
 STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 STREAMING_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
@@ -158,30 +160,10 @@ def unsigned_chunks(chunks: list[bytes], trailer: tuple[str, str] | None = None,
     return out + b"\r\n"
 
 
-def _reflected(polynomial: int, width: int) -> list[int]:
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (polynomial if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-def _crc(data: bytes, table: list[int], width: int) -> bytes:
-    mask = (1 << width) - 1
-    crc = mask
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 0xFF]
-    return (crc ^ mask).to_bytes(width // 8, "big")
-
-
-_CRC32C = _reflected(0x82F63B78, 32)
-_CRC64NVME = _reflected(0x9A6C9329AC4BC9B5, 64)
-
 CHECKSUMS = {
     "CRC32": lambda data: zlib.crc32(data).to_bytes(4, "big"),
-    "CRC32C": lambda data: _crc(data, _CRC32C, 32),
-    "CRC64NVME": lambda data: _crc(data, _CRC64NVME, 64),
+    "CRC32C": lambda data: awscrt.checksums.crc32c(data).to_bytes(4, "big"),
+    "CRC64NVME": lambda data: awscrt.checksums.crc64nvme(data).to_bytes(8, "big"),
     "SHA1": lambda data: hashlib.sha1(data).digest(),
     "SHA256": lambda data: hashlib.sha256(data).digest(),
 }
