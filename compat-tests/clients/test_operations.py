@@ -171,9 +171,9 @@ def test_mounts_come_and_go_without_a_restart(fresh, tmp_path):
     # Copies cross mounts.
     s3.copy_object(Bucket="house", Key="scratch/sea", CopySource={"Bucket": "house", "Key": "photos/2024/sea.jpg"})
     assert s3.get_object(Bucket="house", Key="scratch/sea")["Body"].read() == b"other sea"
-    listed = server.command("mount", "list", "house").stdout
+    listed = server.command("mount", "ls", "house").stdout
     assert "photos/" in listed and "scratch/" in listed and "memory" in listed
-    server.command("mount", "remove", "house", "scratch/")
+    server.command("mount", "rm", "house", "scratch/")
     assert s3.list_objects_v2(Bucket="house", Prefix="scratch/")["KeyCount"] == 0
     server.restart()
     assert s3.get_object(Bucket="house", Key="photos/top.jpg")["Body"].read() == b"top"
