@@ -226,7 +226,7 @@ def refused_or_unready(server: Gateway) -> tuple[int, str]:
         return 0, ""
 
 
-DRAIN_3 = "[server]\ndrain_secs = 3\n"
+DRAIN_3 = "[server]\nshutdown_timeout_secs = 3\n"
 
 
 def test_drain_does_not_wait_for_ever(fresh):
@@ -324,6 +324,7 @@ def test_a_file_cut_short_under_a_reader(fresh):
     # The gateway lives and says what it can.
     assert s3.list_objects_v2(Bucket="cut")["KeyCount"] == 1
     server.wait_for_metric("sluice_open_handles", 0, 2)
+    assert server.metric("sluice_http_responses_cut_total") == 1
 
 
 @pytest.fixture
