@@ -4,6 +4,8 @@
 //! A mount that cannot be opened now is a [`LateMount`]: it answers why, tries again, and leaves the other mounts alone.
 
 mod late;
+#[cfg(test)]
+pub(crate) mod probe;
 mod registry;
 mod table;
 

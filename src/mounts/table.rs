@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sluice_provider::{Key, ListFrom, Provider};
+use sluice_provider::{Key, ListFrom, MAX_KEY_BYTES, Provider};
 
 /// A provider at a prefix.
 #[derive(Clone, Debug)]
@@ -82,6 +82,9 @@ impl MountTable {
     /// key is empty or longer than a key may be.
     #[must_use]
     pub fn resolve(&self, key: &str) -> Option<(&Mount, Key)> {
+        if key.len() > MAX_KEY_BYTES {
+            return None;
+        }
         let mount = &self.mounts[self.owner(key)?];
         let key = Key::new(&key[mount.prefix.len()..]).ok()?;
         Some((mount, key))

@@ -91,7 +91,15 @@ async fn merge(table: &MountTable, query: &ListQuery) -> Result<ListPage> {
     'turns: loop {
         for segment in table.segments(&query.prefix, &from) {
             let mut position = segment.from.clone();
-            while let Some(candidate) = merge.next(&segment, &position, query.limit + 1 - entries.len()).await? {
+            loop {
+                let wanted = query.limit.saturating_add(1) - entries.len();
+                let candidate = match merge.next(&segment, &position, wanted).await {
+                    Ok(Some(candidate)) => candidate,
+                    Ok(None) => break,
+                    // The page is full: whoever goes on from it meets the error, this page does without that mount.
+                    Err(_) if entries.len() == query.limit => return Ok(ListPage { entries, more: true }),
+                    Err(error) => return Err(error),
+                };
                 let jump = match &candidate.entry {
                     ListEntry::Prefix(prefix) => Some(ListFrom::AfterPrefix(prefix.clone())),
                     ListEntry::Object(_) => None,

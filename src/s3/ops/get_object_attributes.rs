@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn parts_come_in_pages() {
-        let attributes = [(attribute::PARTS, "1:5:crc32=AAAAAA==,2:5:crc32=AAAAAA==,5:1:crc32=AAAAAA==")].into_iter().collect();
+        let attributes = [(attribute::PARTS, "1:5:CRC32=AAAAAA==,2:5:CRC32=AAAAAA==,5:1:CRC32=AAAAAA==")].into_iter().collect();
         let info = ObjectInfo {
             key: Key::new("k").unwrap(),
             size: 11,
