@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, Uri};
-use hyper::body::Incoming;
-use s3s::Body;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use s3s::{Body, StdError};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
@@ -111,7 +113,11 @@ impl Front {
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer carries it as `x-amz-request-id`, and
     /// [`Operation`] and [`RequestFacts`] among its extensions. Every error is an answer.
-    pub async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Unpin + Send + Sync + 'static,
+    {
+        let request = request.map(|body| body.map_err(Into::into));
         let request_id = match request.extensions().get::<RequestId>() {
             Some(RequestId(id)) => id.clone(),
             None => Arc::from(""),
@@ -125,7 +131,8 @@ impl Front {
         let mut request = request.map(|incoming| match &form {
             Some(copied) => Body::http_body(Copying::new(incoming, copied.clone())),
             None if unterminated => Body::http_body(Terminated::new(incoming)),
-            None => Body::from(incoming),
+            None if incoming.is_end_stream() => Body::empty(),
+            None => Body::http_body(incoming),
         });
         if let Some(copied) = form {
             request.extensions_mut().insert(copied);
