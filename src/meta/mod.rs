@@ -1,9 +1,13 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod open;
+mod prefix;
 mod records;
 mod settings;
 mod sqlite;
+#[cfg(test)]
+pub(crate) mod suite;
 
 use std::fmt;
 
@@ -11,6 +15,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use open::open;
 pub use records::{AccessKeyRecord, BucketRecord, IdentityRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;
@@ -27,7 +32,7 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn bucket(&self, name: &str) -> Result<Option<BucketRecord>>;
     /// Buckets in name order (all owners' when `owner` is `None`), names beginning with `prefix` and after `after`.
     async fn buckets(&self, owner: Option<&str>, prefix: &str, after: &str, limit: usize) -> Result<Vec<BucketRecord>>;
-    /// Removes a bucket with its mounts and settings; false when there was none.
+    /// Removes a bucket with its mounts, settings and uploads; false when there was none.
     async fn delete_bucket(&self, name: &str) -> Result<bool>;
     /// Sets (or with `None` removes) a named document of a bucket, such as `cors` or `tagging`. False when there is no such bucket.
     async fn set_bucket_setting(&self, bucket: &str, name: &str, document: Option<&str>) -> Result<bool>;
@@ -56,7 +61,7 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     /// Adds an access key to an identity.
     ///
     /// # Errors
-    /// `EntityExists` when the access key is taken.
+    /// `EntityExists` when the access key is taken, `NoSuchEntity` when there is no such identity.
     async fn create_access_key(&self, key: &AccessKeyRecord) -> Result<()>;
     /// An access key with its identity.
     async fn access_key(&self, access_key: &str) -> Result<Option<(AccessKeyRecord, IdentityRecord)>>;
@@ -66,12 +71,15 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn delete_access_key(&self, access_key: &str) -> Result<bool>;
 
     /// Begins an upload.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`; `EntityExists` when the upload id is taken.
     async fn create_upload(&self, upload: &UploadRecord) -> Result<()>;
     /// An upload of this bucket.
     async fn upload(&self, bucket: &str, upload_id: &str) -> Result<Option<UploadRecord>>;
     /// Uploads of a bucket sorted by key and then upload id, keys beginning with `prefix`, after the cursor.
     async fn uploads(&self, bucket: &str, prefix: &str, after: &UploadCursor, limit: usize) -> Result<Vec<UploadRecord>>;
-    /// Uploads of any bucket that began before this moment (seconds since the epoch), for the sweep.
+    /// Uploads of any bucket that began before this moment (milliseconds since the epoch), oldest first, for the sweep.
     async fn uploads_before(&self, created_before: i64, limit: usize) -> Result<Vec<UploadRecord>>;
     /// Records a part; answers the one it replaced.
     ///
@@ -82,7 +90,11 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn parts(&self, upload_id: &str, after: u16, limit: usize) -> Result<Vec<PartRecord>>;
     /// Ends an upload: the session and its parts are forgotten. False when there was none. Exactly one of racing callers gets true.
     async fn delete_upload(&self, upload_id: &str) -> Result<bool>;
-    /// Remembers what a completed upload became, so that a repeated Complete gets the same answer. Kept for a day. `request` is a digest of the parts list.
+    /// Remembers what a completed upload became, so that a repeated Complete gets the same answer. Kept for a day; the last word
+    /// counts. `request` is a digest of the parts list.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
     async fn remember_completed(&self, bucket: &str, key: &str, upload_id: &str, request: &str, etag: &str) -> Result<()>;
     /// What a completed upload became: (key, request digest, etag).
     async fn completed(&self, bucket: &str, upload_id: &str) -> Result<Option<(String, String, String)>>;

@@ -1,7 +1,14 @@
 //! Which provider serves a key: the mount table of a namespace, and the registry of provider kinds.
+//!
+//! A key belongs to the mount with the longest prefix that is shorter than the key, so that a provider never sees an empty key.
+//! A mount that cannot be opened now is a [`LateMount`]: it answers why, tries again, and leaves the other mounts alone.
 
+mod late;
+#[cfg(test)]
+pub(crate) mod probe;
 mod registry;
 mod table;
 
-pub use registry::open;
-pub use table::{Mount, MountTable};
+pub use late::LateMount;
+pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, open, opener, shareable};
+pub use table::{Mount, MountTable, Segment, Segments, Until};

@@ -2,15 +2,76 @@
 
 use std::sync::Arc;
 
-use sluice_provider::Provider;
+use futures::future::BoxFuture;
+use sluice_provider as provider;
+use sluice_provider::{MAX_KEY_BYTES, Provider};
+use sluice_provider_local as local;
+use sluice_provider_memory as memory;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
+
+/// Opens the provider of a mount. Injected, so that a test can count and fail.
+pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn Provider>>> + Send + Sync>;
+
+/// The longest mount prefix in bytes: one byte of the key must be left to the provider.
+pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
+
+/// The kinds, for messages.
+const KINDS: &str = "local, memory";
 
 /// Opens the provider of a mount.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown kind or setting, the provider's own error when it cannot start.
-pub async fn open(_mount: &MountRecord) -> Result<Arc<dyn Provider>> {
-    todo!()
+pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
+    match mount.provider.as_str() {
+        "memory" => {
+            let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
+            Ok(Arc::new(memory::Memory::new(settings)))
+        }
+        #[cfg(any())]
+        "local" => {
+            let known = "root, durability, follow_symlinks, xattrs, openat2";
+            let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
+            Ok(Arc::new(local::Local::open(settings).await?))
+        }
+        other => Err(Error::new(
+            ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
+            "open mount",
+        )
+        .with("bucket", &mount.bucket)
+        .with("prefix", &mount.prefix)),
+    }
+}
+
+/// A setting that the provider does not understand.
+fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
+    let message = format!("Mount settings of provider {:?}: {error}; known settings: {known}", mount.provider);
+    Error::new(ErrorKind::InvalidArgument(message.into()), "open mount").caused_by(error)
+}
+
+/// [`open`] as an [`Opener`].
+#[must_use]
+pub fn opener() -> Opener {
+    Arc::new(|mount| Box::pin(async move { open(&mount).await }))
+}
+
+/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. Memory never
+/// is: each mount of it is a store of its own.
+#[must_use]
+pub fn shareable(kind: &str) -> bool {
+    kind != "memory"
+}
+
+/// Refuses what cannot be a mount's prefix.
+///
+/// # Errors
+/// `InvalidArgument` when it is longer than [`MAX_PREFIX_BYTES`].
+pub fn check_prefix(prefix: &str) -> Result<()> {
+    if prefix.len() > MAX_PREFIX_BYTES {
+        let message = format!("A mount prefix has at most {MAX_PREFIX_BYTES} bytes, this one has {}", prefix.len());
+        return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
+    }
+    Ok(())
 }

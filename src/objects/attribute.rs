@@ -21,6 +21,9 @@ pub const USER_PREFIX: &str = "meta.";
 /// Tags, URL-encoded as `x-amz-tagging` sends them.
 pub const TAGS: &str = "tags";
 /// What the checksum covers: `FULL_OBJECT` or `COMPOSITE`; only on multipart objects, which otherwise are `FULL_OBJECT`.
-pub const CHECKSUM_TYPE: &str = "checksum.type";
-/// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by `:algorithm=base64`.
-pub const PARTS: &str = "parts";
+pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
+/// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by
+/// `:ALGORITHM=base64`. To be read with [`crate::uploads::parse_parts`], which knows the short forms of long lists too.
+pub const PARTS: &str = crate::uploads::PARTS_ATTRIBUTE;
+/// The id of the upload that a multipart object came from, written by `uploads`. Not for anybody else's eyes.
+pub const UPLOAD: &str = crate::uploads::UPLOAD_ATTRIBUTE;

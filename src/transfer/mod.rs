@@ -3,9 +3,17 @@
 //! Everything that a client stores passes [`verify`]: whatever it declared about its body (length, MD5, SHA-256, checksums in a
 //! header or a trailer) is checked while the bytes go by, and the last chunk is withheld until all of it holds. A body that
 //! breaks its word ends in [`sluice_provider::ErrorKind::Body`], so that no provider can publish it.
+//!
+//! On the way out, [`frames`] turns what a provider opened into frames for the wire. It promises the exact length or an error:
+//! a reader never takes a truncated object for a whole one.
 
 mod checksum;
+mod crc;
+mod frames;
+mod multipart;
 mod verify;
 
-pub use checksum::{Algorithm, ChecksumType, Hasher, combine};
+pub use checksum::{Algorithm, ChecksumType, Hasher, combine, decode, decode_md5, encode, md5_hex};
+pub use frames::{Frames, frames};
+pub use multipart::{composite, full_object, md5_of_etag, multipart_etag};
 pub use verify::{Declared, TrailerSource, verify};

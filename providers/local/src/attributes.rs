@@ -1,0 +1,48 @@
+//! Changing attributes without touching the content.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use sluice_provider::{AttributeChange, Error, ErrorKind, Key, ObjectInfo, Result};
+
+use crate::error::{fault, missing};
+use crate::meta::{Beside, Meta};
+use crate::name::KeyPath;
+use crate::object::Known;
+use crate::record;
+use crate::store::Store;
+
+impl Store {
+    pub(crate) async fn set_attributes(self: &Arc<Self>, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
+        let (store, key, change) = (Arc::clone(self), key.clone(), change.clone());
+        self.writes.run(move || store.change_attributes(&key, &change)).await
+    }
+
+    fn change_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
+        let path = KeyPath::new(key.as_str());
+        let load = || self.load_key(&path)?.ok_or_else(|| missing("set attributes", key));
+        if let (opened, known @ Known::Foreign) = load()? {
+            // Compute and store its ETag before the lock is taken, not under it.
+            self.info(key, opened, known, false)?;
+        }
+        let _lock = self.locks.lock(key.as_str())?;
+        let (opened, known) = load()?;
+        let old = match &known {
+            Known::Ours { record, .. } => record.clone(),
+            Known::Foreign => None,
+        };
+        let (opened, mut info) = self.info(key, opened, known, true)?;
+        if change.if_match.as_ref().is_some_and(|etag| *etag != info.etag) {
+            return Err(Error::new(ErrorKind::PreconditionFailed, "set attributes").with("etag", &info.etag));
+        }
+        info.attributes.apply(change);
+        let meta = Meta { stamp: opened.stamp, etag: info.etag.clone(), beside: Beside::Here(info.attributes.clone()) };
+        // One system call swaps the attribute (or the record named by the inode), so that a reader sees all of it or none.
+        let new = self.attach(opened.as_fd(), opened.inode, key, meta)?;
+        self.flush.file(opened.as_fd()).map_err(|e| fault("flush attributes", e))?;
+        if let Some(old) = old.filter(|old| new.as_ref() != Some(old)) {
+            record::remove(&self.space, &old);
+        }
+        Ok(info)
+    }
+}

@@ -1,0 +1,118 @@
+//! ETags of files that somebody else wrote: the MD5 of their content, computed once.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, SystemTime};
+
+use md5::{Digest, Md5};
+use parking_lot::Mutex;
+use rustix::fs::{XattrFlags, fsetxattr};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, Result};
+
+use crate::error::fault;
+use crate::meta::{Beside, Meta, Stamp};
+use crate::name::KeyPath;
+use crate::object::{Known, Opened, XATTR};
+use crate::record;
+use crate::store::Store;
+
+/// A file that was written this recently may be written again within the same tick of the file system's clock, which no stamp
+/// would show. Its ETag is answered, but not stored.
+const SETTLED: Duration = Duration::from_millis(50);
+/// How often a file that changes while it is read is read again.
+const TRIES: usize = 3;
+const BUFFER_BYTES: usize = 256 * 1024;
+const CACHED: usize = 16 * 1024;
+
+/// ETags that cannot be stored with their file, such as one on which we may not write. Bounded; the latest are kept.
+#[derive(Debug, Default)]
+pub(crate) struct EtagCache(Mutex<HashMap<(u64, u64), (Stamp, (i64, i64), ETag)>>);
+
+impl EtagCache {
+    fn get(&self, opened: &Opened) -> Option<ETag> {
+        let cache = self.0.lock();
+        let (stamp, changed, etag) = cache.get(&(opened.device, opened.inode))?;
+        (*stamp == opened.stamp && *changed == opened.changed).then(|| etag.clone())
+    }
+
+    fn put(&self, opened: &Opened, etag: &ETag) {
+        let mut cache = self.0.lock();
+        if cache.len() >= CACHED {
+            cache.clear();
+        }
+        cache.insert((opened.device, opened.inode), (opened.stamp, opened.changed, etag.clone()));
+    }
+}
+
+impl Store {
+    /// The metadata of an open object, computing the ETag of a foreign one. Blocks as long as reading the file takes. `locked`
+    /// tells whether the caller holds the lock of the key.
+    pub(crate) fn info(&self, key: &Key, opened: Opened, known: Known, locked: bool) -> Result<(Opened, ObjectInfo)> {
+        match known {
+            Known::Ours { etag, attributes, .. } => {
+                let info = opened.info(key.clone(), etag, attributes);
+                Ok((opened, info))
+            }
+            Known::Foreign => {
+                let (opened, etag) = self.foreign_etag(key, opened, locked)?;
+                let info = opened.info(key.clone(), etag, Attributes::new());
+                Ok((opened, info))
+            }
+        }
+    }
+
+    fn foreign_etag(&self, key: &Key, mut opened: Opened, locked: bool) -> Result<(Opened, ETag)> {
+        let failed = |e| fault("read a foreign file", e);
+        let gone = || Error::new(ErrorKind::Unavailable, "a file became something else");
+        for _ in 0..TRIES {
+            if let Some(etag) = self.etags.get(&opened) {
+                return Ok((opened, etag));
+            }
+            let before = (opened.stamp, opened.changed);
+            let etag = digest(&opened)?;
+            opened = opened.refresh().map_err(failed)?.ok_or_else(gone)?;
+            if opened.stamp != before.0 {
+                continue;
+            }
+            let age = SystemTime::now().duration_since(opened.stamp.modified()).unwrap_or_default();
+            if age >= SETTLED {
+                if self.store_etag(key, &opened, &etag, locked).is_err() {
+                    self.etags.put(&opened, &etag);
+                }
+                opened = opened.refresh().map_err(failed)?.ok_or_else(gone)?;
+            }
+            return Ok((opened, etag));
+        }
+        Err(Error::new(ErrorKind::Conflict, "a foreign file keeps changing").with("key", format!("{key:?}")))
+    }
+
+    fn store_etag(&self, key: &Key, opened: &Opened, etag: &ETag, locked: bool) -> Result<()> {
+        // Without the lock we could overwrite attributes that somebody set while we were reading.
+        let _lock = if locked { None } else { Some(self.locks.lock(key.as_str())?) };
+        let current = self.load_key(&KeyPath::new(key.as_str()))?;
+        match current {
+            Some((now, Known::Foreign)) if now.inode == opened.inode && now.stamp == opened.stamp => {}
+            _ => return Ok(()),
+        }
+        let meta = Meta { stamp: opened.stamp, etag: etag.clone(), beside: Beside::Here(Attributes::new()) };
+        if self.xattrs {
+            fsetxattr(&opened.file, XATTR, &meta.encode(), XattrFlags::empty()).map_err(|e| fault("store etag", e))
+        } else {
+            record::write(&self.space, &self.flush, &record::of_inode(opened.inode), key.as_str(), &meta)
+        }
+    }
+}
+
+fn digest(opened: &Opened) -> Result<ETag> {
+    let mut md5 = Md5::new();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut at = 0;
+    loop {
+        let read = crate::read::read_exact(opened.file.as_fd(), &mut buffer, at).map_err(|e| fault("read a foreign file", e))?;
+        md5.update(&buffer[..read]);
+        at += read as u64;
+        if read < buffer.len() {
+            return ETag::new(hex::encode(md5.finalize()));
+        }
+    }
+}

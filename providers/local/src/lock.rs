@@ -1,0 +1,78 @@
+//! One writer per key, across threads and processes.
+//!
+//! Every publication, deletion and change of attributes of a key happens under its lock, so that a condition and the change it
+//! guards are one step. Keys share a fixed number of locks; nobody ever holds two. What is done under a lock is short: data is
+//! written and flushed before it, the directory is flushed after it.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
+use sluice_provider::{Error, ErrorKind, Result};
+
+use crate::error::fault;
+
+/// Part of the format on disk: processes that share a root must agree on it.
+const SHARDS: u64 = 64;
+/// How long another process may hold a lock before the caller is told to come back later.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The locks of a root.
+#[derive(Debug)]
+pub(crate) struct KeyLocks {
+    dir: OwnedFd,
+    shards: Vec<Mutex<Option<OwnedFd>>>,
+}
+
+impl KeyLocks {
+    /// Locks that live in `dir`.
+    pub(crate) fn new(dir: OwnedFd) -> Self {
+        Self { dir, shards: (0..SHARDS).map(|_| Mutex::new(None)).collect() }
+    }
+
+    /// Waits for the lock of a key. Blocks.
+    pub(crate) fn lock(&self, key: &str) -> Result<KeyLock<'_>> {
+        let shard = fnv1a(key.as_bytes()) % SHARDS;
+        let until = Instant::now() + PATIENCE;
+        let busy = || Error::new(ErrorKind::Busy, "key lock").with("shard", shard);
+        let slot = self.shards.get(usize::try_from(shard).unwrap_or(0)).ok_or_else(busy)?;
+        let mut file = slot.try_lock_until(until).ok_or_else(busy)?;
+        if file.is_none() {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let opened = openat(&self.dir, format!("{shard:02x}"), flags, Mode::from_raw_mode(0o600));
+            *file = Some(opened.map_err(|e| fault("open lock file", e))?);
+        }
+        let fd = file.as_ref().ok_or_else(busy)?;
+        loop {
+            match flock(fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(KeyLock(file)),
+                Err(Errno::INTR) => {}
+                // A blocking flock cannot be given up; another process that was stopped would hang us for good.
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(Duration::from_micros(500)),
+                Err(Errno::WOULDBLOCK) => return Err(busy()),
+                Err(errno) => return Err(fault("lock", errno)),
+            }
+        }
+    }
+}
+
+/// Holds the lock of a key until dropped.
+pub(crate) struct KeyLock<'a>(MutexGuard<'a, Option<OwnedFd>>);
+
+impl Drop for KeyLock<'_> {
+    fn drop(&mut self) {
+        if let Some(fd) = self.0.as_ref() {
+            // Unlocking a lock that is held does not fail; if it did, closing the file gives it back.
+            if flock(fd, FlockOperation::Unlock).is_err() {
+                *self.0 = None;
+            }
+        }
+    }
+}
+
+/// FNV-1a, 64 bits: a hash that never changes between versions.
+pub(crate) fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,90 @@
+//! The contract, delegated.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sluice_provider::{
+    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Features, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo,
+    Provider, PutBody, PutOptions, ReadOptions, Result,
+};
+
+use crate::error::fault;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::sweep::Swept;
+
+/// Objects as plain files below a root. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Local(pub(crate) Arc<Store>);
+
+impl Local {
+    /// Opens a root, creating it when missing, and sweeps what ended processes left in it. Blocks.
+    ///
+    /// # Errors
+    /// [`Unsupported`](sluice_provider::ErrorKind::Unsupported) for a file system that merges names (by case or Unicode
+    /// normalisation) or has only short ones; what the file system answers otherwise.
+    pub fn open(settings: Settings) -> Result<Self> {
+        Store::open(settings).map(|store| Self(Arc::new(store)))
+    }
+
+    /// Removes what processes that have ended left behind: call it now and then on a root that several processes share.
+    ///
+    /// # Errors
+    /// What the file system answers.
+    pub async fn sweep(&self) -> Result<Swept> {
+        let store = Arc::clone(&self.0);
+        self.0.lists.run(move || store.sweep()).await
+    }
+}
+
+#[async_trait]
+impl Provider for Local {
+    fn features(&self) -> Features {
+        Features { conditions: true, attributes: true, persistent: true, writable: true, max_object_bytes: None }
+    }
+
+    async fn head(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
+        self.0.head(key, read).await
+    }
+
+    async fn get(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
+        self.0.get(key, read).await
+    }
+
+    async fn put(&self, key: &Key, body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
+        self.0.put(key, body, put).await
+    }
+
+    async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
+        self.0.delete(keys).await
+    }
+
+    async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
+        self.0.copy(from, to, copy).await
+    }
+
+    async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
+        self.0.set_attributes(key, change).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        self.0.list(query).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        let store = Arc::clone(&self.0);
+        let looked = self.0.lists.run(move || {
+            // Through the path, so that a root that was unmounted or replaced is noticed.
+            let path = store.settings.root.join(crate::name::RESERVED).join("staging").join(store.space.process());
+            std::fs::metadata(path).map(drop).map_err(|e| {
+                let errno = rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO);
+                fault("check", errno).with("root", store.settings.root.display())
+            })
+        });
+        looked.await
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        Some(self)
+    }
+}

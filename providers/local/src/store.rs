@@ -1,0 +1,126 @@
+//! An open root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatvfs, mkdirat, openat, statat, unlinkat};
+use rustix::io::Errno;
+use sluice_provider::{Error, ErrorKind, Result};
+
+use crate::error::{Sys, fault};
+use crate::etag::EtagCache;
+use crate::flush::Flush;
+use crate::lock::KeyLocks;
+use crate::name::NAME_BYTES;
+use crate::object::XATTR;
+use crate::pool::{Gate, Pool};
+use crate::settings::{Durability, Settings};
+use crate::snapshot::SnapshotCache;
+use crate::space::{Space, Staged, subdirectory};
+use crate::tree::Tree;
+
+/// How many threads may wait for the disk on behalf of durable writers. jbd2 commits them together, so that 32 of them cost
+/// little more than one.
+const DURABLE_WRITERS: usize = 32;
+
+/// Everything the operations share. Its methods block; they run on the pools.
+#[derive(Debug)]
+pub(crate) struct Store {
+    pub(crate) settings: Settings,
+    pub(crate) tree: Tree,
+    root: OwnedFd,
+    pub(crate) space: Arc<Space>,
+    pub(crate) locks: KeyLocks,
+    pub(crate) flush: Flush,
+    /// Whether attributes live in the inode.
+    pub(crate) xattrs: bool,
+    pub(crate) etags: EtagCache,
+    pub(crate) snapshots: SnapshotCache,
+    pub(crate) reads: Pool,
+    pub(crate) writes: Pool,
+    pub(crate) lists: Pool,
+    pub(crate) hashes: Pool,
+    /// For writers that use a processor. More of them would only fight for the lock of a directory.
+    pub(crate) busy: Gate,
+}
+
+impl Store {
+    pub(crate) fn open(settings: Settings) -> Result<Self> {
+        let failed = |operation| move |e| fault(operation, e);
+        std::fs::create_dir_all(&settings.root)
+            .map_err(|e| Error::new(ErrorKind::Unavailable, "create root").with("root", settings.root.display()).caused_by(e))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(CWD, &settings.root, flags, Mode::empty()).map_err(failed("open root"))?;
+        let longest = fstatvfs(&root).map_err(failed("statvfs of the root"))?.f_namemax;
+        if longest < NAME_BYTES as u64 {
+            return Err(Error::new(ErrorKind::Unsupported, "a file system with short names").with("bytes", longest));
+        }
+        let space = Arc::new(Space::open(root.as_fd())?);
+        refuse_merging(space.staging())?;
+        let xattrs = settings.xattrs && has_xattrs(&space)?;
+        let locks = subdirectory(space.hidden.as_fd(), "locks").map_err(failed("open locks"))?;
+        let cores = available_parallelism().map_or(2, usize::from);
+        let durable = settings.durability == Durability::Fsync;
+        let store = Self {
+            tree: Tree::new(settings.openat2),
+            locks: KeyLocks::new(locks),
+            flush: Flush::new(durable),
+            etags: EtagCache::default(),
+            snapshots: SnapshotCache::default(),
+            reads: Pool::new(64),
+            writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores }),
+            lists: Pool::new(2 * cores),
+            hashes: Pool::new(cores),
+            busy: Gate::new(2 * cores),
+            settings,
+            root,
+            space,
+            xattrs,
+        };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+/// Refuses a file system that takes two names for one: keys that differ would be one object.
+fn refuse_merging(dir: BorrowedFd<'_>) -> Result<()> {
+    for (made, looked_up, why) in [
+        ("Probe-Case", "probe-case", "a file system that ignores case"),
+        ("probe-\u{e9}", "probe-e\u{301}", "a file system that normalises Unicode"),
+        ("probe-e\u{301}", "probe-\u{e9}", "a file system that normalises Unicode"),
+    ] {
+        let failed = |e| fault("probe the file system", e);
+        match mkdirat(dir, made, Mode::from_raw_mode(0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+        let found = statat(dir, looked_up, AtFlags::SYMLINK_NOFOLLOW);
+        unlinkat(dir, made, AtFlags::REMOVEDIR).map_err(failed)?;
+        match found {
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+            Ok(_) => return Err(Error::new(ErrorKind::Unsupported, why)),
+        }
+    }
+    Ok(())
+}
+
+fn has_xattrs(space: &Arc<Space>) -> Result<bool> {
+    let failed = |e| fault("probe extended attributes", e);
+    let staged: Staged = space.stage().map_err(failed)?;
+    let answer: Sys<()> = fsetxattr(staged.fd(), XATTR, b"probe", XattrFlags::empty());
+    staged.discard();
+    match answer {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+            tracing::warn!("the file system has no user extended attributes; attributes go to records in the hidden space");
+            Ok(false)
+        }
+        Err(errno) => Err(failed(errno)),
+    }
+}

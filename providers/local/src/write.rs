@@ -1,0 +1,212 @@
+//! Put.
+//!
+//! A small body is collected in memory and takes one hop to a blocking thread, which does everything. A larger one is written
+//! batch by batch while the next is collected: no thread waits for a slow sender.
+
+use std::io::IoSlice;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::fs::fstat;
+use rustix::io::{Errno, pwritev};
+use sluice_provider::{Attributes, BodyFault, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal};
+
+use crate::error::{Sys, fault};
+use crate::pool::Running;
+use crate::space::Staged;
+use crate::store::Store;
+
+/// Bodies up to this size are collected in memory; larger ones are written in batches of it.
+const BATCH_BYTES: usize = 1 << 20;
+/// The most slices one system call takes (IOV_MAX).
+const SLICES: usize = 1024;
+
+/// Writes all slices at an offset.
+pub(crate) fn write_all<B: AsRef<[u8]>>(file: BorrowedFd<'_>, chunks: &[B], mut offset: u64) -> Sys<()> {
+    let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|c| IoSlice::new(c.as_ref())).filter(|s| !s.is_empty()).collect();
+    let mut left = slices.as_mut_slice();
+    while !left.is_empty() {
+        match pwritev(file, &left[..left.len().min(SLICES)], offset) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut left, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Part of a body.
+struct Batch {
+    chunks: Vec<Bytes>,
+    bytes: usize,
+    /// The body has ended cleanly.
+    last: bool,
+}
+
+async fn collect(body: &mut PutBody) -> Result<Batch> {
+    let mut batch = Batch { chunks: Vec::new(), bytes: 0, last: false };
+    while batch.bytes <= BATCH_BYTES {
+        match body.chunk().await? {
+            Some(chunk) => {
+                batch.bytes += chunk.len();
+                batch.chunks.push(chunk);
+            }
+            None => {
+                batch.last = true;
+                break;
+            }
+        }
+    }
+    Ok(batch)
+}
+
+/// The attributes of the caller, and those of the seal, which win.
+pub(crate) fn joined(put: &PutOptions, seal: &Seal) -> Attributes {
+    let mut attributes = put.attributes.clone();
+    attributes.extend(seal.attributes.iter());
+    attributes
+}
+
+/// Where the bytes of a body go: a file, from an offset on, at most so many.
+pub(crate) struct Target<F> {
+    /// Keeps the file open, and whatever else must live until the last write has ended.
+    pub(crate) file: F,
+    pub(crate) offset: u64,
+    pub(crate) room: u64,
+}
+
+impl Store {
+    pub(crate) async fn put(self: &Arc<Self>, key: &Key, mut body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
+        let first = collect(&mut body).await?;
+        let (store, key, when) = (Arc::clone(self), key.clone(), put.when.clone());
+        if first.last {
+            check_size(&body, first.bytes as u64)?;
+            let seal = body.seal()?;
+            let attributes = joined(put, &seal);
+            return self.writes.run(move || store.put_small(&key, &first.chunks, seal, attributes, &when)).await;
+        }
+        let space = Arc::clone(&self.space);
+        let staged = self.writes.run(move || space.stage().map_err(|e| fault("stage", e))).await?;
+        // Shared with the writes under way; whoever drops it last removes the file.
+        let staged = Arc::new(staged);
+        let target = Target { file: Arc::clone(&staged), offset: 0, room: u64::MAX };
+        self.write_body(first, &mut body, target, |staged, chunks, offset| write_all(staged.fd(), chunks, offset)).await?;
+        let seal = body.seal()?;
+        let attributes = joined(put, &seal);
+        let staged = Arc::into_inner(staged).ok_or_else(|| Error::new(ErrorKind::Internal, "a write is still under way"))?;
+        self.writes.run(move || store.finish(&key, staged, seal, attributes, &when)).await
+    }
+
+    fn put_small(&self, key: &Key, chunks: &[Bytes], seal: Seal, attributes: Attributes, when: &PutWhen) -> Result<ObjectInfo> {
+        let busy = self.busy.enter();
+        let staged = self.space.stage().map_err(|e| fault("stage", e))?;
+        if let Err(errno) = write_all(staged.fd(), chunks, 0) {
+            staged.discard();
+            return Err(fault("write", errno));
+        }
+        drop(busy);
+        self.finish(key, staged, seal, attributes, when)
+    }
+
+    /// Seals, flushes and publishes a file whose content is complete. Blocks.
+    pub(crate) fn finish(
+        &self,
+        key: &Key,
+        mut staged: Staged,
+        seal: Seal,
+        attributes: Attributes,
+        when: &PutWhen,
+    ) -> Result<ObjectInfo> {
+        let sealed = self
+            .seal(&mut staged, key, seal.etag, attributes)
+            .and_then(|info| self.flush.file(staged.fd()).map(|()| info).map_err(|e| fault("flush", e)));
+        match sealed {
+            Ok(info) => self.publish(key, staged, when).map(|()| info),
+            Err(error) => {
+                staged.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Collects and writes a whole body from `offset` on; the number of bytes. One batch is being written while the next is
+    /// collected, so that an upload holds two of them at most.
+    pub(crate) async fn write_rest<F, W>(self: &Arc<Self>, body: &mut PutBody, target: Target<Arc<F>>, write: W) -> Result<u64>
+    where
+        F: Send + Sync + 'static,
+        W: Fn(&F, &[Bytes], u64) -> Sys<()> + Copy + Send + 'static,
+    {
+        let first = collect(body).await?;
+        self.write_body(first, body, target, write).await
+    }
+
+    async fn write_body<F, W>(
+        self: &Arc<Self>,
+        mut batch: Batch,
+        body: &mut PutBody,
+        target: Target<Arc<F>>,
+        write: W,
+    ) -> Result<u64>
+    where
+        F: Send + Sync + 'static,
+        W: Fn(&F, &[Bytes], u64) -> Sys<()> + Copy + Send + 'static,
+    {
+        let mut written = 0;
+        let mut running: Option<Running<()>> = None;
+        let result = loop {
+            let (bytes, last) = (batch.bytes as u64, batch.last);
+            if let Some(running) = running.take()
+                && let Err(error) = running.wait().await
+            {
+                break Err(error);
+            }
+            if written + bytes > target.room {
+                break Err(Error::new(ErrorKind::Body(BodyFault::TooLong), "write"));
+            }
+            let (file, offset) = (Arc::clone(&target.file), target.offset + written);
+            let started = self.writes.start(move || {
+                let done = write(&file, &batch.chunks, offset).map_err(|e| fault("write", e));
+                drop(file);
+                done
+            });
+            running = Some(started.await?);
+            written += bytes;
+            if last {
+                break Ok(written);
+            }
+            batch = match collect(body).await {
+                Ok(batch) => batch,
+                Err(error) => break Err(error),
+            };
+        };
+        // Even after an error: the caller shall find nobody writing any more.
+        if let Some(running) = running {
+            let waited = running.wait().await;
+            if result.is_ok() {
+                waited?;
+            }
+        }
+        let written = result?;
+        check_size(body, written)?;
+        Ok(written)
+    }
+}
+
+/// The contract says that a body is as long as declared or ends in an error; a file says it too late.
+fn check_size(body: &PutBody, written: u64) -> Result<()> {
+    match body.size() {
+        Some(size) if written < size => Err(Error::new(ErrorKind::Body(BodyFault::Incomplete), "write")),
+        Some(size) if written > size => Err(Error::new(ErrorKind::Body(BodyFault::TooLong), "write")),
+        _ => Ok(()),
+    }
+}
+
+/// The size of an open file in bytes.
+pub(crate) fn size_of(file: BorrowedFd<'_>) -> Sys<u64> {
+    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+}

@@ -1,4 +1,0 @@
-//! SQLite.
-/// The embedded store.
-#[derive(Debug)]
-pub struct SqliteStore;

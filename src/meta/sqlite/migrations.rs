@@ -1,0 +1,47 @@
+//! The schema, by numbered migrations that are part of the binary. A migration that has been released is never edited: sqlx keeps a
+//! checksum of each and refuses a database whose history differs.
+
+use futures::future::BoxFuture;
+use sqlx::SqlSafeStr;
+use sqlx::error::BoxDynError;
+use sqlx::migrate::{MigrateError, Migration, MigrationSource, MigrationType, Migrator};
+use sqlx::sqlite::SqlitePool;
+
+use super::busy::patiently;
+
+/// Number, description, statements.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../migrations/sqlite/0001_first.sql"))];
+
+/// The migrations in the binary.
+#[derive(Debug)]
+struct Embedded;
+
+impl MigrationSource<'static> for Embedded {
+    fn resolve(self) -> BoxFuture<'static, Result<Vec<Migration>, BoxDynError>> {
+        let migrations = MIGRATIONS
+            .iter()
+            .map(|&(version, description, sql)| {
+                Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+            })
+            .collect();
+        Box::pin(std::future::ready(Ok(migrations)))
+    }
+}
+
+/// Brings the schema up to date. All in one transaction that takes the write lock first: sqlx takes no lock of its own on SQLite, and two
+/// processes that start on a new file would both create it.
+pub(super) async fn run(writer: &SqlitePool) -> sqlx::Result<()> {
+    let migrator = Migrator::new(Embedded).await.map_err(flat)?;
+    let mut transaction = patiently(|| writer.begin_with("BEGIN IMMEDIATE")).await?;
+    // `run` itself cannot take a borrowed connection in a future that is `Send`; this is what sqlx has beside it for that.
+    migrator.run_direct(None, &mut *transaction, false).await.map_err(flat)?;
+    transaction.commit().await
+}
+
+/// The database's own error where there is one, so that its code can be read.
+fn flat(error: MigrateError) -> sqlx::Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,
+        other => sqlx::Error::Migrate(Box::new(other)),
+    }
+}

@@ -1,0 +1,93 @@
+//! One bucket, loaded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::{StreamExt, TryStreamExt};
+use sluice_provider::{Key, ListQuery, Provider};
+
+use super::{Gate, Permit};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::BucketRecord;
+use crate::mounts::MountTable;
+
+/// How many mounts are asked at once.
+const MOUNTS_AT_ONCE: usize = 16;
+
+/// A bucket, loaded.
+#[derive(Debug)]
+pub struct Namespace {
+    /// The bucket's row.
+    pub bucket: BucketRecord,
+    /// Its mounts; replaced whole when one is added or removed.
+    pub mounts: ArcSwap<MountTable>,
+    /// Its settings documents; replaced whole when one changes.
+    pub(super) settings: ArcSwap<BTreeMap<String, Arc<str>>>,
+    /// Held while row and table (or row and document) change, so that they change in the same order.
+    pub(super) changes: tokio::sync::Mutex<()>,
+    gate: Gate,
+}
+
+impl Namespace {
+    /// A bucket with its mounts and settings documents.
+    #[must_use]
+    pub fn new(bucket: BucketRecord, mounts: MountTable, settings: BTreeMap<String, Arc<str>>) -> Self {
+        Self {
+            bucket,
+            mounts: ArcSwap::from_pointee(mounts),
+            settings: ArcSwap::from_pointee(settings),
+            changes: tokio::sync::Mutex::new(()),
+            gate: Gate::new(),
+        }
+    }
+
+    /// The gate that writers pass when they publish.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Takes the gate for one publication. See [`Gate::enter`].
+    ///
+    /// # Errors
+    /// `NoSuchBucket` when the bucket is gone.
+    pub async fn publishing(&self) -> Result<Permit> {
+        self.gate.enter().await
+    }
+
+    /// The provider of a key, the key without the mount's prefix, and that prefix.
+    ///
+    /// # Errors
+    /// The provider's InvalidKey for what cannot be a key; `NoSuchBucket` when no mount serves it.
+    pub fn resolve(&self, key: &str) -> Result<(Arc<dyn Provider>, Key, Arc<str>)> {
+        let table = self.mounts.load();
+        match table.resolve(key) {
+            Some((mount, inner)) => Ok((Arc::clone(&mount.provider), inner, Arc::clone(&mount.prefix))),
+            None => {
+                Key::new(key)?;
+                Err(Error::new(ErrorKind::NoSuchBucket, "resolve a key without a mount").with("bucket", &self.bucket.name))
+            }
+        }
+    }
+
+    /// Whether no mount holds any object, hidden behind another mount or not.
+    ///
+    /// # Errors
+    /// The provider's, when a mount cannot be asked.
+    pub async fn is_empty(&self) -> Result<bool> {
+        let providers: Vec<_> = self.mounts.load().iter().map(|m| Arc::clone(&m.provider)).collect();
+        let query = ListQuery { limit: 1, ..ListQuery::default() };
+        let asked = futures::stream::iter(providers).map(|provider| {
+            let query = query.clone();
+            async move { provider.list(&query).await }
+        });
+        let mut pages = asked.buffer_unordered(MOUNTS_AT_ONCE);
+        while let Some(page) = pages.try_next().await? {
+            if !page.entries.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

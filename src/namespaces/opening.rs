@@ -1,0 +1,103 @@
+//! Opening the mounts of a namespace.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use futures::StreamExt;
+use sluice_provider as provider;
+use sluice_provider::Provider;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::MountRecord;
+use crate::mounts::{LateMount, Mount, Opener, shareable};
+
+/// How long a mount may take to open.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long after a failure it is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+/// How many mounts of a namespace open at once.
+const AT_ONCE: usize = 16;
+
+type Kind = (String, BTreeMap<String, String>);
+
+/// Opens mounts; those that are the same storage share one provider.
+pub(super) struct Opening {
+    opener: Opener,
+    shared: Arc<DashMap<Kind, Weak<dyn Provider>>>,
+}
+
+// === impl Opening ===
+
+impl Opening {
+    pub(super) fn new(opener: Opener) -> Self {
+        Self { opener, shared: Arc::default() }
+    }
+
+    /// Opens a mount, or says why not.
+    pub(super) async fn open(&self, record: &MountRecord) -> Result<Mount> {
+        let opener = self.sharing_opener();
+        let opened = tokio::time::timeout(PATIENCE, opener(record.clone())).await;
+        let late =
+            |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "open mount").with("prefix", &record.prefix);
+        Ok(mount(record, opened.map_err(late)??))
+    }
+
+    /// Opens all mounts of a namespace. One that does not open becomes a mount that says so.
+    pub(super) async fn open_all(&self, records: Vec<MountRecord>) -> Vec<Mount> {
+        let opening = futures::stream::iter(records).map(|record| async move {
+            match self.open(&record).await {
+                Ok(mount) => mount,
+                Err(error) => {
+                    tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "mount does not open");
+                    let late = LateMount::new(record.clone(), self.sharing_opener(), error.to_string(), PAUSE, PATIENCE);
+                    mount(&record, Arc::new(late))
+                }
+            }
+        });
+        opening.buffer_unordered(AT_ONCE).collect().await
+    }
+
+    /// Forgets providers that nobody uses any more.
+    pub(super) fn forget_unused(&self) {
+        self.shared.retain(|_, provider| provider.strong_count() > 0);
+    }
+
+    /// The opener that looks for a provider of the same storage first, and shares what it opens.
+    fn sharing_opener(&self) -> Opener {
+        let (opener, shared) = (Arc::clone(&self.opener), Arc::clone(&self.shared));
+        Arc::new(move |record| {
+            let (opener, shared) = (Arc::clone(&opener), Arc::clone(&shared));
+            Box::pin(async move {
+                if !shareable(&record.provider) {
+                    return opener(record).await;
+                }
+                let kind = (record.provider.clone(), record.settings.clone());
+                if let Some(provider) = shared.get(&kind).and_then(|p| p.upgrade()) {
+                    return Ok(provider);
+                }
+                let opened = opener(record).await?;
+                match shared.entry(kind) {
+                    Entry::Occupied(mut slot) => match slot.get().upgrade() {
+                        // Somebody opened the same meanwhile.
+                        Some(provider) => Ok(provider),
+                        None => {
+                            slot.insert(Arc::downgrade(&opened));
+                            Ok(opened)
+                        }
+                    },
+                    Entry::Vacant(slot) => {
+                        slot.insert(Arc::downgrade(&opened));
+                        Ok(opened)
+                    }
+                }
+            })
+        })
+    }
+}
+
+fn mount(record: &MountRecord, provider: Arc<dyn Provider>) -> Mount {
+    Mount { prefix: record.prefix.as_str().into(), kind: record.provider.as_str().into(), provider }
+}

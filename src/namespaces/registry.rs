@@ -1,0 +1,341 @@
+//! All namespaces.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
+use sluice_provider as provider;
+use sluice_provider::{Key, UploadId};
+use tokio::sync::OnceCell;
+
+use super::opening::Opening;
+use super::{Namespace, check_bucket_name};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
+use crate::mounts::{MountTable, Opener, check_prefix, opener};
+
+/// How long the last look into a bucket may keep its writers waiting.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+/// Uploads that are aborted per step when a bucket goes.
+const UPLOADS_PER_STEP: usize = 100;
+
+type Cell = Arc<OnceCell<Arc<Namespace>>>;
+
+/// All namespaces.
+pub struct Namespaces {
+    store: Arc<dyn MetaStore>,
+    default_mount: DefaultMount,
+    opening: Opening,
+    /// Loaded ones, and those that somebody is loading right now.
+    cells: DashMap<String, Cell>,
+}
+
+/// What a new bucket gets as its mount.
+#[derive(Clone, Debug)]
+pub struct DefaultMount {
+    /// The kind of provider.
+    pub provider: String,
+    /// Its settings; `{bucket}` in a value becomes the bucket's name.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// A cell that is being used. When the last user leaves an empty one, it leaves the map: neither a failure nor a name that does
+/// not exist is remembered.
+struct CellUse<'a> {
+    cells: &'a DashMap<String, Cell>,
+    name: &'a str,
+    cell: Option<Cell>,
+}
+
+/// Closes a namespace and forgets it, on drop.
+struct Forget<'a> {
+    namespaces: &'a Namespaces,
+    namespace: &'a Arc<Namespace>,
+}
+
+// === impl DefaultMount ===
+
+impl DefaultMount {
+    fn record(&self, bucket: &str) -> MountRecord {
+        let settings = self.settings.iter().map(|(name, value)| (name.clone(), value.replace("{bucket}", bucket))).collect();
+        MountRecord { bucket: bucket.to_owned(), prefix: String::new(), provider: self.provider.clone(), settings }
+    }
+}
+
+// === impl Namespaces ===
+
+impl Namespaces {
+    /// Over a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn MetaStore>, default_mount: DefaultMount) -> Self {
+        Self::with_opener(store, default_mount, opener())
+    }
+
+    /// Over a store, opening mounts in a way of its own.
+    #[must_use]
+    pub fn with_opener(store: Arc<dyn MetaStore>, default_mount: DefaultMount, opener: Opener) -> Self {
+        Self { store, default_mount, opening: Opening::new(opener), cells: DashMap::new() }
+    }
+
+    /// The namespace of a bucket. 100 concurrent first calls load it once. No I/O when it is loaded.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub async fn get(&self, bucket: &str) -> Result<Arc<Namespace>> {
+        if let Some(namespace) = self.loaded(bucket) {
+            return Ok(namespace);
+        }
+        if check_bucket_name(bucket).is_err() {
+            return Err(no_such_bucket(bucket));
+        }
+        let cell = self.cell(bucket);
+        cell.get_or_load(|| self.load(bucket)).await
+    }
+
+    /// Creates a bucket with the default mount.
+    ///
+    /// # Errors
+    /// `InvalidBucketName`, `BucketAlreadyOwnedByYou`, `BucketAlreadyExists`, the provider's error when its mount cannot be opened.
+    pub async fn create(&self, name: &str, owner: &str, location: &str) -> Result<Arc<Namespace>> {
+        check_bucket_name(name)?;
+        let mut created = false;
+        let cell = self.cell(name);
+        let namespace = cell
+            .get_or_load(|| async {
+                if let Some(bucket) = self.store.bucket(name).await? {
+                    return Err(taken(&bucket, owner));
+                }
+                // Opened before the row is written: a bucket that cannot store anything is not created.
+                let record = self.default_mount.record(name);
+                let mount = self.opening.open(&record).await?;
+                let bucket = BucketRecord {
+                    name: name.to_owned(),
+                    owner: owner.to_owned(),
+                    created: now_millis(),
+                    location: location.to_owned(),
+                };
+                self.store.create_bucket(&bucket, std::slice::from_ref(&record)).await?;
+                created = true;
+                Ok(Arc::new(Namespace::new(bucket, MountTable::new(vec![mount]), BTreeMap::new())))
+            })
+            .await?;
+        if created { Ok(namespace) } else { Err(taken(&namespace.bucket, owner)) }
+    }
+
+    /// Deletes a bucket. The caller has made sure that it is empty; re-checked here under the namespace's gate. Unfinished uploads go
+    /// with it.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`, `BucketNotEmpty`, the provider's when a mount cannot be asked.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let namespace = self.get(name).await?;
+        let not_empty = || Error::new(ErrorKind::BucketNotEmpty, "delete bucket").with("bucket", name);
+        // A first look without keeping anybody out.
+        if !namespace.is_empty().await? {
+            return Err(not_empty());
+        }
+        let _changes = namespace.changes.lock().await;
+        let permit = namespace.gate().enter_alone().await?;
+        let looked = tokio::time::timeout(LAST_LOOK, namespace.is_empty()).await;
+        let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look into a bucket").with("bucket", name);
+        if !looked.map_err(slow)?? {
+            return Err(not_empty());
+        }
+        self.abort_uploads(&namespace).await?;
+        // From here on nobody knows whether the row is still there, until the store has answered: given up half way, the
+        // namespace is closed and forgotten, and whoever asks next learns from the store what holds.
+        let forget = Forget { namespaces: self, namespace: &namespace };
+        let deleted = self.store.delete_bucket(name).await;
+        drop(forget);
+        drop(permit);
+        if deleted? { Ok(()) } else { Err(no_such_bucket(name)) }
+    }
+
+    /// Buckets in name order.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn list(&self, owner: Option<&str>, prefix: &str, after: &str, limit: usize) -> Result<Vec<BucketRecord>> {
+        self.store.buckets(owner, prefix, after, limit).await
+    }
+
+    /// Mounts a provider, at once visible to every request that begins afterwards. It must open: a mount that is broken from the
+    /// start is a mistake to be told.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`, `EntityExists`, `InvalidArgument`, the provider's own.
+    pub async fn mount(&self, mount: MountRecord) -> Result<()> {
+        check_prefix(&mount.prefix)?;
+        let namespace = self.get(&mount.bucket).await?;
+        let _changes = namespace.changes.lock().await;
+        if namespace.mounts.load().at(&mount.prefix).is_some() {
+            let exists = Error::new(ErrorKind::EntityExists, "mount");
+            return Err(exists.with("bucket", &mount.bucket).with("prefix", format!("{:?}", mount.prefix)));
+        }
+        let opened = self.opening.open(&mount).await?;
+        let _permit = namespace.publishing().await?;
+        self.store.add_mount(&mount).await?;
+        let table = namespace.mounts.load().with(opened);
+        namespace.mounts.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// Unmounts. Requests under way keep the provider until they end.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`, `NoSuchEntity`.
+    pub async fn unmount(&self, bucket: &str, prefix: &str) -> Result<()> {
+        let namespace = self.get(bucket).await?;
+        let _changes = namespace.changes.lock().await;
+        if !self.store.remove_mount(bucket, prefix).await? {
+            let unknown = Error::new(ErrorKind::NoSuchEntity, "unmount");
+            return Err(unknown.with("bucket", bucket).with("prefix", format!("{prefix:?}")));
+        }
+        let table = namespace.mounts.load().without(prefix);
+        namespace.mounts.store(Arc::new(table));
+        self.opening.forget_unused();
+        Ok(())
+    }
+
+    /// The mounts of a bucket, in prefix order.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub async fn mounts(&self, bucket: &str) -> Result<Vec<MountRecord>> {
+        self.get(bucket).await?;
+        let mut mounts = self.store.mounts(bucket).await?;
+        mounts.sort_by(|a, b| a.prefix.cmp(&b.prefix));
+        Ok(mounts)
+    }
+
+    /// Reads a settings document of a bucket (cached).
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub async fn setting(&self, bucket: &str, name: &str) -> Result<Option<Arc<str>>> {
+        Ok(self.get(bucket).await?.settings.load().get(name).cloned())
+    }
+
+    /// Sets or removes a settings document.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`.
+    pub async fn set_setting(&self, bucket: &str, name: &str, document: Option<&str>) -> Result<()> {
+        let namespace = self.get(bucket).await?;
+        let _changes = namespace.changes.lock().await;
+        if !self.store.set_bucket_setting(bucket, name, document).await? {
+            return Err(no_such_bucket(bucket));
+        }
+        let mut settings = BTreeMap::clone(&namespace.settings.load());
+        match document {
+            Some(document) => drop(settings.insert(name.to_owned(), document.into())),
+            None => drop(settings.remove(name)),
+        }
+        namespace.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    fn loaded(&self, bucket: &str) -> Option<Arc<Namespace>> {
+        self.cells.get(bucket)?.get().cloned()
+    }
+
+    fn cell<'a>(&'a self, name: &'a str) -> CellUse<'a> {
+        let cell = Arc::clone(self.cells.entry(name.to_owned()).or_default().value());
+        CellUse { cells: &self.cells, name, cell: Some(cell) }
+    }
+
+    async fn load(&self, name: &str) -> Result<Arc<Namespace>> {
+        let bucket = self.store.bucket(name).await?.ok_or_else(|| no_such_bucket(name))?;
+        let settings = self.store.bucket_settings(name).await?;
+        let settings = settings.into_iter().map(|(name, document)| (name, document.into())).collect();
+        let mounts = self.opening.open_all(self.store.mounts(name).await?).await;
+        Ok(Arc::new(Namespace::new(bucket, MountTable::new(mounts), settings)))
+    }
+
+    /// Frees what unfinished uploads of a bucket hold, and forgets them.
+    async fn abort_uploads(&self, namespace: &Namespace) -> Result<()> {
+        loop {
+            let uploads = self.store.uploads(&namespace.bucket.name, "", &UploadCursor::default(), UPLOADS_PER_STEP).await?;
+            if uploads.is_empty() {
+                return Ok(());
+            }
+            for upload in uploads {
+                if let Err(error) = free_parts(namespace, &upload).await {
+                    // The mount's own sweep finds what is left.
+                    tracing::warn!(bucket = upload.bucket, upload = upload.upload_id, %error, "parts of an upload were not freed");
+                }
+                self.store.delete_upload(&upload.upload_id).await?;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespaces").field("loaded", &self.cells.len()).finish_non_exhaustive()
+    }
+}
+
+// === impl CellUse ===
+
+impl CellUse<'_> {
+    async fn get_or_load<F>(&self, load: impl FnOnce() -> F) -> Result<Arc<Namespace>>
+    where
+        F: Future<Output = Result<Arc<Namespace>>>,
+    {
+        let lost = || Error::new(ErrorKind::Internal, "cell of a namespace");
+        self.cell.as_ref().ok_or_else(lost)?.get_or_try_init(load).await.cloned()
+    }
+}
+
+impl Drop for CellUse<'_> {
+    fn drop(&mut self) {
+        let Some(cell) = self.cell.take() else { return };
+        if cell.initialized() {
+            return;
+        }
+        // Given up before looking: of several that leave at once, the last to look sees the map's reference alone. One that comes
+        // in between is counted, and looks itself when it leaves. A cell in use must stay: two cells of one name would be two
+        // namespaces of one bucket.
+        drop(cell);
+        self.cells.remove_if(self.name, |_, cell| Arc::strong_count(cell) == 1 && !cell.initialized());
+    }
+}
+
+// === impl Forget ===
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.namespace.gate().close();
+        let this = |cell: &Cell| cell.get().is_some_and(|other| Arc::ptr_eq(other, self.namespace));
+        self.namespaces.cells.remove_if(&self.namespace.bucket.name, |_, cell| this(cell));
+        self.namespaces.opening.forget_unused();
+    }
+}
+
+async fn free_parts(namespace: &Namespace, upload: &UploadRecord) -> provider::Result<()> {
+    let mount = namespace.mounts.load().at(&upload.mount_prefix).cloned();
+    let Some((mount, key)) = mount.zip(upload.key.strip_prefix(&upload.mount_prefix)) else { return Ok(()) };
+    match mount.provider.multipart() {
+        Some(multipart) => multipart.abort(&Key::new(key)?, &UploadId::new(upload.upload_id.as_str())?).await,
+        None => Ok(()),
+    }
+}
+
+fn no_such_bucket(name: &str) -> Error {
+    Error::new(ErrorKind::NoSuchBucket, "bucket").with("name", format!("{name:?}"))
+}
+
+fn taken(bucket: &BucketRecord, owner: &str) -> Error {
+    let kind = if bucket.owner == owner { ErrorKind::BucketAlreadyOwnedByYou } else { ErrorKind::BucketAlreadyExists };
+    Error::new(kind, "create bucket").with("name", &bucket.name)
+}
+
+fn now_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Copying.
+
+use std::sync::Arc;
+
+use sluice_provider as provider;
+use sluice_provider::{
+    Attributes, CopyOptions, ETag, Key, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions,
+};
+
+use super::body::chunks;
+use super::layer::with_key;
+use super::{CopyRequest, Objects, ReadConditions, attribute};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handles::Purpose;
+use crate::meta::PartRecord;
+use crate::namespaces::Namespace;
+use crate::transfer::{Algorithm, Declared, frames, verify};
+use crate::uploads::session_checksum;
+
+/// How often a copy starts over when its source changed under it.
+const TRIES: usize = 4;
+
+/// Where a copy reads from.
+struct Source<'a> {
+    ns: &'a Namespace,
+    key: &'a str,
+    provider: Arc<dyn Provider>,
+    inner: Key,
+}
+
+impl Objects {
+    /// Copies, across mounts and buckets too. The destination's ETag is the MD5 of its bytes.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` for the source's conditions, and those of [`put`](Self::put).
+    pub async fn copy(&self, from: (&Namespace, &str), to: (&Namespace, &str), copy: CopyRequest) -> Result<ObjectInfo> {
+        let source = Source::new(from)?;
+        for _ in 0..TRIES {
+            let info = source.head(&copy.source).await?;
+            let copied = match self.copy_inside(&source, &info, to, &copy).await {
+                Ok(None) => self.copy_through(&source, &info, to, &copy).await.map(Some),
+                inside => inside,
+            };
+            match copied {
+                Ok(Some(copied)) => return Ok(copied),
+                Ok(None) => {}
+                // Of the two conditions it may be the source's that failed: then the copy begins anew.
+                Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {
+                    if copy.when != PutWhen::Always && source.is_still(&info.etag).await? {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(changing())
+    }
+
+    /// Copies (a range of) an object into a part of an upload. `range` must lie within the source.
+    ///
+    /// # Errors
+    /// As [`copy`](Self::copy), `InvalidArgument` for a range outside of the source, and `NoSuchUpload`.
+    pub async fn copy_part(
+        &self,
+        from: (&Namespace, &str),
+        conditions: &ReadConditions,
+        range: Option<(u64, u64)>,
+        to: (&Namespace, &str),
+        upload_id: &str,
+        number: PartNumber,
+    ) -> Result<PartRecord> {
+        let upload = self.uploads.get(to.0, to.1, upload_id).await?;
+        let compute: Vec<_> = session_checksum(&upload).into_iter().map(|(algorithm, _)| algorithm).collect();
+        let source = Source::new(from)?;
+        for _ in 0..TRIES {
+            let info = source.head(conditions).await?;
+            if let Some((first, last)) = range
+                && (first > last || last >= info.size)
+            {
+                let message = format!("Range specified is not valid for source object of size: {}", info.size);
+                return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "copy a part"));
+            }
+            let spec = range.map(|(first, last)| RangeSpec::Between(first, last));
+            match self.open(&source, &info.etag, spec, compute.clone()).await {
+                Ok(body) => return self.uploads.put_part(to.0, to.1, upload_id, number, body).await,
+                Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(changing())
+    }
+
+    /// The provider's own copy, where source and destination are on the same one and what it answers is right: the ETag is the MD5
+    /// of the bytes already, and no other checksum is wanted.
+    async fn copy_inside(
+        &self,
+        source: &Source<'_>,
+        info: &ObjectInfo,
+        to: (&Namespace, &str),
+        copy: &CopyRequest,
+    ) -> Result<Option<ObjectInfo>> {
+        let (provider, inner, _) = to.0.resolve(to.1)?;
+        let wanted = copy.checksum.is_none_or(|a| info.attributes.get(a.attribute()).is_some() && checksums(info) == [a]);
+        if !Arc::ptr_eq(&provider, &source.provider) || !is_md5(&info.etag) || !wanted {
+            return Ok(None);
+        }
+        let _read = self.handle(source.ns, source.key, Purpose::Read);
+        let _write = self.handle(to.0, to.1, Purpose::Write);
+        let _busy = (_read.busy(), _write.busy());
+        // Always named: an attribute that belongs to other bytes must not come along.
+        let mut attributes = kept(info, copy);
+        for algorithm in checksums(info) {
+            attributes.extend(info.attributes.get(algorithm.attribute()).map(|value| (algorithm.attribute(), value)));
+        }
+        let options =
+            CopyOptions { source_if_match: Some(info.etag.clone()), when: copy.when.clone(), attributes: Some(attributes) };
+        let _permit = to.0.publishing().await?;
+        let copied = provider.copy(&source.inner, &inner, &options).await?;
+        with_key(copied, to.1).map(Some)
+    }
+
+    /// Reads the source and writes the destination, hashing on the way.
+    async fn copy_through(
+        &self,
+        source: &Source<'_>,
+        info: &ObjectInfo,
+        to: (&Namespace, &str),
+        copy: &CopyRequest,
+    ) -> Result<ObjectInfo> {
+        let compute = copy.checksum.map_or_else(|| checksums(info), |algorithm| vec![algorithm]);
+        let body = self.open(source, &info.etag, None, compute).await?;
+        let put = PutOptions { when: copy.when.clone(), attributes: kept(info, copy) };
+        let guard = self.handle(to.0, to.1, Purpose::Write);
+        self.store(to.0, to.1, body, put, guard).await
+    }
+
+    /// The source's bytes on their way into something else. PreconditionFailed when it is another object by now.
+    async fn open(&self, source: &Source<'_>, etag: &ETag, range: Option<RangeSpec>, compute: Vec<Algorithm>) -> Result<PutBody> {
+        let guard = self.handle(source.ns, source.key, Purpose::Read);
+        let (bytes, body) = {
+            let _busy = guard.busy();
+            let object = source.provider.get(&source.inner, &ReadOptions { range, if_match: Some(etag.clone()) }).await?;
+            let bytes = object.range.end.saturating_sub(object.range.start);
+            (bytes, frames(object.body, bytes).await?)
+        };
+        let declared = Declared { size: Some(bytes), compute, ..Declared::default() };
+        Ok(verify(chunks(body, guard), declared))
+    }
+}
+
+// === impl Source ===
+
+impl<'a> Source<'a> {
+    fn new((ns, key): (&'a Namespace, &'a str)) -> Result<Self> {
+        let (provider, inner, _) = ns.resolve(key)?;
+        Ok(Self { ns, key, provider, inner })
+    }
+
+    async fn head(&self, conditions: &ReadConditions) -> Result<ObjectInfo> {
+        let info = self.provider.head(&self.inner, &ReadOptions::default()).await?;
+        conditions.check_source(&info)?;
+        Ok(info)
+    }
+
+    async fn is_still(&self, etag: &ETag) -> Result<bool> {
+        match self.provider.head(&self.inner, &ReadOptions::default()).await {
+            Ok(info) => Ok(info.etag == *etag),
+            Err(error) if *error.kind() == provider::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The attributes that the destination gets, without anything that was computed from the source's bytes: its checksums are
+/// computed anew, and it is a plain object, whatever parts the source was made of.
+fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
+    let mut attributes = copy.attributes.clone().unwrap_or_else(|| info.attributes.clone());
+    let computed = Algorithm::ALL.into_iter().map(Algorithm::attribute);
+    for name in computed.chain([attribute::CHECKSUM_TYPE, attribute::PARTS, attribute::UPLOAD]) {
+        attributes.remove(name);
+    }
+    attributes
+}
+
+/// The checksums that the source has.
+fn checksums(info: &ObjectInfo) -> Vec<Algorithm> {
+    Algorithm::ALL.into_iter().filter(|algorithm| info.attributes.get(algorithm.attribute()).is_some()).collect()
+}
+
+fn is_md5(etag: &ETag) -> bool {
+    crate::transfer::md5_of_etag(etag.as_str()).is_some()
+}
+
+fn changing() -> Error {
+    Error::new(ErrorKind::Provider(provider::ErrorKind::Conflict), "copy of an object that keeps changing")
+}

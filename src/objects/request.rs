@@ -1,0 +1,107 @@
+//! What the calls say, and what they answer.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec};
+
+use crate::transfer::Algorithm;
+
+/// What a conditional header names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ETagCondition {
+    /// `*`: any object.
+    Any,
+    /// One of these.
+    OneOf(Vec<ETag>),
+}
+
+/// Conditions on a read, evaluated in the order of RFC 9110 section 13.2.2.
+#[derive(Clone, Debug, Default)]
+pub struct ReadConditions {
+    /// If-Match.
+    pub if_match: Option<ETagCondition>,
+    /// If-None-Match.
+    pub if_none_match: Option<ETagCondition>,
+    /// If-Modified-Since.
+    pub if_modified_since: Option<SystemTime>,
+    /// If-Unmodified-Since.
+    pub if_unmodified_since: Option<SystemTime>,
+}
+
+/// If-Range.
+#[derive(Clone, Debug)]
+pub enum IfRange {
+    /// The range applies only to the object with this ETag.
+    ETag(ETag),
+    /// The range applies only to the object last modified at this second.
+    Date(SystemTime),
+}
+
+/// How to read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadRequest {
+    /// Only this range.
+    pub range: Option<RangeSpec>,
+    /// The range applies only if this holds.
+    pub if_range: Option<IfRange>,
+    /// Only this part of a multipart object. A plain object has one part. Not together with a range.
+    pub part: Option<PartNumber>,
+    /// Conditions.
+    pub conditions: ReadConditions,
+}
+
+/// An answer to a read, without its bytes.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Metadata.
+    pub info: ObjectInfo,
+    /// The range that was asked for and applies; `None` when the whole object is meant. Empty only for a part without bytes.
+    pub range: Option<std::ops::Range<u64>>,
+    /// How many parts the object was made of; `None` for a plain object.
+    pub parts: Option<usize>,
+}
+
+/// An object open for reading. The handle closes when the body is dropped.
+pub struct Opened {
+    /// What was found.
+    pub found: Found,
+    /// The bytes, in frames of at most 1 MiB (one frame for up to 1 MiB, reads of 256 KiB beyond).
+    pub body: OpenBody,
+}
+
+/// The bytes of an opened object.
+pub enum OpenBody {
+    /// All at once. Nothing is open any more.
+    Full(bytes::Bytes),
+    /// Frame by frame.
+    Stream(ByteStream),
+}
+
+/// How to copy.
+#[derive(Clone, Debug, Default)]
+pub struct CopyRequest {
+    /// Conditions on the source.
+    pub source: ReadConditions,
+    /// The condition on the destination.
+    pub when: PutWhen,
+    /// The destination's attributes; `None` keeps the source's (user metadata, system headers).
+    pub attributes: Option<Attributes>,
+    /// A checksum to compute for the destination.
+    pub checksum: Option<Algorithm>,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened").field("found", &self.found).field("body", &self.body).finish()
+    }
+}
+
+impl fmt::Debug for OpenBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Writing and deleting.
+
+use futures::StreamExt;
+use sluice_provider::{DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
+
+use super::Objects;
+use super::layer::with_key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handles::{Guard, Purpose};
+use crate::namespaces::{Namespace, watch};
+
+/// How many mounts delete at once.
+const MOUNTS_AT_ONCE: usize = 8;
+
+impl Objects {
+    /// Stores a body.
+    ///
+    /// # Errors
+    /// The body's own, the condition's, the provider's; `NoSuchBucket` when the bucket went meanwhile.
+    pub async fn put(&self, ns: &Namespace, key: &str, body: PutBody, put: PutOptions) -> Result<ObjectInfo> {
+        let guard = self.handle(ns, key, Purpose::Write);
+        self.store(ns, key, body, put, guard).await
+    }
+
+    /// Stores a body under a handle that is open already.
+    pub(super) async fn store(
+        &self,
+        ns: &Namespace,
+        key: &str,
+        body: PutBody,
+        put: PutOptions,
+        guard: Guard,
+    ) -> Result<ObjectInfo> {
+        let (provider, inner, _) = ns.resolve(key)?;
+        let (body, passage) = watch(body, Some(guard), Some(ns.gate().clone()));
+        let stored = provider.put(&inner, body, &put).await;
+        drop(passage);
+        match stored {
+            Ok(info) => with_key(info, key),
+            Err(error) if ns.gate().is_closed() => {
+                Err(Error::new(ErrorKind::NoSuchBucket, "put into a bucket that was deleted").caused_by(error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes keys; one outcome per key, in order. Each mount is asked once.
+    pub async fn delete(&self, ns: &Namespace, keys: Vec<DeleteKey>) -> Vec<Result<DeleteOutcome>> {
+        let mut outcomes: Vec<Option<Result<DeleteOutcome>>> = Vec::new();
+        outcomes.resize_with(keys.len(), || None);
+        let mut batches: Vec<Batch> = Vec::new();
+        for (index, DeleteKey { key, when }) in keys.into_iter().enumerate() {
+            match ns.resolve(key.as_str()) {
+                Err(error) => outcomes[index] = Some(Err(error)),
+                Ok((provider, inner, prefix)) => {
+                    let batch = match batches.iter_mut().position(|batch| batch.prefix == prefix) {
+                        Some(at) => &mut batches[at],
+                        None => {
+                            batches.push(Batch { prefix, provider, indexes: Vec::new(), keys: Vec::new() });
+                            let last = batches.len() - 1;
+                            &mut batches[last]
+                        }
+                    };
+                    batch.indexes.push(index);
+                    batch.keys.push(DeleteKey { key: inner, when });
+                }
+            }
+        }
+        let deleting = futures::stream::iter(batches).map(|batch| async move {
+            let outcomes = batch.provider.delete(&batch.keys).await;
+            (batch.indexes, outcomes)
+        });
+        let mut deleting = std::pin::pin!(deleting.buffer_unordered(MOUNTS_AT_ONCE));
+        while let Some((indexes, answers)) = deleting.next().await {
+            for (index, answer) in indexes.into_iter().zip(answers) {
+                outcomes[index] = Some(answer.map_err(Error::from));
+            }
+        }
+        let unanswered = || Err(Error::new(ErrorKind::Internal, "delete without an outcome"));
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unanswered)).collect()
+    }
+}
+
+/// The keys of one mount.
+struct Batch {
+    prefix: std::sync::Arc<str>,
+    provider: std::sync::Arc<dyn Provider>,
+    indexes: Vec<usize>,
+    keys: Vec<DeleteKey>,
+}

@@ -1,0 +1,217 @@
+//! The layer itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::cache::{Cache, CacheCounts, Limits};
+use super::seal::Seal;
+use super::secret::{Secret, generate_access_key, generate_identity_id};
+use crate::error::{Error, ErrorKind, Result};
+use crate::meta::{AccessKeyRecord, IdentityRecord, MetaStore};
+
+/// The value by which a wrong master key is noticed when the layer opens. No access key holds a space, so that what was sealed for this
+/// name can never pass for the secret of a key.
+const KEY_CHECK: &str = "master key check";
+const KEY_CHECK_TEXT: &str = "sluice";
+
+/// The longest access key.
+const MAX_ACCESS_KEY: usize = 128;
+
+/// Who acts.
+pub type Identity = IdentityRecord;
+
+/// An access key that may be used now.
+#[derive(Debug)]
+pub struct Credential {
+    /// The public half.
+    pub access_key: String,
+    /// The secret half.
+    pub secret: Secret,
+    /// Whose it is.
+    pub identity: Arc<Identity>,
+}
+
+/// The token layer.
+#[derive(Debug)]
+pub struct Tokens {
+    store: Arc<dyn MetaStore>,
+    seal: Seal,
+    cache: Cache,
+}
+
+impl Tokens {
+    /// Opens the layer over a store. `master_key` seals the secrets.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the store's secrets were sealed with another master key, `MetaUnavailable`.
+    pub async fn open(store: Arc<dyn MetaStore>, master_key: [u8; 32]) -> Result<Self> {
+        Self::open_with(store, master_key, Limits::default()).await
+    }
+
+    pub(super) async fn open_with(store: Arc<dyn MetaStore>, master_key: [u8; 32], limits: Limits) -> Result<Self> {
+        let seal = Seal::new(&Zeroizing::new(master_key));
+        let check = match store.value(KEY_CHECK).await? {
+            Some(check) => check,
+            None => store.value_or_insert(KEY_CHECK, &STANDARD.encode(seal.seal(KEY_CHECK, KEY_CHECK_TEXT)?)).await?,
+        };
+        let opened = STANDARD.decode(check).ok().and_then(|sealed| seal.open(KEY_CHECK, &sealed).ok());
+        if !opened.is_some_and(|text| text.matches(KEY_CHECK_TEXT)) {
+            let message =
+                "the secrets in the metadata store were sealed with another master key: give that one, or begin with a new store";
+            return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "open token layer"));
+        }
+        Ok(Self { store, seal, cache: Cache::new(limits) })
+    }
+
+    /// The credential of an access key, from the cache or the store; `None` when unknown or inactive.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`; `Internal` when the stored secret is damaged.
+    pub async fn credential(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
+        // What cannot be a key is not one, and takes no room in a cache.
+        if access_key.len() > MAX_ACCESS_KEY || !is_access_key(access_key) {
+            return Ok(None);
+        }
+        self.cache.get(access_key, || self.read(access_key)).await
+    }
+
+    async fn read(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
+        let Some((key, identity)) = self.store.access_key(access_key).await?.filter(|(key, _)| key.active) else {
+            return Ok(None);
+        };
+        let secret = self.seal.open(&key.access_key, &key.sealed_secret)?;
+        Ok(Some(Arc::new(Credential { access_key: key.access_key, secret, identity: Arc::new(identity) })))
+    }
+
+    /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
+    /// (20 upper-case characters beginning with `SL`, 40 base64 characters).
+    ///
+    /// # Errors
+    /// `EntityExists` when the access key is taken, or when the identity exists and its `root` is another; `InvalidArgument` for
+    /// halves that cannot be (access key 3 to 128 of `[A-Za-z0-9._-]`, secret 8 to 128 printable ASCII characters) and for a name that is
+    /// empty, longer than 128 bytes or holds control characters.
+    pub async fn create_key(
+        &self,
+        name: &str,
+        root: bool,
+        access_key: Option<String>,
+        secret: Option<Secret>,
+    ) -> Result<Credential> {
+        const OPERATION: &str = "create key";
+        let invalid = |message: &'static str| Err(Error::new(ErrorKind::InvalidArgument(message.into()), OPERATION));
+        if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+            return invalid("a name has 1 to 128 bytes and no control characters");
+        }
+        let access_key = access_key.map_or_else(generate_access_key, Ok)?;
+        if !is_access_key(&access_key) {
+            return invalid("an access key has 3 to 128 characters of A-Z, a-z, 0-9, '.', '_' and '-'");
+        }
+        let secret = secret.map_or_else(Secret::generate, Ok)?;
+        if !(8..=128).contains(&secret.expose().len()) || !secret.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return invalid("a secret has 8 to 128 printable ASCII characters");
+        }
+        // Before the identity, so that a key that is taken leaves no identity behind.
+        if self.store.access_key(&access_key).await?.is_some() {
+            return Err(Error::new(ErrorKind::EntityExists, OPERATION).with("access key", &access_key));
+        }
+        let identity = self.identity(name, root).await?;
+        let sealed_secret = self.seal.seal(&access_key, secret.expose())?;
+        let record = AccessKeyRecord {
+            access_key: access_key.clone(),
+            sealed_secret,
+            identity: identity.id.clone(),
+            active: true,
+            created: now(),
+        };
+        self.store.create_access_key(&record).await?;
+        self.cache.forget(&access_key).await;
+        Ok(Credential { access_key, secret, identity: Arc::new(identity) })
+    }
+
+    /// The identity of this name, created if there is none.
+    async fn identity(&self, name: &str, root: bool) -> Result<Identity> {
+        const OPERATION: &str = "create identity";
+        let found = match self.store.identity_by_name(name).await? {
+            Some(found) => found,
+            None => {
+                let new = Identity { id: generate_identity_id()?, name: name.to_owned(), root, created: now() };
+                match self.store.create_identity(&new).await {
+                    Ok(()) => return Ok(new),
+                    // Somebody else was faster.
+                    Err(error) if matches!(error.kind(), ErrorKind::EntityExists) => {
+                        self.store.identity_by_name(name).await?.ok_or(error)?
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        if found.root == root {
+            Ok(found)
+        } else {
+            Err(Error::new(ErrorKind::EntityExists, OPERATION).with("name", name).with("its root flag is", found.root))
+        }
+    }
+
+    /// Whether any root identity has a key that may be used: false on a first start.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn has_root(&self) -> Result<bool> {
+        let identities = self.store.identities().await?;
+        let keys = self.store.access_keys().await?;
+        let is_root = |id: &str| identities.iter().any(|identity| identity.root && identity.id == id);
+        Ok(keys.iter().any(|key| key.active && is_root(&key.identity)))
+    }
+
+    /// All access keys with the name of their identity, without secrets, in the order of the keys.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn keys(&self) -> Result<Vec<(AccessKeyRecord, String)>> {
+        let keys = self.store.access_keys().await?;
+        let names: BTreeMap<_, _> =
+            self.store.identities().await?.into_iter().map(|identity| (identity.id, identity.name)).collect();
+        let named = |key: AccessKeyRecord| {
+            let name = names.get(&key.identity).cloned().unwrap_or_default();
+            (AccessKeyRecord { sealed_secret: Vec::new(), ..key }, name)
+        };
+        Ok(keys.into_iter().map(named).collect())
+    }
+
+    /// Removes an access key, from the cache too; false when there was none.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn delete_key(&self, access_key: &str) -> Result<bool> {
+        let deleted = self.store.delete_access_key(access_key).await;
+        // Also after an error: the store may have done it and failed to say so.
+        self.cache.forget(access_key).await;
+        deleted
+    }
+
+    /// What the credential cache has done.
+    #[must_use]
+    pub fn cache_counts(&self) -> CacheCounts {
+        self.cache.counts()
+    }
+
+    #[cfg(test)]
+    pub(super) async fn settle(&self) {
+        self.cache.settle().await;
+    }
+}
+
+fn is_access_key(text: &str) -> bool {
+    (3..=MAX_ACCESS_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+/// Milliseconds since the Unix epoch.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

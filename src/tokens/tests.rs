@@ -1,0 +1,257 @@
+//! The layer over a real store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tempfile::TempDir;
+
+use super::cache::Limits;
+use super::*;
+use crate::error::Result;
+use crate::meta::suite::kind;
+use crate::meta::{AccessKeyRecord, MetaStore, SqliteStore};
+
+const MASTER: [u8; 32] = [7; 32];
+const SECRET: &str = "correct-horse-battery-staple";
+
+async fn store() -> Arc<dyn MetaStore> {
+    Arc::new(SqliteStore::open_in_memory().await.unwrap())
+}
+
+async fn layer() -> (Arc<Tokens>, Arc<dyn MetaStore>) {
+    let store = store().await;
+    (Arc::new(Tokens::open(Arc::clone(&store), MASTER).await.unwrap()), store)
+}
+
+async fn create(tokens: &Tokens, name: &str, access_key: &str) -> Result<Credential> {
+    tokens.create_key(name, false, Some(access_key.into()), Some(Secret::new(SECRET.into()))).await
+}
+
+#[tokio::test]
+async fn a_key_that_was_created_is_found() {
+    let (tokens, _) = layer().await;
+    let created = create(&tokens, "zoe", "ZOE").await.unwrap();
+    assert_eq!((created.access_key.as_str(), created.secret.expose()), ("ZOE", SECRET));
+    assert_eq!((created.identity.name.as_str(), created.identity.root), ("zoe", false));
+    assert_eq!(created.identity.id.len(), 64);
+    assert!(created.identity.id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    for _ in 0..2 {
+        let found = tokens.credential("ZOE").await.unwrap().unwrap();
+        assert_eq!((found.access_key.as_str(), found.secret.expose()), ("ZOE", SECRET));
+        assert_eq!(found.identity, created.identity);
+    }
+    assert_eq!((tokens.cache_counts().hits, tokens.cache_counts().misses), (1, 1));
+    assert!(tokens.credential("zoe").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn generated_halves() {
+    let (tokens, _) = layer().await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..50 {
+        let created = tokens.create_key("me", false, None, None).await.unwrap();
+        assert!(created.access_key.len() == 20 && created.access_key.starts_with("SL"));
+        assert!(created.access_key.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
+        assert_eq!(created.secret.expose().len(), 40);
+        assert!(created.secret.expose().bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(tokens.credential(&created.access_key).await.unwrap().unwrap().secret.matches(created.secret.expose()));
+        assert!(seen.insert(created.access_key) && seen.insert(created.secret.expose().to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_key_is_refused() {
+    let (tokens, store) = layer().await;
+    let long = "x".repeat(129);
+    for (name, access_key, secret) in [
+        ("me", "ab", SECRET),
+        ("me", &long, SECRET),
+        ("me", "a b", SECRET),
+        ("me", "a/b", SECRET),
+        ("me", "äöü", SECRET),
+        ("me", "abc", "1234567"),
+        ("me", "abc", &long),
+        ("me", "abc", "1234567\n"),
+        ("me", "abc", "1234567ä"),
+        ("", "abc", SECRET),
+        (&long, "abc", SECRET),
+        ("m\ne", "abc", SECRET),
+    ] {
+        let refused = tokens.create_key(name, false, Some(access_key.into()), Some(Secret::new(secret.into()))).await;
+        let message = kind(refused);
+        assert!(message.starts_with("InvalidArgument") && !message.contains(secret), "{name} {access_key} {secret}: {message}");
+        assert!(tokens.credential(access_key).await.unwrap().is_none());
+    }
+    assert_eq!(store.identities().await.unwrap(), []);
+    let (longest, secret) = ("x".repeat(128), "~ !\"'\\%".repeat(2));
+    for (access_key, secret) in [("a.b", "12345678"), (longest.as_str(), longest.as_str()), ("_-9", &secret)] {
+        tokens.create_key("me", false, Some(access_key.into()), Some(Secret::new(secret.into()))).await.unwrap();
+        assert!(tokens.credential(access_key).await.unwrap().unwrap().secret.matches(secret));
+    }
+}
+
+#[tokio::test]
+async fn an_identity_may_have_several_keys() {
+    let (tokens, store) = layer().await;
+    let first = create(&tokens, "me", "AAA").await.unwrap();
+    let second = create(&tokens, "me", "BBB").await.unwrap();
+    assert_eq!(first.identity, second.identity);
+    assert_eq!(store.identities().await.unwrap().len(), 1);
+
+    assert_eq!(kind(tokens.create_key("me", true, None, None).await), "EntityExists");
+    assert_eq!(kind(create(&tokens, "other", "AAA").await), "EntityExists");
+    assert_eq!(store.identities().await.unwrap().len(), 1, "a key that is taken leaves no identity behind");
+    assert!(tokens.credential("AAA").await.unwrap().unwrap().identity.name == "me");
+
+    let keys = tokens.keys().await.unwrap();
+    let shown: Vec<_> = keys.iter().map(|(key, name)| (key.access_key.as_str(), name.as_str())).collect();
+    assert_eq!(shown, [("AAA", "me"), ("BBB", "me")]);
+    assert!(keys.iter().all(|(key, _)| key.sealed_secret.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_identity_for_all_who_create_it() {
+    let (tokens, store) = layer().await;
+    let created = (0..50).map(|n| {
+        let tokens = Arc::clone(&tokens);
+        tokio::spawn(async move { create(&tokens, "me", &format!("KEY{}", n / 2)).await })
+    });
+    let (won, lost): (Vec<_>, Vec<_>) =
+        join_all(created).await.into_iter().map(|joined| joined.unwrap()).partition(Result::is_ok);
+    assert_eq!(won.len(), 25);
+    assert!(lost.into_iter().all(|outcome| kind(outcome) == "EntityExists"));
+    assert_eq!(store.identities().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_first_start_has_no_root() {
+    let (tokens, store) = layer().await;
+    assert!(!tokens.has_root().await.unwrap());
+    create(&tokens, "me", "AAA").await.unwrap();
+    assert!(!tokens.has_root().await.unwrap());
+    let root = tokens.create_key("root", true, None, None).await.unwrap();
+    assert!(root.identity.root && tokens.has_root().await.unwrap());
+    assert!(tokens.delete_key(&root.access_key).await.unwrap());
+    assert!(!tokens.has_root().await.unwrap(), "a root without a key cannot come in");
+    let off = AccessKeyRecord { active: false, ..record("OFF", &root.identity.id, vec![]) };
+    store.create_access_key(&off).await.unwrap();
+    assert!(!tokens.has_root().await.unwrap());
+}
+
+fn record(access_key: &str, identity: &str, sealed_secret: Vec<u8>) -> AccessKeyRecord {
+    AccessKeyRecord { access_key: access_key.into(), sealed_secret, identity: identity.into(), active: true, created: 0 }
+}
+
+#[tokio::test]
+async fn a_deleted_key_is_refused_at_once() {
+    let (tokens, _) = layer().await;
+    create(&tokens, "me", "AAA").await.unwrap();
+    assert!(tokens.credential("AAA").await.unwrap().is_some());
+    assert!(tokens.delete_key("AAA").await.unwrap());
+    assert!(tokens.credential("AAA").await.unwrap().is_none());
+    assert!(!tokens.delete_key("AAA").await.unwrap());
+    tokens.create_key("me", false, Some("AAA".into()), Some(Secret::new("another secret".into()))).await.unwrap();
+    assert!(tokens.credential("AAA").await.unwrap().unwrap().secret.matches("another secret"), "usable at once, and the new one");
+}
+
+#[tokio::test]
+async fn an_inactive_key_is_unknown() {
+    let (tokens, store) = layer().await;
+    let me = create(&tokens, "me", "AAA").await.unwrap().identity;
+    let off = AccessKeyRecord { active: false, ..record("OFF", &me.id, vec![1, 2, 3]) };
+    store.create_access_key(&off).await.unwrap();
+    assert!(tokens.credential("OFF").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_key_from_another_process_is_known_soon() {
+    let store = store().await;
+    let limits = Limits { unknown_for: Duration::from_millis(400), ..Limits::default() };
+    let ours = Tokens::open_with(Arc::clone(&store), MASTER, limits).await.unwrap();
+    let theirs = Tokens::open(store, MASTER).await.unwrap();
+    assert!(ours.credential("AAA").await.unwrap().is_none());
+    create(&theirs, "me", "AAA").await.unwrap();
+    assert!(ours.credential("AAA").await.unwrap().is_none(), "remembered as unknown");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(ours.credential("AAA").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_noticed_when_opening() {
+    let store = store().await;
+    create(&Tokens::open(Arc::clone(&store), MASTER).await.unwrap(), "me", "AAA").await.unwrap();
+    let refused = Tokens::open(Arc::clone(&store), [8; 32]).await.unwrap_err().to_string();
+    assert!(refused.contains("another master key"), "{refused}");
+    assert!(kind(Tokens::open(Arc::clone(&store), [8; 32]).await).starts_with("InvalidArgument"));
+    let again = Tokens::open(store, MASTER).await.unwrap();
+    assert!(again.credential("AAA").await.unwrap().unwrap().secret.matches(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_master_key_wins() {
+    let store = store().await;
+    let opened = (0..20).map(|n: u8| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { Tokens::open(store, [n % 4; 32]).await.is_ok() })
+    });
+    assert_eq!(join_all(opened).await.into_iter().filter(|joined| *joined.as_ref().unwrap()).count(), 5);
+}
+
+#[tokio::test]
+async fn a_damaged_or_exchanged_secret_is_an_error_and_never_served() {
+    let (tokens, store) = layer().await;
+    let me = create(&tokens, "me", "AAA").await.unwrap().identity;
+    let (sealed, _) = store.access_key("AAA").await.unwrap().unwrap();
+    let mut damaged = sealed.sealed_secret.clone();
+    damaged[20] ^= 1;
+    store.create_access_key(&record("DAMAGED", &me.id, damaged)).await.unwrap();
+    store.create_access_key(&record("EXCHANGED", &me.id, sealed.sealed_secret)).await.unwrap();
+    store.create_access_key(&record("EMPTY", &me.id, Vec::new())).await.unwrap();
+    for access_key in ["DAMAGED", "EXCHANGED", "EMPTY"] {
+        for _ in 0..2 {
+            assert_eq!(kind(tokens.credential(access_key).await), "Internal");
+        }
+    }
+}
+
+#[tokio::test]
+async fn secrets_are_neither_printed_nor_stored() {
+    let directory = TempDir::new().unwrap();
+    let store: Arc<dyn MetaStore> = Arc::new(SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap());
+    let tokens = Tokens::open(Arc::clone(&store), MASTER).await.unwrap();
+    let created = create(&tokens, "me", "AAA").await.unwrap();
+    let generated = tokens.create_key("me", false, None, None).await.unwrap();
+    let found = tokens.credential("AAA").await.unwrap().unwrap();
+    tokens.settle().await;
+    let record = store.access_key("AAA").await.unwrap();
+    let printed = format!("{tokens:?} {created:?} {found:?} {record:?} {store:?} {:?}", tokens.keys().await.unwrap());
+    assert!(!printed.contains(SECRET) && printed.contains("Secret(…)"), "{printed}");
+    assert!(!printed.contains(&format!("{:?}", record.as_ref().unwrap().0.sealed_secret)));
+
+    let absent = [SECRET.as_bytes().to_vec(), generated.secret.expose().as_bytes().to_vec(), MASTER.to_vec()];
+    let mut read = 0;
+    for closed in [false, true] {
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            read += bytes.len();
+            for secret in &absent {
+                assert!(!bytes.windows(secret.len()).any(|window| window == secret), "closed: {closed}");
+            }
+        }
+        store.close().await;
+    }
+    assert!(read > 10_000);
+}
+
+#[test]
+fn secrets_are_compared_whole() {
+    let secret = Secret::new(SECRET.into());
+    assert!(secret.matches(SECRET));
+    for other in ["", &SECRET[1..], &SECRET[..SECRET.len() - 1], "correct-horse-battery-stapla", "Correct-horse-battery-staple"] {
+        assert!(!secret.matches(other));
+    }
+}

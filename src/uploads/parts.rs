@@ -1,0 +1,70 @@
+//! Storing a part.
+
+use sluice_provider as provider;
+use sluice_provider::{PartNumber, PutBody};
+
+use super::Uploads;
+use super::sessions::{Place, is, no_such_upload, now_millis, place};
+use crate::error::{Error, ErrorKind, Result};
+use crate::handles::Purpose;
+use crate::meta::PartRecord;
+use crate::namespaces::{Namespace, watch};
+
+impl Uploads {
+    /// Stores a part, replacing one of the same number once the new one is safe.
+    ///
+    /// # Errors
+    /// `NoSuchUpload`, the body's own.
+    pub async fn put_part(
+        &self,
+        ns: &Namespace,
+        key: &str,
+        upload_id: &str,
+        number: PartNumber,
+        body: PutBody,
+    ) -> Result<PartRecord> {
+        let upload = self.get(ns, key, upload_id).await?;
+        let place = place(ns, &upload)?;
+        let (body, passage) = watch(body, self.handle(ns, key, Purpose::Part), None);
+        let stored = place.multipart()?.put_part(&place.key, &place.upload, number, body).await;
+        let token = stored.map_err(|error| match is(&error, provider::ErrorKind::NotFound) {
+            true => no_such_upload(upload_id).caused_by(error),
+            false => error.into(),
+        })?;
+        let seal = passage.seal().ok_or_else(|| Error::new(ErrorKind::Internal, "part stored before its body ended"))?;
+        let checksums = seal.attributes.iter().filter(|(name, _)| name.starts_with("checksum."));
+        let part = PartRecord {
+            number: number.get(),
+            token,
+            size: passage.bytes(),
+            etag: seal.etag.as_str().to_owned(),
+            checksums: checksums.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            modified: now_millis(),
+        };
+        match self.store.put_part(upload_id, &part).await {
+            Ok(None) => Ok(part),
+            Ok(Some(replaced)) => {
+                discard(&place, &replaced.token).await;
+                Ok(part)
+            }
+            Err(error) => {
+                // After any other failure the row may be there; then the bytes must be too.
+                if matches!(error.kind(), ErrorKind::NoSuchUpload) {
+                    discard(&place, &part.token).await;
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Frees bytes that no row names. What stays behind is freed with the upload.
+async fn discard(place: &Place, token: &str) {
+    let discarded = match place.multipart() {
+        Ok(multipart) => multipart.discard_part(&place.key, &place.upload, token).await.map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = discarded {
+        tracing::warn!(upload = place.upload.as_str(), %error, "a replaced part was not freed yet");
+    }
+}
