@@ -30,11 +30,11 @@ pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
             let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
             Ok(Arc::new(memory::Memory::new(settings)))
         }
-        #[cfg(any())]
         "local" => {
             let known = "root, durability, follow_symlinks, xattrs, openat2";
             let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
-            Ok(Arc::new(local::Local::open(settings).await?))
+            let opened = tokio::task::spawn_blocking(move || local::Local::open(settings)).await;
+            Ok(Arc::new(opened.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))??))
         }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
