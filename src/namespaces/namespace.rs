@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::{StreamExt, TryStreamExt};
-use sluice_provider::{Key, ListQuery, Provider};
+use sluice_provider as provider;
+use sluice_provider::{Key, ListPage, ListQuery, Provider};
 
 use super::{Gate, Permit};
 use crate::error::{Error, ErrorKind, Result};
@@ -76,13 +77,9 @@ impl Namespace {
     /// # Errors
     /// The provider's, when a mount cannot be asked.
     pub async fn is_empty(&self) -> Result<bool> {
-        let providers: Vec<_> = self.mounts.load().iter().map(|m| Arc::clone(&m.provider)).collect();
-        let query = ListQuery { limit: 1, ..ListQuery::default() };
-        let asked = futures::stream::iter(providers).map(|provider| {
-            let query = query.clone();
-            async move { provider.list(&query).await }
-        });
-        let mut pages = asked.buffer_unordered(MOUNTS_AT_ONCE);
+        let table = self.mounts.load_full();
+        let asked: Vec<_> = table.iter().map(|mount| first_entry(Arc::clone(&mount.provider))).collect();
+        let mut pages = futures::stream::iter(asked).buffer_unordered(MOUNTS_AT_ONCE);
         while let Some(page) = pages.try_next().await? {
             if !page.entries.is_empty() {
                 return Ok(false);
@@ -90,4 +87,8 @@ impl Namespace {
         }
         Ok(true)
     }
+}
+
+async fn first_entry(provider: Arc<dyn Provider>) -> provider::Result<ListPage> {
+    provider.list(&ListQuery { limit: 1, ..ListQuery::default() }).await
 }
