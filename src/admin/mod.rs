@@ -1,1 +1,22 @@
-//! Health, metrics, admin JSON API.
+//! The admin listener's service: health, metrics, and the JSON API for keys, mounts and handles. Also its client, for the command line.
+//!
+//! Health and metrics are open to whoever reaches the listener, which is loopback unless configured otherwise; all else wants the admin
+//! token. It refuses bodies beyond 2 MiB, and answers every error as `{"error":{"code","message","request_id"}}`.
+
+mod answer;
+mod client;
+mod health;
+mod keys;
+mod mounts;
+mod service;
+mod settings;
+mod token;
+
+pub use answer::fault_document;
+pub use client::{Client, ClientError};
+pub use service::{Admin, Parts};
+pub use settings::Settings;
+pub use token::{admin_token, read_admin_token};
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod open;
 mod prefix;
 mod records;
 mod settings;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use open::open;
 pub use records::{AccessKeyRecord, BucketRecord, IdentityRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;

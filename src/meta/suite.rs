@@ -17,7 +17,8 @@ macro_rules! meta_suite {
     ($open:expr) => {
         $crate::meta::suite::meta_suite!($open => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
             deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, identities, access_keys, uploads,
-            upload_pages, upload_ranges_match_a_model, old_uploads, parts, a_part_of_no_upload_is_refused, parts_race_the_end,
+            upload_pages, upload_ranges_match_a_model, old_uploads, parts,
+            every_replaced_part_is_answered_once, a_part_of_no_upload_is_refused, parts_race_the_end,
             one_of_many_ends_an_upload, completed, values, one_value_wins, closed);
     };
     ($open:expr => $($test:ident),+ $(,)?) => {
@@ -343,6 +344,27 @@ pub(crate) async fn parts(store: Store) {
     assert_eq!(store.parts("u", 10_000, 1).await.unwrap(), []);
     store.delete_upload("u").await.unwrap();
     assert_eq!(store.parts("u", 0, 100).await.unwrap(), []);
+}
+
+/// What a part replaced is freed by whoever gets it as an answer: twice would be a fault, never would be a leak.
+pub(crate) async fn every_replaced_part_is_answered_once(store: Store) {
+    store.create_bucket(&bucket("b", "me"), &[]).await.unwrap();
+    store.create_upload(&upload("b", "k", "u")).await.unwrap();
+    replace_one_part(&[Arc::clone(&store), store]).await;
+}
+
+/// Puts one part many times, through all the stores (of one database) at once.
+pub(crate) async fn replace_one_part(stores: &[Store]) {
+    const PUTS: usize = 60;
+    let puts = (0..PUTS).map(|n| {
+        let store = Arc::clone(&stores[n % stores.len()]);
+        tokio::spawn(async move { store.put_part("u", &part(1, &format!("token {n}"))).await.unwrap() })
+    });
+    let mut seen: Vec<String> =
+        join_all(puts).await.into_iter().filter_map(|joined| joined.unwrap()).map(|part| part.token).collect();
+    seen.extend(stores[0].parts("u", 0, 10).await.unwrap().into_iter().map(|part| part.token));
+    assert_eq!(seen.len(), PUTS);
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>().len(), PUTS);
 }
 
 pub(crate) async fn a_part_of_no_upload_is_refused(store: Store) {

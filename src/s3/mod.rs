@@ -1,51 +1,40 @@
 //! The S3 front end: one file per operation, the auth and access adapters, the only S3 error table.
+//!
+//! s3s verifies signatures, decodes aws-chunked bodies and parses POST forms. Everything after that is ours: every request but a
+//! form is taken over by a route as soon as its signature has been verified, because what s3s does next (typed inputs, typed
+//! outputs) refuses headers that AWS ignores, cannot say what AWS says in an error, fails a whole listing on one odd key, and
+//! costs more than reading the few headers that matter.
+//!
+//! - [`Front`] is the door; `route` takes requests over, `access` decides who may, `operation` finds out what is wanted.
+//! - `error` is the only place where an error becomes a code, a status and XML.
+//! - `ops` holds the operations. A new one is a file there, a name in `operation` and a line in `ops/mod.rs`.
 
+mod access;
+mod acl;
+mod address;
+mod auth;
+mod body;
+mod call;
+mod checksums;
+mod conditions;
+mod dates;
+mod error;
+mod form;
+mod front;
+mod headers;
+mod listing;
+mod operation;
+mod ops;
+mod parts;
+mod query;
+mod range;
+mod route;
 mod settings;
+mod tagging;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod xml;
 
-use std::sync::Arc;
-
-use http::{Request, Response};
-use hyper::body::Incoming;
-
-use crate::namespaces::Namespaces;
-use crate::objects::Objects;
-use crate::tokens::Tokens;
-use crate::uploads::Uploads;
-
+pub use front::{Front, Operation, Parts, RequestFacts};
 pub use settings::Settings;
-
-/// What the front end stands on.
-#[derive(Clone, Debug)]
-pub struct Parts {
-    /// Buckets.
-    pub namespaces: Arc<Namespaces>,
-    /// Objects.
-    pub objects: Arc<Objects>,
-    /// Multipart uploads.
-    pub uploads: Arc<Uploads>,
-    /// Who is who.
-    pub tokens: Arc<Tokens>,
-    /// Settings.
-    pub settings: Settings,
-}
-
-/// The operation a request turned out to be, as S3 names it (`GetObject` …). Among the response's extensions, for logs and metrics.
-#[derive(Clone, Copy, Debug)]
-pub struct Operation(pub &'static str);
-
-/// The S3 service.
-#[derive(Clone)]
-pub struct Front;
-
-impl Front {
-    /// Builds the service.
-    #[must_use]
-    pub fn new(_parts: Parts) -> Self {
-        todo!()
-    }
-
-    /// Answers a request. The edge has put a [`crate::telemetry::RequestId`] into its extensions. Every error is an answer.
-    pub async fn call(&self, _request: Request<Incoming>) -> Response<s3s::Body> {
-        todo!()
-    }
-}

@@ -14,6 +14,8 @@ pub struct Settings {
     pub max_write_size_bytes: u64,
     /// The largest XML body in bytes.
     pub max_xml_size_bytes: usize,
+    /// Accept the old Signature Version 2 (header, presigned URL and form). It signs neither the body nor all headers.
+    pub signature_v2: bool,
 }
 
 impl Default for Settings {
@@ -23,6 +25,7 @@ impl Default for Settings {
             domains: Vec::new(),
             max_write_size_bytes: 5 * 1024 * 1024 * 1024,
             max_xml_size_bytes: 20 * 1024 * 1024,
+            signature_v2: false,
         }
     }
 }

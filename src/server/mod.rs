@@ -1,1 +1,26 @@
-//! Listeners, request ids, the edge service.
+//! Listeners, connections, and the edge of every request: its id, its place among those in flight, its time limits, its metrics and
+//! its line in the log. Generic over the service behind it.
+//!
+//! It promises that a client that moves is never cut and one that does not move is; that too many requests are told so at once; that
+//! a panic in one request harms no other; and that a drain closes the listener at once and lets bodies that are under way end.
+//! Together with the service's own signature in `s3`, the only room that names hyper.
+
+mod answer_body;
+mod connection;
+mod edge;
+mod fault;
+mod labels;
+mod listener;
+mod request_body;
+mod settings;
+mod stream;
+
+pub use answer_body::AnswerBody;
+pub use edge::{Edge, Service};
+pub use fault::{Fault, s3_fault};
+pub use listener::{Limits, Server};
+pub use request_body::{BodyError, RequestBody};
+pub use settings::Settings;
+
+#[cfg(test)]
+mod tests;

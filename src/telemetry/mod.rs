@@ -1,7 +1,24 @@
-//! The metric table, tracing set-up, request ids.
+//! What an operator sees: the metric table, logs, the access log, request ids.
+//!
+//! It promises bounded cardinality (operations are a closed set, bucket names are capped), costs nothing for a line that is not
+//! written, and never blocks a reactor thread on a log that nobody reads: lines beyond a bound are dropped and counted. The only room
+//! that names prometheus-client.
 
-use std::sync::Arc;
+mod access;
+mod bucket_label;
+mod exposition;
+mod lines;
+mod logging;
+mod metrics;
+mod request_id;
+mod settings;
 
-/// The id of a request: 16 upper-case hexadecimal digits, as in `x-amz-request-id`. In the extensions of every request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub Arc<str>);
+pub use access::{AccessLine, access_enabled};
+pub use logging::{LogGuard, init, log_lines_dropped};
+pub use metrics::{Answered, Kind, Metrics, Row, TABLE, metrics};
+pub use request_id::{RequestId, host_id};
+pub use settings::{Format, Settings};
+
+/// The S3 error code of an answer (`NoSuchKey` …), for the error metric. Among the response's extensions, where the front end knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCode(pub &'static str);

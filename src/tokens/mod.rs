@@ -5,6 +5,7 @@
 //! way into the cache. A key that another process created is known within a second; one that it removed is refused when its cache entry
 //! ends, after five minutes at most.
 
+pub mod acl;
 mod cache;
 mod layer;
 mod master_key;

@@ -9,7 +9,7 @@
 //! .sluice/uploads/<upload>/unit        the unit, in digits
 //! .sluice/uploads/<upload>/data        parts at their places
 //! .sluice/uploads/<upload>/lock        shared by those who write to data, exclusive for the one who publishes it
-//! .sluice/uploads/<upload>/c.N         the claim of a place
+//! .sluice/uploads/<upload>/c.N         the claim of a place; not empty once its part was discarded
 //! .sluice/uploads/<upload>/p.N.random  a part of its own
 //! ```
 //! Tokens are `c.N.size` and `p.N.random`.
@@ -19,7 +19,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, fdatasync, flock, fstat, ftruncate, linkat, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, fdatasync, flock, fstat, ftruncate, linkat, openat, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 use sluice_provider::{
     ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, Seal, UploadId,
@@ -225,17 +228,43 @@ impl Store {
     }
 
     fn discard_part(&self, upload: &UploadId, token: &str) -> Result<()> {
-        // A place in the data file stays claimed: whoever still holds its token must not find another part there.
-        let Some(Token::Own(name)) = Token::read(token) else { return Ok(()) };
+        let Some(token) = Token::read(token) else { return Ok(()) };
         let dir = match self.open_upload(upload) {
             Ok(dir) => dir,
             Err(error) if *error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        match unlinkat(&dir, &name, AtFlags::empty()) {
+        let discarded = match token {
+            Token::Own(name) => unlinkat(&dir, &name, AtFlags::empty()),
+            // The place stays claimed: whoever still holds the token must not find another part there.
+            Token::Placed { number, size } => openat(&dir, format!("c.{number}"), DATA, Mode::empty()).and_then(|claim| {
+                write_all(claim.as_fd(), &[b"discarded"], 0)?;
+                self.flush.file(claim.as_fd())?;
+                self.free_place(dir.as_fd(), number, size)
+            }),
+        };
+        match discarded {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(fault("discard part", errno)),
         }
+    }
+
+    /// Gives the blocks of a discarded part back, if the file system can and the data file is still only the upload's.
+    fn free_place(&self, dir: BorrowedFd<'_>, number: u16, size: u64) -> Sys<()> {
+        let lock = lock_file(dir, "lock")?;
+        if flock(&lock, FlockOperation::NonBlockingLockShared).is_err() {
+            return Ok(());
+        }
+        let data = openat(dir, "data", DATA, Mode::empty())?;
+        if let Some(unit) = self.unit(dir, 0)?
+            && size <= unit
+            && fstat(&data)?.st_nlink == 1
+        {
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // Only room is lost where this fails, until the upload ends.
+            let _ = fallocate(&data, how, unit * (u64::from(number) - 1), size);
+        }
+        Ok(())
     }
 
     fn remove_upload(&self, upload: &UploadId) -> Result<()> {
@@ -270,7 +299,8 @@ impl Store {
         etag: &ETag,
         put: &PutOptions,
     ) -> Result<ObjectInfo> {
-        let failed = |e| fault("complete upload", e);
+        // Somebody else completed or aborted it meanwhile.
+        let failed = |e| if e == Errno::NOENT { gone(upload) } else { fault("complete upload", e) };
         let dir = self.open_upload(upload)?;
         let parts = self.check_parts(dir.as_fd(), parts)?;
         let total = parts.last().map_or(0, |part| part.target + part.size);
@@ -284,7 +314,7 @@ impl Store {
         };
         let staged = match staged {
             Some(staged) => staged,
-            None => self.assemble(dir.as_fd(), &parts)?,
+            None => self.assemble(dir.as_fd(), &parts).map_err(failed)?,
         };
         let seal = Seal { etag: etag.clone(), attributes: sluice_provider::Attributes::new() };
         let info = self.finish(key, staged, seal, put.attributes.clone(), &put.when)?;
@@ -308,7 +338,7 @@ impl Store {
         for (token, size) in parts {
             let source = match Token::read(token).ok_or_else(|| part_gone(token))? {
                 Token::Placed { number, size: stored } => {
-                    let claimed = spot(dir, format!("c.{number}").as_bytes()).map_err(failed)? == Spot::File;
+                    let claimed = claimed(dir, number).map_err(failed)?;
                     let unit = unit.filter(|_| claimed && stored == *size).ok_or_else(|| part_gone(token))?;
                     Source::Data { number, offset: unit * (u64::from(number) - 1) }
                 }
@@ -338,8 +368,12 @@ impl Store {
         let used: std::collections::HashSet<u16> = parts.iter().filter(placed).filter_map(Part::number).collect();
         let all_placed = parts.iter().all(|part| part.number().is_none() || placed(&part));
         let claims = names_in(dir)?;
-        let claims = claims.iter().filter_map(|name| name.strip_prefix("c.")?.parse::<u16>().ok());
-        Ok(!used.is_empty() && all_placed && claims.into_iter().all(|number| used.contains(&number)))
+        for number in claims.iter().filter_map(|name| name.strip_prefix("c.")?.parse::<u16>().ok()) {
+            if !used.contains(&number) && claimed(dir, number)? {
+                return Ok(false);
+            }
+        }
+        Ok(!used.is_empty() && all_placed)
     }
 
     /// Copies the parts with files of their own to their places in the data file and links it into the staging directory. The
@@ -365,8 +399,8 @@ impl Store {
     }
 
     /// Copies all parts to a new file.
-    fn assemble(self: &Arc<Self>, dir: BorrowedFd<'_>, parts: &[Part]) -> Result<Staged> {
-        let staged = self.space.stage().map_err(|e| fault("complete upload", e))?;
+    fn assemble(self: &Arc<Self>, dir: BorrowedFd<'_>, parts: &[Part]) -> Sys<Staged> {
+        let staged = self.space.stage()?;
         let copied = (|| {
             let data = openat(dir, "data", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             for part in parts {
@@ -384,7 +418,7 @@ impl Store {
             Ok(()) => Ok(staged),
             Err(errno) => {
                 staged.discard();
-                Err(fault("complete upload", errno))
+                Err(errno)
             }
         }
     }
@@ -408,6 +442,15 @@ impl Part {
             Source::Data { number, .. } => Some(number),
             Source::Own(_) => None,
         }
+    }
+}
+
+/// Whether a part lies at its place, and was not discarded.
+fn claimed(dir: BorrowedFd<'_>, number: u16) -> Sys<bool> {
+    match statat(dir, format!("c.{number}"), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(stat.st_size == 0),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 

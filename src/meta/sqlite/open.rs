@@ -41,6 +41,10 @@ impl SqliteStore {
     /// `MetaUnavailable` when the file cannot be opened, is no SQLite database, is damaged, stays locked, or was written by a newer
     /// version.
     pub async fn open(path: &Path) -> Result<Self> {
+        // Absolute, because SQLite gives `:memory:` and `file:` a meaning of their own.
+        let path = &std::path::absolute(path).map_err(|error| {
+            Error::new(ErrorKind::MetaUnavailable, "open metadata store").with("path", path.display()).caused_by(error)
+        })?;
         let owned = path.to_owned();
         let prepared = tokio::task::spawn_blocking(move || prepare_file(&owned)).await;
         prepared.map_err(io::Error::other).and_then(|outcome| outcome).map_err(|error| {

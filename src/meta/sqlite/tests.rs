@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::SqliteStore;
 use crate::error::Result;
 use crate::meta::MetaStore;
-use crate::meta::suite::{bucket, kind, meta_suite, mount, part, upload};
+use crate::meta::suite::{bucket, kind, meta_suite, mount, part, replace_one_part, upload};
 
 mod in_memory {
     use super::*;
@@ -113,6 +113,56 @@ async fn two_openers_write_side_by_side() {
     let won = join_all(writes).await.into_iter().filter(|joined| joined.as_ref().unwrap().is_ok()).count();
     assert_eq!(won, 100, "of two that want one name, one gets it");
     assert_eq!(stores[0].buckets(None, "", "", 1000).await.unwrap().len(), 100);
+
+    stores[0].create_upload(&upload("b0", "k", "u")).await.unwrap();
+    replace_one_part(&stores.map(|store| store as Arc<dyn MetaStore>)).await;
+}
+
+/// After a crash there is what the files hold while the store is still open.
+#[tokio::test]
+async fn what_was_answered_survives_a_crash() {
+    let directory = TempDir::new().unwrap();
+    let store = SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap();
+    store.create_bucket(&bucket("b", "me"), &[mount("b", "")]).await.unwrap();
+    store.create_upload(&upload("b", "k", "u")).await.unwrap();
+    store.put_part("u", &part(1, "t")).await.unwrap();
+    let mut open = store.writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    query("DELETE FROM parts").execute(&mut *open).await.unwrap();
+
+    let crashed = TempDir::new().unwrap();
+    for name in ["sluice.db", "sluice.db-wal"] {
+        std::fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let store = SqliteStore::open(&crashed.path().join("sluice.db")).await.unwrap();
+    assert_eq!(store.mounts("b").await.unwrap(), [mount("b", "")]);
+    assert_eq!(store.parts("u", 0, 10).await.unwrap(), [part(1, "t")]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_changes_nothing() {
+    let directory = TempDir::new().unwrap();
+    let store = SqliteStore::open(&directory.path().join("sluice.db")).await.unwrap();
+    store.create_bucket(&bucket("b", "me"), &[]).await.unwrap();
+    query("PRAGMA max_page_count = 1").execute(&store.writer).await.unwrap();
+    let document = "x".repeat(100_000);
+    let full = store.set_bucket_setting("b", "cors", Some(&document)).await;
+    assert!(full.as_ref().unwrap_err().to_string().contains("full"), "{full:?}");
+    assert_eq!(kind(full), "MetaUnavailable");
+    assert_eq!(store.bucket_settings("b").await.unwrap(), []);
+    query("PRAGMA max_page_count = 1000000").execute(&store.writer).await.unwrap();
+    assert!(store.set_bucket_setting("b", "cors", Some(&document)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_path_is_a_path_whatever_it_looks_like() {
+    let directory = TempDir::new().unwrap();
+    for name in [":memory:", "file:x?mode=memory", "a b%20#c?d", "ü"] {
+        let path = directory.path().join(name).join(name);
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.create_bucket(&bucket("b", "me"), &[]).await.unwrap();
+        assert!(store.bucket("b").await.unwrap().is_some());
+        assert!(std::fs::metadata(&path).is_ok(), "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

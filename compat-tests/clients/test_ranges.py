@@ -1,0 +1,108 @@
+"""E12: the Range matrix. RFC 9110 section 14 and what AWS makes of it."""
+
+import pytest
+
+BODY = bytes(index % 251 for index in range(1000))
+
+# Range, status, first byte, length, Content-Range
+MATRIX = [
+    ("bytes=0-499", 206, 0, 500, "bytes 0-499/1000"),
+    ("bytes=500-", 206, 500, 500, "bytes 500-999/1000"),
+    ("bytes=-200", 206, 800, 200, "bytes 800-999/1000"),
+    ("bytes=0-999", 206, 0, 1000, "bytes 0-999/1000"),
+    ("bytes=0-0", 206, 0, 1, "bytes 0-0/1000"),
+    ("bytes=999-999", 206, 999, 1, "bytes 999-999/1000"),
+    ("bytes=1000-", 416, 0, 0, "bytes */1000"),
+    ("bytes=0-1000", 206, 0, 1000, "bytes 0-999/1000"),
+    ("bytes=500-100", 200, 0, 1000, None),
+    ("chars=0-1", 200, 0, 1000, None),
+    ("bytes=-0", 416, 0, 0, "bytes */1000"),
+    ("bytes=-2000", 206, 0, 1000, "bytes 0-999/1000"),
+    ("bytes=5000-6000", 416, 0, 0, "bytes */1000"),
+    # More than one range: AWS sends the whole object.
+    ("bytes=0-0,2-2", 200, 0, 1000, None),
+    ("bytes=0-499,", 200, 0, 1000, None),
+    ("bytes=", 200, 0, 1000, None),
+    ("bytes=a-b", 200, 0, 1000, None),
+    ("nonsense", 200, 0, 1000, None),
+]
+
+
+@pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
+@pytest.mark.parametrize("wanted,status,first,length,content_range", MATRIX, ids=[row[0] for row in MATRIX])
+def test_range_of_a_thousand_bytes(s3, wire, bucket, wanted, status, first, length, content_range, signed):
+    s3.put_object(Bucket=bucket, Key="k", Body=BODY)
+    for method in ("GET", "HEAD"):
+        if signed:
+            answer = wire.send(method, f"/{bucket}/k", headers={"range": wanted})
+        else:
+            answer = wire.send(method, f"/{bucket}/k", late={"range": wanted})
+        assert answer.status == status, (method, answer.status, answer.body[:300])
+        assert answer.header("content-range") == content_range
+        if status == 416:
+            if method == "GET":
+                answer.is_error(416, "InvalidRange", f"/{bucket}/k")
+            else:
+                assert answer.body == b""
+            continue
+        assert answer.header("accept-ranges") == "bytes"
+        assert answer.header("content-length") == str(length)
+        assert answer.body == (BODY[first : first + length] if method == "GET" else b"")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-", "bytes=-5", "bytes=0-0"])
+def test_range_of_nothing(s3, wire, bucket, wanted):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    answer = wire.send("GET", f"/{bucket}/k", headers={"range": wanted})
+    answer.is_error(416, "InvalidRange", f"/{bucket}/k")
+    assert answer.header("content-range") == "bytes */0"
+
+
+def test_if_range(s3, wire, bucket):
+    """The range applies only while the object is still the same."""
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=BODY)["ETag"]
+    modified = wire.send("HEAD", f"/{bucket}/k").header("last-modified")
+    for validator, status in [
+        (etag, 206),
+        ('"stale"', 200),
+        (f"W/{etag}", 200),
+        (modified, 206),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", 200),
+    ]:
+        answer = wire.send("GET", f"/{bucket}/k", headers={"range": "bytes=1-2", "if-range": validator})
+        assert answer.status == status, validator
+        assert answer.body == (BODY[1:3] if status == 206 else BODY)
+
+
+def test_large_bodies_have_their_length(s3, wire, bucket):
+    """E11, as seen from outside: 1 MiB and one byte more, whole and in ranges over the seam."""
+    for size in (1 << 20, (1 << 20) + 1):
+        body = bytes(size % 256 for size in range(256)) * (size // 256) + b"x" * (size % 256)
+        s3.put_object(Bucket=bucket, Key="k", Body=body)
+        answer = wire.send("GET", f"/{bucket}/k")
+        assert answer.header("content-length") == str(size) and answer.body == body
+        assert answer.header("transfer-encoding") is None
+        answer = wire.send("GET", f"/{bucket}/k", headers={"range": f"bytes=262140-{size - 1}"})
+        assert answer.status == 206 and answer.body == body[262140:]
+
+
+def test_range_and_part_number_of_parts(s3, wire, bucket):
+    """partNumber reads one part, says how many there are, and excludes Range."""
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    bodies = [b"1" * (5 << 20), b"2" * 1000]
+    parts = [
+        {"PartNumber": n + 1, "ETag": s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=n + 1, Body=b)["ETag"]}
+        for n, b in enumerate(bodies)
+    ]
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})
+    for method in ("GET", "HEAD"):
+        answer = wire.send(method, f"/{bucket}/k", query={"partNumber": "2"})
+        assert answer.status == 206
+        assert answer.header("x-amz-mp-parts-count") == "2"
+        assert answer.header("content-range") == f"bytes {5 << 20}-{(5 << 20) + 999}/{(5 << 20) + 1000}"
+        assert answer.body == (bodies[1] if method == "GET" else b"")
+    wire.send("GET", f"/{bucket}/k", query={"partNumber": "3"}).is_error(416, "InvalidPartNumber", f"/{bucket}/k")
+    wire.send("GET", f"/{bucket}/k", query={"partNumber": "1"}, headers={"range": "bytes=0-1"}).is_error(400, "InvalidRequest")
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"abc")
+    answer = wire.send("GET", f"/{bucket}/plain", query={"partNumber": "1"})
+    assert answer.status == 206 and answer.body == b"abc"

@@ -1,0 +1,200 @@
+"""Drives ceph/s3-tests: configuration, server, run, comparison. Started by s3-tests.sh, which has the instructions."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+import xml.etree.ElementTree
+
+import boto3
+
+import gateway
+
+COMPAT = gateway.ROOT / "docs" / "compat"
+PASSING = COMPAT / "s3-tests-passing.txt"
+FAILING = COMPAT / "s3-tests-failing.txt"
+
+# The tests that AWS itself should pass, less what belongs to Ceph's own set-up.
+SELECTION = (
+    "not (fails_on_aws or bucket_logging or bucket_logging_cleanup or cloud_transition or cloud_restore or target_by_bucket"
+    " or s3website or s3website_routing_rules or s3website_redirect_location or fails_without_logging_rollover or abac_test)"
+)
+
+IDENTITIES = {
+    "main": ("SLUICES3TESTSMAIN001", "main/secret/of/the/s3tests/identity/0001"),
+    "alt": ("SLUICES3TESTSALT0001", "alt/secret/of/the/s3tests/identity/00001"),
+    "tenant": ("SLUICES3TESTSTENANT1", "tenant/secret/of/the/s3tests/identity/01"),
+}
+
+
+def configuration(server: gateway.Gateway) -> str:
+    """The suite's configuration file, with the owners as ListBuckets shows them."""
+    sections = [
+        f"[DEFAULT]\nhost = 127.0.0.1\nport = {server.port}\nis_secure = False\nssl_verify = False\n",
+        "[fixtures]\nbucket prefix = sluice-{random}-\niam name prefix = s3-tests-\niam path prefix = /s3-tests/\n",
+    ]
+    roles = [("s3 main", "main"), ("s3 alt", "alt"), ("s3 tenant", "tenant")]
+    roles += [("iam", "main"), ("iam root", "main"), ("iam alt root", "alt")]
+    for section, identity in roles:
+        access_key, secret_key = IDENTITIES[identity]
+        client = boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            region_name=gateway.REGION,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+        )
+        owner = client.list_buckets()["Owner"]
+        sections.append(
+            textwrap.dedent(f"""\
+            [{section}]
+            display_name = {owner.get("DisplayName", identity)}
+            user_id = {owner["ID"]}
+            email = {identity}@example.com
+            api_name = {gateway.REGION}
+            access_key = {access_key}
+            secret_key = {secret_key}
+            tenant = {identity}
+            """)
+        )
+    return "\n".join(sections)
+
+
+def tolerant_copy(checkout: pathlib.Path, to: pathlib.Path) -> None:
+    """Copies the suite, with a clean-up that notes and skips a bucket it could not remove (else every later test fails with it)."""
+    shutil.copytree(checkout, to, ignore=shutil.ignore_patterns(".git", "__pycache__"))
+    init = to / "s3tests" / "functional" / "__init__.py"
+    text = init.read_text()
+    call = "            nuke_bucket(client, bucket_name)\n"
+    assert text.count(call) == 1, "nuke_prefixed_buckets of this checkout looks different: adapt s3_tests.py"
+    text = text.replace(
+        call,
+        "            if bucket_name in _stuck:\n                continue\n"
+        "            try:\n                nuke_bucket(client, bucket_name)\n"
+        "            except Exception as stuck:\n                _stuck.add(bucket_name)\n"
+        "                with open(os.environ['S3TEST_STUCK'], 'a') as log:\n"
+        "                    log.write(f'{bucket_name}: {stuck}\\n')\n",
+    )
+    init.write_text(text.replace("def nuke_prefixed_buckets(", "_stuck = set()\n\ndef nuke_prefixed_buckets(", 1))
+
+
+def results(report: pathlib.Path) -> dict[str, tuple[str, str]]:
+    """Outcome and last line of the error, by test."""
+    found: dict[str, tuple[str, str]] = {}
+    for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
+        name = case.get("name", "")
+        outcome, why = "passed", ""
+        for kind in ("failure", "error", "skipped"):
+            if (node := case.find(kind)) is not None:
+                outcome = "skipped" if kind == "skipped" else "failed"
+                lines = (node.get("message") or node.text or "").strip().splitlines()
+                why = re.sub(r"\s+", " ", lines[0])[:200] if lines else ""
+        # A test that passed and then failed in its clean-up is listed twice: the worse outcome counts.
+        if found.get(name, ("passed",))[0] == "passed":
+            found[name] = (outcome, why)
+    return found
+
+
+def names(path: pathlib.Path) -> list[str]:
+    """The tests a list file names: the first word of each line that is no comment."""
+    if not path.exists():
+        return []
+    return [line.split()[0] for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def reasons(path: pathlib.Path) -> dict[str, str]:
+    """The reasons written by hand in the list of failing tests (marked with `=`), kept over an update."""
+    kept = {}
+    if path.exists():
+        for line in path.read_text().splitlines():
+            name, _, why = line.partition(" = ")
+            if why and not line.startswith("#"):
+                kept[name.strip()] = why.strip()
+    return kept
+
+
+def write_lists(outcome: dict[str, tuple[str, str]]) -> None:
+    """Rewrites both lists in docs/compat/."""
+    COMPAT.mkdir(parents=True, exist_ok=True)
+    passed = sorted(name for name, (kind, _) in outcome.items() if kind == "passed")
+    others = sorted(name for name, (kind, _) in outcome.items() if kind != "passed")
+    head = f"# ceph/s3-tests, test_s3.py: {len(passed)} of {len(outcome)} pass. Written by compat-tests/s3-tests.sh --update.\n"
+    PASSING.write_text(head + "".join(f"{name}\n" for name in passed))
+    known = reasons(FAILING)
+    lines = []
+    for name in others:
+        kind, why = outcome[name]
+        lines.append(f"{name} = {known[name]}\n" if name in known else f"{name}  # {kind}: {why}\n")
+    head = f"# ceph/s3-tests, test_s3.py: {len(others)} of {len(outcome)} do not pass. A reason after `=` is kept by --update.\n"
+    FAILING.write_text(head + "".join(lines))
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    update = "--update" in arguments
+    arguments = [argument for argument in arguments if argument != "--update"]
+    partial = bool(arguments)
+    out = gateway.target_dir() / "s3-tests"
+    out.mkdir(parents=True, exist_ok=True)
+
+    with tempfile.TemporaryDirectory(prefix="s3-tests-") as work_name:
+        work = pathlib.Path(work_name)
+        tolerant_copy(pathlib.Path(os.environ["S3TESTS_DIR"]).resolve(), work / "suite")
+        server = gateway.Gateway(config=os.environ.get("SLUICE_TEST_CONFIG", ""))
+        try:
+            server.start()
+            for identity, (access_key, secret_key) in IDENTITIES.items():
+                server.create_key(f"s3tests-{identity}", access_key, secret_key)
+            (work / "s3tests.conf").write_text(configuration(server))
+            report = out / "report.xml"
+            command = [sys.executable, "-m", "pytest", "s3tests/functional/test_s3.py", "-m", SELECTION]
+            command += ["-n", "4", "--timeout=60", "-q", "--tb=short", "--no-header", "-p", "no:cacheprovider"]
+            command += ["-o", "junit_family=xunit1", f"--junitxml={report}", *arguments]
+            env = gateway.clean_environment()
+            env["S3TEST_CONF"] = str(work / "s3tests.conf")
+            env["S3TEST_STUCK"] = str(work / "stuck")
+            began = time.monotonic()
+            with open(out / "pytest.log", "w") as log:
+                subprocess.run(command, cwd=work / "suite", env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1800)
+            took = time.monotonic() - began
+            (out / "gateway.log").write_text(server.log())
+            stuck = (work / "stuck").read_text().splitlines() if (work / "stuck").exists() else []
+            alive = server.process is not None and server.process.poll() is None
+        finally:
+            server.remove()
+
+    outcome = results(report)
+    passed = {name for name, (kind, _) in outcome.items() if kind == "passed"}
+    failed = {name for name, (kind, _) in outcome.items() if kind == "failed"}
+    (out / "passed.txt").write_text("".join(f"{name}\n" for name in sorted(passed)))
+    (out / "failed.txt").write_text("".join(f"{name}  # {outcome[name][1]}\n" for name in sorted(failed)))
+    expected = set(names(PASSING))
+    lost = sorted(expected & set(outcome) - passed)
+    gained = sorted(passed - expected)
+    print(f"s3-tests: {len(passed)} of {len(outcome)} pass, {len(failed)} fail, in {took:.0f} s; lists and logs in {out}")
+    if stuck:
+        print(f"{len(stuck)} buckets could not be removed after their test; the first: {stuck[0][:300]}")
+    if gained:
+        print(f"{len(gained)} pass that are not on the list yet" + ("" if update else ": run with --update to add them"))
+    for name in lost:
+        print(f"LOST {name}: {outcome[name][1]}")
+    missing = sorted(expected - set(outcome))
+    if missing and not partial:
+        print(f"{len(missing)} tests of the list were not run: {' '.join(missing[:5])} …")
+    if update and not partial:
+        write_lists(outcome)
+    if not alive:
+        print("the gateway ended during the run; its log:\n" + (out / "gateway.log").read_text()[-2000:])
+    if not outcome:
+        print((out / "pytest.log").read_text()[-3000:])
+    print(f"{len(passed)} passed, {len(lost)} failed")
+    return 0 if outcome and alive and not lost and not (missing and not partial) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

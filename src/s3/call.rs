@@ -1,0 +1,226 @@
+//! A request on its way through an operation, and the answers operations give.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use s3s::{Body, TrailingHeaders};
+use sluice_provider::PutBody;
+
+use super::body;
+use super::error::{Code, Failure, Result};
+use super::headers::text;
+use super::operation::Op;
+use super::query::Query;
+use super::xml::{self, Element, Xml};
+use super::{Parts, conditions};
+use crate::namespaces::Namespace;
+use crate::tokens::Identity;
+use crate::transfer::Declared;
+
+/// What an operation answers.
+pub(crate) type Answer = Result<Response<Body>>;
+
+/// A request whose sender is known and may act on the bucket.
+pub(crate) struct Call {
+    /// What the front end stands on.
+    pub(crate) parts: Arc<Parts>,
+    /// The operation.
+    pub(crate) op: Op,
+    /// The bucket; empty for none.
+    pub(crate) bucket: String,
+    /// The key; empty for none.
+    pub(crate) key: String,
+    /// The query.
+    pub(crate) query: Query,
+    /// The headers.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: Body,
+    /// Trailers; there exactly when an aws-chunked body is being decoded.
+    pub(crate) trailers: Option<TrailingHeaders>,
+    /// Who asks.
+    pub(crate) identity: Arc<Identity>,
+    /// The bucket, loaded; `None` for operations without one.
+    pub(crate) namespace: Option<Arc<Namespace>>,
+    /// The URI as it was asked for.
+    pub(crate) uri: http::Uri,
+    /// `x-amz-request-id`.
+    pub(crate) request_id: Arc<str>,
+    /// `x-amz-id-2`.
+    pub(crate) host_id: Arc<str>,
+}
+
+impl Call {
+    /// The bucket.
+    ///
+    /// # Errors
+    /// `NoSuchBucket` for an operation without one, which the router does not produce.
+    pub(crate) fn namespace(&self) -> Result<Arc<Namespace>> {
+        self.namespace.clone().ok_or_else(|| Code::NoSuchBucket.into())
+    }
+
+    /// Whether the sender may act on a bucket of this owner. There are no policies yet: root may, and the owner.
+    pub(crate) fn may_use(&self, namespace: &Namespace) -> bool {
+        self.identity.root || self.identity.id == namespace.bucket.owner
+    }
+
+    /// Another bucket, if the sender may use it.
+    ///
+    /// # Errors
+    /// `NoSuchBucket`, `AccessDenied`.
+    pub(crate) async fn other(&self, bucket: &str) -> Result<Arc<Namespace>> {
+        if let Some(namespace) = self.namespace.as_ref().filter(|n| n.bucket.name == bucket) {
+            return Ok(namespace.clone());
+        }
+        let namespace = self.parts.namespaces.get(bucket).await.map_err(|e| Failure::from(e).field("BucketName", bucket))?;
+        if self.may_use(&namespace) { Ok(namespace) } else { Err(Code::AccessDenied.into()) }
+    }
+
+    /// A header as text.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is not text.
+    pub(crate) fn header(&self, name: &'static str) -> Result<Option<&str>> {
+        text(&self.headers, name)
+    }
+
+    /// Refuses every version but `null`: buckets have no versions yet.
+    ///
+    /// # Errors
+    /// `NoSuchVersion`, `InvalidArgument`.
+    pub(crate) fn only_null_version(&self) -> Result<()> {
+        match self.query.get("versionId") {
+            None | Some("null") => Ok(()),
+            Some(version) => Err(no_such_version(&self.key, version)),
+        }
+    }
+
+    /// The body with what was declared about it, to be adjusted before it is read by [`body::put_body`].
+    ///
+    /// # Errors
+    /// As [`body::declared`].
+    pub(crate) fn declared(&mut self) -> Result<Declared> {
+        body::declared(&self.headers, self.trailers.take(), self.parts.settings.max_write_size_bytes)
+    }
+
+    /// The body to store.
+    pub(crate) fn take_body(&mut self, declared: Declared) -> PutBody {
+        body::put_body(std::mem::take(&mut self.body), declared)
+    }
+
+    /// Reads the whole body as it is.
+    ///
+    /// # Errors
+    /// As [`body::document`].
+    pub(crate) async fn document(&mut self) -> Result<Vec<u8>> {
+        let body = std::mem::take(&mut self.body);
+        body::document(&self.headers, self.trailers.take(), body, self.parts.settings.max_xml_size_bytes).await
+    }
+
+    /// Reads the whole body where its checksum headers speak of something else than the body.
+    ///
+    /// # Errors
+    /// As [`body::document`].
+    pub(crate) async fn document_unverified(&mut self) -> Result<Vec<u8>> {
+        let mut headers = self.headers.clone();
+        for algorithm in crate::transfer::Algorithm::ALL {
+            headers.remove(algorithm.header());
+        }
+        let body = std::mem::take(&mut self.body);
+        body::document(&headers, self.trailers.take(), body, self.parts.settings.max_xml_size_bytes).await
+    }
+
+    /// Reads the body as a document with this root.
+    ///
+    /// # Errors
+    /// `MissingRequestBodyError`, `MalformedXML`.
+    pub(crate) async fn xml(&mut self, root: &str) -> Result<Element> {
+        let bytes = self.document().await?;
+        if bytes.is_empty() {
+            return Err(Code::MissingRequestBodyError.into());
+        }
+        xml::parse(&bytes, root)
+    }
+
+    /// The owner of the bucket as `<Owner>` shows it: a display name only where it is known.
+    pub(crate) fn owner<'c>(&'c self, namespace: &'c Namespace) -> (&'c str, Option<&'c str>) {
+        let id = namespace.bucket.owner.as_str();
+        (id, (id == self.identity.id).then_some(self.identity.name.as_str()))
+    }
+
+    /// The region of a bucket.
+    pub(crate) fn region<'c>(&'c self, namespace: &'c Namespace) -> &'c str {
+        match namespace.bucket.location.as_str() {
+            "" => &self.parts.settings.region,
+            location => location,
+        }
+    }
+}
+
+/// The answer for a version that does not exist.
+pub(crate) fn no_such_version(key: &str, version: &str) -> Failure {
+    if version.is_empty() {
+        return Failure::argument("versionId", "", "Version id cannot be the empty string");
+    }
+    // As AWS makes them; anything else never was one.
+    let could_be = version.len() == 32 && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if could_be {
+        Failure::new(Code::NoSuchVersion).field("Key", key).field("VersionId", version)
+    } else {
+        Failure::argument("versionId", version, "Invalid version id specified")
+    }
+}
+
+/// Names the condition header in a failure of a conditional write.
+pub(crate) fn with_condition(failure: Failure, when: &sluice_provider::PutWhen) -> Failure {
+    match (failure.code(), conditions::name_of(when)) {
+        (Code::PreconditionFailed | Code::ConditionalRequestConflict, Some(name)) => failure.field("Condition", name),
+        _ => failure,
+    }
+}
+
+/// A status without a body.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if status == StatusCode::OK {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response
+}
+
+/// 200 with a document.
+pub(crate) fn document(xml: Xml) -> Response<Body> {
+    let mut response = Response::new(Body::from(xml.finish()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
+    response
+}
+
+/// Sets a header, if the value can be one.
+pub(crate) fn set(response: &mut Response<Body>, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// Sets the ETag, quoted.
+pub(crate) fn set_etag(headers: &mut HeaderMap, etag: &str) {
+    let mut quoted = String::with_capacity(etag.len() + 2);
+    quoted.push('"');
+    quoted.push_str(etag);
+    quoted.push('"');
+    if let Ok(value) = HeaderValue::try_from(quoted) {
+        headers.insert(http::header::ETAG, value);
+    }
+}
+
+/// `<Owner>` or another element of its shape.
+pub(crate) fn write_owner(xml: &mut Xml, element: &str, (id, name): (&str, Option<&str>)) {
+    xml.open(element);
+    xml.text("ID", id);
+    if let Some(name) = name {
+        xml.text("DisplayName", name);
+    }
+    xml.close(element);
+}

@@ -1,0 +1,77 @@
+//! Dates: HTTP's IMF-fixdate (RFC 9110 section 5.6.7) in headers, ISO 8601 in XML.
+
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+const IMF_FIXDATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A time as `Last-Modified` shows it.
+pub(crate) fn http(time: SystemTime) -> String {
+    let t = OffsetDateTime::from(time);
+    format!(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+        DAYS[usize::from(t.weekday().number_days_from_monday())],
+        t.day(),
+        MONTHS[usize::from(u8::from(t.month())) - 1],
+        t.year(),
+        t.hour(),
+        t.minute(),
+        t.second()
+    )
+}
+
+/// A time as a header value.
+pub(crate) fn http_header(time: SystemTime) -> Option<HeaderValue> {
+    HeaderValue::from_str(&http(time)).ok()
+}
+
+/// Reads an IMF-fixdate. `None` for the obsolete forms too: AWS ignores them.
+pub(crate) fn parse_http(text: &str) -> Option<SystemTime> {
+    PrimitiveDateTime::parse(text.trim(), IMF_FIXDATE).ok().map(|t| t.assume_utc().into())
+}
+
+/// Reads what a client puts into XML: ISO 8601, or an HTTP date.
+pub(crate) fn parse_any(text: &str) -> Option<SystemTime> {
+    let iso = || OffsetDateTime::parse(text.trim(), &time::format_description::well_known::Rfc3339).ok().map(Into::into);
+    iso().or_else(|| parse_http(text))
+}
+
+/// A time as XML shows it, to the second as S3 keeps it.
+pub(crate) fn iso(time: SystemTime) -> String {
+    let t = OffsetDateTime::from(time);
+    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.000Z", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second())
+}
+
+/// A moment that the metadata store keeps, in milliseconds since the epoch.
+pub(crate) fn from_millis(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn dates_go_round() {
+        let t = from_millis(784_111_777_999);
+        assert_eq!(http(t), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(iso(t), "1994-11-06T08:49:37.000Z");
+        assert_eq!(parse_http("Sun, 06 Nov 1994 08:49:37 GMT"), Some(from_millis(784_111_777_000)));
+        assert_eq!(parse_any("1994-11-06T08:49:37Z"), Some(from_millis(784_111_777_000)));
+    }
+
+    #[test]
+    fn obsolete_and_bad_dates_are_no_dates() {
+        for bad in ["Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", "yesterday", ""] {
+            assert_eq!(parse_http(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The service: from a request to an answer, whatever happens.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use s3s::{Body, StdError};
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::service::{S3Service, S3ServiceBuilder};
+
+use super::access::Access;
+use super::auth::Auth;
+use super::error::{Code, Failure, Scene};
+use super::form::{Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::query::Query;
+use super::route::{self, Hosts, Route};
+use super::terminal::Terminated;
+use super::{Settings, address, operation, xml};
+use crate::namespaces::Namespaces;
+use crate::objects::Objects;
+use crate::telemetry::RequestId;
+use crate::tokens::Tokens;
+use crate::uploads::Uploads;
+
+/// The largest signed chunk of an aws-chunked body in bytes: it is held in memory until its signature has been verified. Clients
+/// send 64 KiB to 1 MiB.
+const MAX_SIGNED_CHUNK_BYTES: usize = 16 * 1024 * 1024;
+/// The largest field of a POST form in bytes (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html>: 20 KB for all).
+const MAX_FORM_FIELD_BYTES: usize = 64 * 1024;
+
+/// What the front end stands on.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Buckets.
+    pub namespaces: Arc<Namespaces>,
+    /// Objects.
+    pub objects: Arc<Objects>,
+    /// Multipart uploads.
+    pub uploads: Arc<Uploads>,
+    /// Who is who.
+    pub tokens: Arc<Tokens>,
+    /// Settings.
+    pub settings: Settings,
+}
+
+/// The operation a request turned out to be, as S3 names it (`GetObject` …). Among the response's extensions, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation(pub &'static str);
+
+/// What a log line about a request wants to know. Among the response's extensions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    /// The bucket; empty for none.
+    pub bucket: String,
+    /// The key; empty for none.
+    pub key: String,
+    /// The access key, once its signature has been verified; empty before.
+    pub access_key: String,
+    /// The S3 error code; empty when all went well.
+    pub error: &'static str,
+}
+
+/// The S3 service. Cheap to clone.
+#[derive(Clone)]
+pub struct Front {
+    service: S3Service,
+    domains: Arc<[String]>,
+    host_id: Arc<str>,
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").finish_non_exhaustive()
+    }
+}
+
+impl Front {
+    /// Builds the service.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let domains: Arc<[String]> = parts.settings.domains.clone().into();
+        let mut seed = [0_u8; 48];
+        // Only to tell instances apart in a support case: without randomness they all look alike, and nothing breaks.
+        let _ = getrandom::fill(&mut seed);
+        let host_id: Arc<str> = BASE64.encode(seed).into();
+
+        let mut config = S3Config::default();
+        config.xml_max_body_size = parts.settings.max_xml_size_bytes;
+        config.post_object_max_file_size = parts.settings.max_write_size_bytes;
+        config.put_object_max_size = None;
+        // Bodies of routes are bounded per operation by what they declare.
+        config.custom_route_max_body_size = None;
+        config.aws_chunked_stream_max_chunk_size = MAX_SIGNED_CHUNK_BYTES;
+        config.form_max_field_size = MAX_FORM_FIELD_BYTES;
+        config.form_max_fields_size = MAX_FIELDS_BYTES / 2;
+        config.enable_sig_v2 = parts.settings.signature_v2;
+
+        let parts = Arc::new(parts);
+        let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        builder.set_auth(Auth::new(parts.tokens.clone()));
+        builder.set_access(Access::new(parts.clone()));
+        builder.set_host(Hosts::new(domains.clone()));
+        builder.set_route(Route::new(parts, host_id.clone()));
+        Self { service: builder.build(), domains, host_id }
+    }
+
+    /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer carries it as `x-amz-request-id`, and
+    /// [`Operation`] and [`RequestFacts`] among its extensions. Every error is an answer.
+    pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Unpin + Send + Sync + 'static,
+    {
+        let request = request.map(|body| body.map_err(Into::into));
+        let request_id = match request.extensions().get::<RequestId>() {
+            Some(RequestId(id)) => id.clone(),
+            None => Arc::from(""),
+        };
+        let method = request.method().clone();
+        let uri = request.uri().clone();
+        let host = request.headers().get(http::header::HOST).cloned();
+        let unterminated =
+            request.headers().get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
+        let form = route::is_form(&method, request.headers()).then(Copied::default);
+        let mut request = request.map(|incoming| match &form {
+            Some(copied) => Body::http_body(Copying::new(incoming, copied.clone())),
+            None if unterminated => Body::http_body(Terminated::new(incoming)),
+            None if incoming.is_end_stream() => Body::empty(),
+            None => Body::http_body(incoming),
+        });
+        if let Some(copied) = form {
+            request.extensions_mut().insert(copied);
+        }
+        let mut response = match self.service.call(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::error!(%request_id, %error, "the S3 service gave no answer");
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                response
+            }
+        };
+        if response.extensions().get::<Operation>().is_none() {
+            response = self.retold(response, &method, &uri, host.as_ref(), &request_id);
+        }
+        if let Ok(value) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(HeaderName::from_static("x-amz-request-id"), value);
+        }
+        if let Ok(value) = HeaderValue::from_str(&self.host_id) {
+            response.headers_mut().insert(HeaderName::from_static("x-amz-id-2"), value);
+        }
+        response
+    }
+
+    /// An answer of the framework's own, in AWS's shape and words.
+    fn retold(
+        &self,
+        response: Response<Body>,
+        method: &Method,
+        uri: &Uri,
+        host: Option<&HeaderValue>,
+        request_id: &str,
+    ) -> Response<Body> {
+        let host = host.and_then(|h| h.to_str().ok());
+        let address = address::read(uri.path(), host, &self.domains).unwrap_or_default();
+        let query = Query::parse(uri.query()).unwrap_or_default();
+        let operation = match operation::resolve(method, &address, &query, &HeaderMap::new()) {
+            Ok(op) => op.name(),
+            // All that a router of ours does not know and the framework does is a form.
+            Err(_) => "PostObject",
+        };
+        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, ..RequestFacts::default() };
+        let status = response.status();
+        let mut response = if status.is_client_error() || status.is_server_error() {
+            let failure = failure_of(&response, uri);
+            facts.error = failure.code().name();
+            let scene =
+                Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: &self.host_id };
+            let mut told = failure.answer(scene, method == Method::HEAD);
+            // The framework's status stands: a HEAD has lost the code that would give another.
+            *told.status_mut() = status;
+            told
+        } else {
+            response
+        };
+        response.extensions_mut().insert(Operation(operation));
+        response.extensions_mut().insert(facts);
+        response
+    }
+}
+
+/// Reads an error back out of the framework's answer.
+fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
+    let told = response.body().bytes().filter(|b| !b.is_empty()).and_then(|b| xml::parse(&b, "Error").ok());
+    let code = told.as_ref().and_then(|e| e.text_of("Code")).and_then(Code::from_name);
+    let message = told.as_ref().and_then(|e| e.text_of("Message")).filter(|m| !m.is_empty());
+    match (code, message) {
+        // The framework says these in its own words.
+        (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),
+        (Some(Code::AuthorizationQueryParametersError), _) if expires_too_late(uri) => Failure::because(
+            Code::AuthorizationQueryParametersError,
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+        ),
+        (Some(code), Some(message)) => Failure::because(code, message.to_owned()),
+        (Some(code), None) => code.into(),
+        (None, message) => {
+            let code = match response.status().as_u16() {
+                403 => Code::AccessDenied,
+                404 => Code::NoSuchKey,
+                405 => Code::MethodNotAllowed,
+                411 => Code::MissingContentLength,
+                501 => Code::NotImplemented,
+                503 => Code::ServiceUnavailable,
+                status if status < 500 => Code::InvalidRequest,
+                _ => Code::InternalError,
+            };
+            match message {
+                Some(message) => Failure::because(code, message.to_owned()),
+                None => code.into(),
+            }
+        }
+    }
+}
+
+fn expires_too_late(uri: &Uri) -> bool {
+    let query = Query::parse(uri.query()).unwrap_or_default();
+    query.get("X-Amz-Expires").and_then(|v| v.parse::<u64>().ok()).is_some_and(|seconds| seconds > 604_800)
+}
+
+/// Takes headers off an answer that has no body.
+pub(super) fn strip_body(response: &mut Response<Body>) {
+    *response.body_mut() = Body::empty();
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().remove(CONTENT_TYPE);
+}

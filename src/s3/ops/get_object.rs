@@ -1,0 +1,118 @@
+//! GetObject and HeadObject.
+
+use futures::TryStreamExt;
+use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LAST_MODIFIED};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use s3s::Body;
+use sluice_provider::PartNumber;
+
+use crate::objects::{Found, OpenBody, ReadRequest};
+use crate::s3::call::{Answer, Call, set_etag};
+use crate::s3::error::{Code, Failure, Result};
+use crate::s3::{checksums, conditions, dates, headers, parts, range};
+use crate::transfer::Algorithm;
+
+pub(crate) async fn get(call: &mut Call) -> Answer {
+    let read = read(call)?;
+    let namespace = call.namespace()?;
+    let opened = call.parts.objects.get(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    let mut response = respond(call, &read, &opened.found)?;
+    *response.body_mut() = match opened.body {
+        OpenBody::Full(bytes) => Body::from(bytes),
+        // An error in here breaks the connection, which is the only way left to say that the rest is missing.
+        OpenBody::Stream(stream) => Body::http_body_unsync(StreamBody::new(stream.map_ok(Frame::data))),
+    };
+    Ok(response)
+}
+
+pub(crate) async fn head(call: &mut Call) -> Answer {
+    let read = read(call)?;
+    let namespace = call.namespace()?;
+    let found = call.parts.objects.head(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    respond(call, &read, &found)
+}
+
+fn read(call: &Call) -> Result<ReadRequest> {
+    call.only_null_version()?;
+    if call.headers.keys().any(|n| n.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
+        return Err(Failure::request("The encryption parameters are not applicable to this object."));
+    }
+    let mut read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
+    if let Some(text) = call.header("range")? {
+        read.range = range::parse(text);
+        if read.range.is_some() {
+            read.if_range = conditions::if_range(&call.headers)?;
+        }
+    }
+    if let Some(text) = call.query.get("partNumber") {
+        let number = text.parse().ok().and_then(PartNumber::new).ok_or_else(|| {
+            Failure::argument("partNumber", text, "Part number must be an integer between 1 and 10000, inclusive")
+        })?;
+        if call.headers.contains_key("range") {
+            return Err(Failure::request("Cannot specify both Range header and partNumber query parameter"));
+        }
+        read.part = Some(number);
+    }
+    Ok(read)
+}
+
+/// Adds what a failed read says.
+fn told(call: &Call, failure: Failure) -> Failure {
+    match (failure.code(), call.headers.get("range").and_then(|v| v.to_str().ok())) {
+        (Code::InvalidRange, Some(range)) => failure.field("RangeRequested", range),
+        _ => failure,
+    }
+}
+
+fn respond(call: &Call, read: &ReadRequest, found: &Found) -> Answer {
+    let info = &found.info;
+    let mut response = Response::new(Body::empty());
+    let shown = response.headers_mut();
+    shown.reserve(12 + info.attributes.len());
+    shown.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if let Some(value) = dates::http_header(info.modified) {
+        shown.insert(LAST_MODIFIED, value);
+    }
+    set_etag(shown, info.etag.as_str());
+    headers::from_attributes(&info.attributes, shown);
+    let length = match &found.range {
+        Some(range) => {
+            let value = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.size);
+            if let Ok(value) = HeaderValue::try_from(value) {
+                shown.insert(CONTENT_RANGE, value);
+            }
+            range.end - range.start
+        }
+        None => info.size,
+    };
+    shown.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let (Some(_), Some(count)) = (read.part, found.parts) {
+        shown.insert("x-amz-mp-parts-count", HeaderValue::from(count));
+    }
+    if call.headers.get("x-amz-checksum-mode").is_some_and(|m| m.as_bytes().eq_ignore_ascii_case(b"ENABLED")) {
+        match (&read.part, &found.range) {
+            (Some(number), Some(_)) => part_checksums(info, number.get(), shown),
+            // The checksum of the whole says nothing of a range, and clients would check it.
+            (None, Some(_)) => {}
+            (_, None) => checksums::to_headers(&info.attributes, shown),
+        }
+    }
+    headers::override_response(&call.query, shown)?;
+    if found.range.is_some() {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+fn part_checksums(info: &sluice_provider::ObjectInfo, number: u16, shown: &mut HeaderMap) {
+    let parts = parts::of(&info.attributes).unwrap_or_default();
+    let Some(part) = parts.into_iter().find(|p| p.number == number) else { return };
+    for (algorithm, value) in part.checksums {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            shown.insert(Algorithm::header(algorithm), value);
+            shown.insert("x-amz-checksum-type", HeaderValue::from_static(checksums::type_of(&info.attributes).name()));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! ListObjectsV2.
+
+use sluice_provider::{ListEntry, ListFrom};
+
+use crate::s3::call::{Answer, Call, document};
+use crate::s3::error::Failure;
+use crate::s3::listing::{Listing, from_token, token, write_object};
+
+pub(crate) async fn call(call: &mut Call) -> Answer {
+    let listing = Listing::read(call)?;
+    let namespace = call.namespace()?;
+    let start_after = call.query.get("start-after").unwrap_or_default();
+    let continued = call.query.get("continuation-token");
+    if continued == Some("") {
+        return Err(Failure::argument("continuation-token", "", "The continuation token provided is incorrect"));
+    }
+    let from = match continued {
+        Some(token) => from_token(token)?,
+        None if start_after.is_empty() => ListFrom::Start,
+        None => ListFrom::After(start_after.to_owned()),
+    };
+    let owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let page = listing.page(call, from).await?;
+
+    let mut xml = listing.document(&page);
+    xml.root("ListBucketResult");
+    xml.text("Name", &call.bucket);
+    listing.names.write(&mut xml, "Prefix", &listing.prefix);
+    if let Some(token) = continued {
+        xml.text("ContinuationToken", token);
+    }
+    if let Some(last) = page.entries.last().filter(|_| page.more) {
+        xml.text("NextContinuationToken", &token(last));
+    }
+    if !start_after.is_empty() {
+        listing.names.write(&mut xml, "StartAfter", start_after);
+    }
+    xml.plain("KeyCount", page.entries.len());
+    xml.plain("MaxKeys", listing.max_keys);
+    if let Some(delimiter) = &listing.delimiter {
+        listing.names.write(&mut xml, "Delimiter", delimiter);
+    }
+    listing.names.declare(&mut xml);
+    xml.plain("IsTruncated", page.more);
+    for entry in &page.entries {
+        if let ListEntry::Object(info) = entry {
+            xml.open("Contents");
+            listing.names.write(&mut xml, "Key", info.key.as_str());
+            write_object(&mut xml, info, owners.then(|| call.owner(&namespace)));
+            xml.close("Contents");
+        }
+    }
+    listing.write_prefixes(&mut xml, &page);
+    xml.close("ListBucketResult");
+    Ok(document(xml))
+}

@@ -1,0 +1,102 @@
+//! The operations, a file for each (or for a few that mirror each other).
+
+mod abort_multipart_upload;
+mod acls;
+mod bucket_configuration;
+mod bucket_tagging;
+mod complete_multipart_upload;
+mod copy_object;
+mod create_bucket;
+mod create_multipart_upload;
+mod delete_bucket;
+mod delete_object;
+mod delete_objects;
+mod get_bucket_location;
+mod get_object;
+mod get_object_attributes;
+mod head_bucket;
+mod list_buckets;
+mod list_multipart_uploads;
+mod list_object_versions;
+mod list_objects;
+mod list_objects_v2;
+mod list_parts;
+mod object_lock;
+mod object_tagging;
+mod put_object;
+mod upload_part;
+mod upload_part_copy;
+
+use super::call::{Answer, Call};
+use super::error::{Code, Failure};
+use super::operation::Op;
+
+/// Carries a request out. The frequent operations run in place; the others are boxed, so that their futures do not make the
+/// frequent ones large.
+pub(crate) async fn dispatch(call: &mut Call) -> Answer {
+    match call.op {
+        Op::GetObject => get_object::get(call).await,
+        Op::HeadObject => get_object::head(call).await,
+        Op::PutObject => put_object::call(call).await,
+        _ => Box::pin(others(call)).await,
+    }
+}
+
+async fn others(call: &mut Call) -> Answer {
+    match call.op {
+        Op::GetObject | Op::HeadObject | Op::PutObject | Op::Options => Err(Code::InternalError.into()),
+        Op::AbortMultipartUpload => abort_multipart_upload::call(call).await,
+        Op::CompleteMultipartUpload => complete_multipart_upload::call(call).await,
+        Op::CopyObject => copy_object::call(call).await,
+        Op::CreateBucket => create_bucket::call(call).await,
+        Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
+        Op::DeleteBucket => delete_bucket::call(call).await,
+        Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
+        Op::DeleteObject => delete_object::call(call).await,
+        Op::DeleteObjectTagging => object_tagging::delete(call).await,
+        Op::DeleteObjects => delete_objects::call(call).await,
+        Op::GetBucketAcl => acls::get_bucket(call),
+        Op::GetBucketLocation => get_bucket_location::call(call),
+        Op::GetBucketTagging => bucket_tagging::get(call).await,
+        Op::GetObjectAcl => acls::get_object(call).await,
+        Op::GetObjectAttributes => get_object_attributes::call(call).await,
+        Op::GetObjectTagging => object_tagging::get(call).await,
+        Op::HeadBucket => head_bucket::call(call),
+        Op::ListBuckets => list_buckets::call(call).await,
+        Op::ListMultipartUploads => list_multipart_uploads::call(call).await,
+        Op::ListObjectVersions => list_object_versions::call(call).await,
+        Op::ListObjects => list_objects::call(call).await,
+        Op::ListObjectsV2 => list_objects_v2::call(call).await,
+        Op::ListParts => list_parts::call(call).await,
+        Op::PutBucketAcl => acls::put_bucket(call).await,
+        Op::PutBucketTagging => bucket_tagging::put(call).await,
+        Op::PutObjectAcl => acls::put_object(call).await,
+        Op::PutObjectTagging => object_tagging::put(call).await,
+        Op::UploadPart => upload_part::call(call).await,
+        Op::UploadPartCopy => upload_part_copy::call(call).await,
+        Op::GetObjectLegalHold
+        | Op::GetObjectRetention
+        | Op::PutObjectLegalHold
+        | Op::PutObjectRetention
+        | Op::PutObjectLockConfiguration => object_lock::call(call),
+        Op::DeleteBucketConfiguration
+        | Op::GetBucketAccelerateConfiguration
+        | Op::GetBucketConfiguration
+        | Op::GetBucketCors
+        | Op::GetBucketEncryption
+        | Op::GetBucketLifecycleConfiguration
+        | Op::GetBucketLogging
+        | Op::GetBucketNotificationConfiguration
+        | Op::GetBucketOwnershipControls
+        | Op::GetBucketPolicy
+        | Op::GetBucketPolicyStatus
+        | Op::GetBucketReplication
+        | Op::GetBucketRequestPayment
+        | Op::GetBucketVersioning
+        | Op::GetBucketWebsite
+        | Op::GetObjectLockConfiguration
+        | Op::GetPublicAccessBlock
+        | Op::ListBucketConfigurations => bucket_configuration::call(call),
+        Op::NotImplemented => Err(Failure::not_implemented("This operation is not implemented.")),
+    }
+}

@@ -1,0 +1,30 @@
+//! PutObject.
+
+use http::StatusCode;
+use sluice_provider::PutOptions;
+
+use crate::objects::attribute;
+use crate::s3::call::{Answer, Call, empty, set_etag, with_condition};
+use crate::s3::{acl, checksums, conditions, headers, tagging};
+
+pub(crate) async fn call(call: &mut Call) -> Answer {
+    acl::check_headers(&call.headers)?;
+    headers::refuse_unkept(&call.headers)?;
+    let when = conditions::write(&call.headers)?;
+    let mut attributes = headers::to_attributes(&call.headers)?;
+    if let Some(text) = call.header("x-amz-tagging")? {
+        let tags = tagging::from_header(text)?;
+        if !tags.is_empty() {
+            attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
+        }
+    }
+    let declared = call.declared()?;
+    let body = call.take_body(declared);
+    let namespace = call.namespace()?;
+    let put = PutOptions { when: when.clone(), attributes };
+    let info = call.parts.objects.put(&namespace, &call.key, body, put).await.map_err(|e| with_condition(e.into(), &when))?;
+    let mut response = empty(StatusCode::OK);
+    set_etag(response.headers_mut(), info.etag.as_str());
+    checksums::to_headers(&info.attributes, response.headers_mut());
+    Ok(response)
+}

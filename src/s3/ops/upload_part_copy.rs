@@ -1,0 +1,46 @@
+//! UploadPartCopy.
+
+use super::upload_part::target;
+use crate::s3::call::{Answer, Call, document, no_such_version};
+use crate::s3::error::{Code, Failure};
+use crate::s3::xml::Xml;
+use crate::s3::{checksums, conditions, dates, headers, range};
+use crate::transfer::Algorithm;
+
+pub(crate) async fn call(call: &mut Call) -> Answer {
+    headers::refuse_unkept(&call.headers)?;
+    let (bucket, key, version) = headers::copy_source(&call.headers)?;
+    if let Some(version) = version.filter(|v| v != "null") {
+        return Err(no_such_version(&key, &version));
+    }
+    let (number, id) = target(call)?;
+    let source = conditions::copy_source(&call.headers)?;
+    let header = call.header("x-amz-copy-source-range")?;
+    let range = header.map(range::copy_source).transpose()?;
+    let from = call.other(&bucket).await?;
+    let to = call.namespace()?;
+    let part = call.parts.objects.copy_part((&from, &key), &source, range, (&to, &call.key), id, number).await;
+    let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
+        Code::NoSuchKey => failure.field("Key", key.clone()),
+        Code::NotModified => Code::PreconditionFailed.into(),
+        // AWS says it in these words, and with this code: the range is an argument here.
+        Code::InvalidRange => Failure::argument(
+            "x-amz-copy-source-range",
+            header.unwrap_or_default(),
+            "Range specified is not valid for source object",
+        ),
+        _ => failure,
+    })?;
+
+    let mut xml = Xml::document();
+    xml.root("CopyPartResult");
+    xml.plain("LastModified", dates::iso(dates::from_millis(part.modified)));
+    xml.etag(&part.etag);
+    for algorithm in Algorithm::ALL {
+        if let Some(value) = part.checksums.get(algorithm.attribute()) {
+            xml.text(checksums::element(algorithm), value);
+        }
+    }
+    xml.close("CopyPartResult");
+    Ok(document(xml))
+}

@@ -1,0 +1,193 @@
+//! The take-over: every request but a form comes here once the framework has verified its signature.
+
+use std::sync::Arc;
+
+use http::header::CONTENT_TYPE;
+use http::{Extensions, HeaderMap, Method, Response, Uri};
+use s3s::host::{S3Host, VirtualHost};
+use s3s::route::S3Route;
+use s3s::{Body, S3Request, S3Response, S3Result};
+
+use super::access::{Admitted, Asked, admit};
+use super::address::{self, Address};
+use super::call::Call;
+use super::error::{Failure, Result, Scene};
+use super::front::{Operation, Parts, RequestFacts, strip_body};
+use super::operation::{self, Op};
+use super::ops;
+use super::query::Query;
+use crate::telemetry::RequestId;
+
+/// The route.
+pub(crate) struct Route {
+    parts: Arc<Parts>,
+    host_id: Arc<str>,
+}
+
+impl Route {
+    /// Over the layers beneath.
+    pub(crate) fn new(parts: Arc<Parts>, host_id: Arc<str>) -> Self {
+        Self { parts, host_id }
+    }
+}
+
+/// Whether a request is a POST form, which the framework reads.
+pub(crate) fn is_form(method: &Method, headers: &HeaderMap) -> bool {
+    let form = b"multipart/form-data";
+    method == Method::POST
+        && headers.get(CONTENT_TYPE).and_then(|v| v.as_bytes().get(..form.len())).is_some_and(|v| v.eq_ignore_ascii_case(form))
+}
+
+/// What can be told of a request before it is carried out.
+struct Read {
+    address: Address,
+    query: Query,
+    op: Op,
+}
+
+fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
+    let host = request.headers.get(http::header::HOST).and_then(|v| v.to_str().ok());
+    let address = address::read(request.uri.path(), host, &parts.settings.domains)?;
+    let query = Query::parse(request.uri.query())?;
+    let op = operation::resolve(&request.method, &address, &query, &request.headers)?;
+    Ok(Read { address, query, op })
+}
+
+impl Route {
+    async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
+        let Read { address, query, op } = read;
+        if op == Op::Options {
+            return (Err(super::error::Code::AccessForbidden.into()), address);
+        }
+        let asked = Asked {
+            credentials: request.credentials.as_ref(),
+            op: Some(op),
+            bucket: &address.bucket,
+            headers: &request.headers,
+            query: &query,
+        };
+        let Admitted { identity, namespace } = match admit(&self.parts, asked).await {
+            Ok(admitted) => admitted,
+            Err(failure) => return (Err(failure), address),
+        };
+        let mut call = Call {
+            parts: self.parts.clone(),
+            op,
+            bucket: address.bucket,
+            key: address.key,
+            query,
+            headers: request.headers,
+            body: request.input,
+            trailers: request.trailing_headers,
+            identity,
+            namespace,
+            uri: request.uri,
+            request_id: request_id.clone(),
+            host_id: self.host_id.clone(),
+        };
+        let answer = ops::dispatch(&mut call).await;
+        (answer, Address { bucket: call.bucket, key: call.key })
+    }
+
+    fn told(&self, failure: &Failure, op: &'static str, scene: Scene<'_>, bodyless: bool) -> Response<Body> {
+        if failure.code().status().is_server_error() {
+            match failure.cause() {
+                Some(cause) => tracing::error!(request_id = scene.request_id, operation = op, error = %cause, "request failed"),
+                None => {
+                    tracing::warn!(request_id = scene.request_id, operation = op, code = failure.code().name(), "request refused")
+                }
+            }
+        } else if let Some(cause) = failure.cause() {
+            tracing::debug!(request_id = scene.request_id, operation = op, error = %cause, "request refused");
+        }
+        failure.answer(scene, bodyless)
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Route for Route {
+    fn is_match(&self, method: &Method, _uri: &Uri, headers: &HeaderMap, _extensions: &mut Extensions) -> bool {
+        !is_form(method, headers)
+    }
+
+    async fn check_access(&self, _request: &mut S3Request<Body>) -> S3Result<()> {
+        // Decided in `call`, where a refusal can be told as AWS tells it.
+        Ok(())
+    }
+
+    async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        let uri = request.uri.clone();
+        let head = request.method == Method::HEAD;
+        let request_id = request.extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| id.0.clone());
+        let access_key = request.credentials.as_ref().map(|c| c.access_key.clone()).unwrap_or_default();
+        let (op, (answer, address)) = match read(&self.parts, &request) {
+            Ok(read) => (read.op.name(), self.answer(request, read, &request_id).await),
+            Err(failure) => ("Unknown", (Err(failure), Address::default())),
+        };
+        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, access_key, error: "" };
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(failure) => {
+                facts.error = failure.code().name();
+                let scene = Scene {
+                    resource: uri.path(),
+                    bucket: &facts.bucket,
+                    key: &facts.key,
+                    request_id: &request_id,
+                    host_id: &self.host_id,
+                };
+                self.told(&failure, op, scene, head)
+            }
+        };
+        if response.status() == http::StatusCode::NO_CONTENT || response.status() == http::StatusCode::NOT_MODIFIED {
+            strip_body(&mut response);
+        }
+        let (parts, body) = response.into_parts();
+        let mut response = S3Response::with_headers(body, parts.headers);
+        response.status = Some(parts.status);
+        response.extensions = parts.extensions;
+        response.extensions.insert(Operation(op));
+        response.extensions.insert(facts);
+        Ok(response)
+    }
+}
+
+/// Virtual hosts as the framework wants them: for forms, and for nothing else.
+pub(crate) struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// Under these domains.
+    pub(crate) fn new(domains: Arc<[String]>) -> Self {
+        Self(domains)
+    }
+}
+
+impl S3Host for Hosts {
+    fn parse_host_header<'a>(&'a self, host: &'a str) -> S3Result<VirtualHost<'a>> {
+        let virtual_host = VirtualHost::new(host);
+        Ok(match address::bucket_of_host(host, &self.0) {
+            Some(bucket) => virtual_host.with_bucket(bucket),
+            None => virtual_host,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn forms_are_left_to_the_framework_and_nothing_else() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            headers
+        };
+        assert!(is_form(&Method::POST, &with("multipart/form-data; boundary=x")));
+        assert!(is_form(&Method::POST, &with("Multipart/Form-Data")));
+        assert!(!is_form(&Method::PUT, &with("multipart/form-data")));
+        assert!(!is_form(&Method::POST, &with("application/xml")));
+        assert!(!is_form(&Method::POST, &HeaderMap::new()));
+    }
+}

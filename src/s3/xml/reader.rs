@@ -1,0 +1,171 @@
+//! The reader: a tree of elements with text, no more. CDATA is text; a document type, and with it every entity bomb, is refused.
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use crate::s3::error::{Code, Failure, Result};
+
+/// No S3 document is nested deeper than this.
+const MAX_DEPTH: usize = 16;
+
+/// An element.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// Its name without a namespace prefix.
+    pub(crate) name: String,
+    /// Its text, trimmed only if it has children.
+    pub(crate) text: String,
+    /// Its attributes, names without prefix.
+    pub(crate) attributes: Vec<(String, String)>,
+    /// Its children in order.
+    pub(crate) children: Vec<Element>,
+}
+
+impl Element {
+    /// The first child of a name.
+    pub(crate) fn child(&self, name: &str) -> Option<&Element> {
+        self.children.iter().find(|c| c.name == name)
+    }
+
+    /// The text of the first child of a name.
+    pub(crate) fn text_of(&self, name: &str) -> Option<&str> {
+        self.child(name).map(|c| c.text.as_str())
+    }
+
+    /// All children of a name.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        self.children.iter().filter(move |c| c.name == name)
+    }
+
+    /// The value of an attribute.
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+fn malformed() -> Failure {
+    Code::MalformedXML.into()
+}
+
+fn attributes_of(start: &quick_xml::events::BytesStart<'_>) -> Result<Vec<(String, String)>> {
+    let mut attributes = Vec::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|_| malformed())?;
+        let value = quick_xml::escape::unescape(&attribute.value).map_err(|_| malformed())?.into_owned();
+        attributes.push((attribute.key.local_name().as_ref().to_owned(), value));
+    }
+    Ok(attributes)
+}
+
+/// Reads a document whose root has this name.
+///
+/// # Errors
+/// `MalformedXML` for anything else.
+pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
+    let text = std::str::from_utf8(bytes).map_err(|_| malformed())?;
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Element> = Vec::new();
+    let mut done: Option<Element> = None;
+    let mut end = |open: &mut Vec<Element>, mut element: Element| -> Result<()> {
+        if !element.children.is_empty() {
+            element.text = element.text.trim().to_owned();
+        }
+        match open.last_mut() {
+            Some(parent) => parent.children.push(element),
+            None if done.is_none() => done = Some(element),
+            None => return Err(malformed()),
+        }
+        Ok(())
+    };
+    loop {
+        match reader.read_event().map_err(|_| malformed())? {
+            Event::Start(start) => {
+                if open.len() >= MAX_DEPTH {
+                    return Err(malformed());
+                }
+                open.push(Element {
+                    name: start.local_name().as_ref().to_owned(),
+                    attributes: attributes_of(&start)?,
+                    ..Element::default()
+                });
+            }
+            Event::Empty(start) => {
+                let element = Element {
+                    name: start.local_name().as_ref().to_owned(),
+                    attributes: attributes_of(&start)?,
+                    ..Element::default()
+                };
+                end(&mut open, element)?;
+            }
+            Event::End(_) => {
+                let element = open.pop().ok_or_else(malformed)?;
+                end(&mut open, element)?;
+            }
+            Event::Text(text) => {
+                let text = text.xml10_content();
+                match open.last_mut() {
+                    Some(element) => element.text.push_str(&text),
+                    None if text.trim().is_empty() => {}
+                    None => return Err(malformed()),
+                }
+            }
+            Event::CData(text) => {
+                let text = text.xml10_content();
+                open.last_mut().ok_or_else(malformed)?.text.push_str(&text);
+            }
+            Event::GeneralRef(reference) => {
+                let element = open.last_mut().ok_or_else(malformed)?;
+                if let Some(character) = reference.resolve_char_ref().map_err(|_| malformed())? {
+                    element.text.push(character);
+                } else {
+                    element.text.push_str(quick_xml::escape::resolve_xml_entity(&reference).ok_or_else(malformed)?);
+                }
+            }
+            Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
+            Event::DocType(_) => return Err(malformed()),
+            Event::Eof => break,
+        }
+    }
+    if !open.is_empty() {
+        return Err(malformed());
+    }
+    done.filter(|e| e.name == root).ok_or_else(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn entities_and_cdata_are_text() {
+        let doc = b"<?xml version=\"1.0\"?>\n<Delete xmlns=\"x\"><Object><Key>a&amp;&#x31;&lt;</Key></Object>\
+                    <Object><Key><![CDATA[<b&>]]></Key></Object><Object><Key/></Object></Delete>";
+        let root = parse(doc, "Delete").unwrap();
+        let keys: Vec<_> = root.all("Object").filter_map(|o| o.text_of("Key")).collect();
+        assert_eq!(keys, ["a&1<", "<b&>", ""]);
+    }
+
+    #[test]
+    fn spaces_of_a_key_stay() {
+        assert_eq!(parse(b"<K> a b </K>", "K").unwrap().text, " a b ");
+    }
+
+    #[test]
+    fn what_is_no_document_is_malformed() {
+        for bad in [
+            &b""[..],
+            b"<a>",
+            b"<a></b>",
+            b"<a/><a/>",
+            b"x<a/>",
+            b"<b/>",
+            b"<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>",
+            b"<a>&x;</a>",
+            b"\xff<a/>",
+        ] {
+            assert_eq!(parse(bad, "a").unwrap_err().code(), Code::MalformedXML, "{bad:?}");
+        }
+        assert!(parse("<a>".repeat(40).as_bytes(), "a").is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! The body of an answer: counts what goes out, and holds the request's place among those in flight until it has ended, however it ends.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Method;
+use http_body::{Body, Frame, SizeHint};
+
+use super::connection::Connection;
+use super::labels::Labels;
+use super::request_body::BodyError;
+use crate::runtime::Permit;
+use crate::telemetry::{AccessLine, Answered, Metrics, RequestId, access_enabled};
+
+/// The body.
+pub struct AnswerBody<B: Body> {
+    content: Content<B>,
+    size: Option<u64>,
+    sent: u64,
+    ended: bool,
+    exchange: Exchange,
+}
+
+pub(super) enum Content<B> {
+    /// The service's.
+    Service(B),
+    /// The edge's own.
+    Edge(Bytes),
+}
+
+/// What is known of a request and its answer, told when the answer has ended.
+pub(super) struct Exchange {
+    pub(super) permit: Option<Permit>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) metrics: Option<&'static Metrics>,
+    pub(super) domains: Arc<[String]>,
+    pub(super) labels: Labels,
+    pub(super) method: Method,
+    pub(super) request_id: RequestId,
+    pub(super) remote: SocketAddr,
+    pub(super) began: Instant,
+    pub(super) first_byte_secs: f64,
+    pub(super) op: &'static str,
+    pub(super) status: u16,
+    pub(super) code: Option<&'static str>,
+}
+
+impl<B: Body> AnswerBody<B> {
+    pub(super) fn new(content: Content<B>, exchange: Exchange) -> Self {
+        let size = match &content {
+            Content::Service(body) => body.size_hint().exact(),
+            Content::Edge(bytes) => Some(bytes.len() as u64),
+        };
+        Self { content, size, sent: 0, ended: false, exchange }
+    }
+}
+
+impl<B> Body for AnswerBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let frame = match &mut this.content {
+            Content::Service(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+            },
+            Content::Edge(bytes) if bytes.is_empty() => None,
+            Content::Edge(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+        };
+        match &frame {
+            None => this.ended = true,
+            Some(Ok(frame)) => this.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => {
+                let id = &*this.exchange.request_id.0;
+                tracing::warn!(request_id = id, sent = this.sent, %error, "an answer breaks off: its connection is closed");
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Service(body) => body.is_end_stream(),
+            Content::Edge(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Service(body) => body.size_hint(),
+            Content::Edge(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+impl<B: Body> Drop for AnswerBody<B> {
+    fn drop(&mut self) {
+        let exchange = &mut self.exchange;
+        // hyper does not ask for the end of a body whose length it knows, nor for the body of an answer that has none.
+        let bodiless = exchange.method == Method::HEAD || matches!(exchange.status, 204 | 304);
+        let complete = self.ended
+            || bodiless
+            || self.size == Some(self.sent)
+            || matches!(&self.content, Content::Service(body) if body.is_end_stream());
+        exchange.connection.end();
+        drop(exchange.permit.take());
+        exchange.tell(self.sent, complete);
+    }
+}
+
+impl Exchange {
+    fn tell(&self, sent: u64, complete: bool) {
+        let Some(metrics) = self.metrics else { return };
+        let received = self.connection.received();
+        let total_secs = self.began.elapsed().as_secs_f64();
+        let (bucket, key) = self.labels.bucket_and_key(&self.domains);
+        metrics.answered(&Answered {
+            method: &self.method,
+            op: self.op,
+            status: self.status,
+            code: self.code,
+            bucket,
+            received,
+            sent,
+            first_byte_secs: self.first_byte_secs,
+            total_secs,
+            complete,
+        });
+        if access_enabled(self.status) {
+            let line = AccessLine {
+                request_id: &self.request_id,
+                remote: self.remote,
+                method: self.method.as_str(),
+                bucket,
+                key,
+                op: self.op,
+                status: self.status,
+                code: self.code,
+                received,
+                sent,
+                first_byte_ms: self.first_byte_secs * 1e3,
+                total_ms: total_secs * 1e3,
+                access_key: self.labels.access_key(),
+                complete,
+            };
+            line.write();
+        }
+    }
+}
+
+impl<B: Body> fmt::Debug for AnswerBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerBody").field("size", &self.size).field("sent", &self.sent).finish_non_exhaustive()
+    }
+}

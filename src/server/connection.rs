@@ -1,0 +1,79 @@
+//! What the parts of a connection tell each other: its stream, the request on it, the answer's body.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use tokio::time::{Duration, Instant};
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The state of a connection. HTTP/1 has one request on it at a time.
+#[derive(Debug, Default)]
+pub(super) struct Connection {
+    busy: AtomicBool,
+    blocked: AtomicBool,
+    awaits_body: AtomicBool,
+    received: AtomicU64,
+    moved: AtomicU64,
+}
+
+impl Connection {
+    /// A request begins.
+    pub(super) fn begin(&self) {
+        self.received.store(0, Ordering::Relaxed);
+        self.note_moved();
+        self.busy.store(true, Ordering::Release);
+    }
+
+    /// Its answer has been handed over, or was dropped.
+    pub(super) fn end(&self) {
+        self.busy.store(false, Ordering::Release);
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the peer does not take what is written.
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Release);
+    }
+
+    /// Whether closing now would take something from the client.
+    pub(super) fn in_the_middle(&self) -> bool {
+        self.is_busy() || self.blocked.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the service waits for bytes of the request's body.
+    pub(super) fn set_awaits_body(&self, awaits: bool) {
+        self.awaits_body.store(awaits, Ordering::Release);
+    }
+
+    /// Whether it is the client's turn.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.awaits_body.load(Ordering::Acquire)
+    }
+
+    /// Notes bytes of a request body.
+    pub(super) fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+        self.note_moved();
+    }
+
+    /// Bytes of the current request's body.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// When the current request last moved.
+    pub(super) fn last_moved(&self) -> Instant {
+        *EPOCH + Duration::from_micros(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// The time of the current request starts anew.
+    pub(super) fn note_moved(&self) {
+        let now = u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.moved.store(now, Ordering::Relaxed);
+    }
+}

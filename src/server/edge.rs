@@ -1,0 +1,176 @@
+//! The edge of every request: what happens before the service sees it, and after it has answered.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Duration;
+
+use super::answer_body::{AnswerBody, Content, Exchange};
+use super::connection::Connection;
+use super::fault::Fault;
+use super::labels::Labels;
+use super::request_body::{BodyError, RequestBody};
+use crate::runtime::Gate;
+use crate::s3::Operation;
+use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+const SERVER: HeaderValue = HeaderValue::from_static("Sluice");
+
+/// What answers requests. Any `Fn(Request<RequestBody>) -> Future<Response<B>>` is one.
+pub trait Service: Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static;
+
+    /// Answers. Every error is an answer.
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+impl<F, A, B> Service for F
+where
+    F: Fn(Request<RequestBody>) -> A + Send + Sync + 'static,
+    A: Future<Output = Response<B>> + Send,
+    B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static,
+{
+    type Body = B;
+
+    fn call(&self, request: Request<RequestBody>) -> impl Future<Output = Response<B>> + Send {
+        self(request)
+    }
+}
+
+/// A service with its edge.
+pub struct Edge<S> {
+    /// The service.
+    pub service: S,
+    /// How its protocol says what the edge has to say.
+    pub fault: fn(Fault, &str, &RequestId) -> Response<Bytes>,
+    /// Who may be inside at once.
+    pub gate: Gate,
+    /// Where requests are counted; `None` leaves them out of metrics and access log.
+    pub metrics: Option<&'static Metrics>,
+    /// Host names beneath which a host name names a bucket.
+    pub domains: Arc<[String]>,
+    /// Time to the head of an answer, from the last byte that moved; `None` for no limit.
+    pub head_timeout: Option<Duration>,
+}
+
+impl<S: Service> Edge<S> {
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        remote: SocketAddr,
+        connection: &Arc<Connection>,
+        idle: Duration,
+    ) -> Response<AnswerBody<S::Body>> {
+        let began = Instant::now();
+        connection.begin();
+        let request_id = RequestId::next();
+        let method = request.method().clone();
+        let labels = Labels::of(request.uri(), request.headers(), !self.domains.is_empty());
+        let permit = self.gate.enter();
+        let answer = if permit.is_some() {
+            let limit = self.head_timeout.filter(|_| !grows_with_the_object(&request));
+            let mut request = request.map(|body| RequestBody::new(body, Arc::clone(connection), idle));
+            request.extensions_mut().insert(request_id.clone());
+            self.call(request, limit, connection).await
+        } else {
+            Err(Fault::SlowDown)
+        };
+        let response = match answer {
+            Ok(response) => response.map(Content::Service),
+            Err(fault) => {
+                if fault == Fault::Panicked
+                    && let Some(metrics) = self.metrics
+                {
+                    metrics.panicked();
+                }
+                (self.fault)(fault, labels.path(), &request_id).map(Content::Edge)
+            }
+        };
+        let (mut head, mut content) = response.into_parts();
+        if method == Method::HEAD && head.status.as_u16() >= 400 {
+            // The document that tells the error has no place in the answer to a HEAD, and its length would be a lie.
+            content = Content::Edge(Bytes::new());
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        if let Ok(id) = HeaderValue::from_str(&request_id.0) {
+            head.headers.insert(REQUEST_ID, id);
+        }
+        head.headers.entry(HOST_ID).or_insert_with(|| HeaderValue::from_static(host_id()));
+        head.headers.insert(header::SERVER, SERVER);
+        let exchange = Exchange {
+            permit,
+            connection: Arc::clone(connection),
+            metrics: self.metrics,
+            domains: Arc::clone(&self.domains),
+            labels,
+            method,
+            request_id,
+            remote,
+            began,
+            first_byte_secs: began.elapsed().as_secs_f64(),
+            op: head.extensions.get::<Operation>().map_or("Unknown", |operation| operation.0),
+            status: head.status.as_u16(),
+            code: head.extensions.get::<ErrorCode>().map(|code| code.0),
+        };
+        Response::from_parts(head, AnswerBody::new(content, exchange))
+    }
+
+    async fn call(
+        &self,
+        request: Request<RequestBody>,
+        limit: Option<Duration>,
+        connection: &Connection,
+    ) -> Result<Response<S::Body>, Fault> {
+        // A service that panics leaves its own things in whatever state they were; what it shares is behind locks that do not poison
+        // and guards that give back on unwinding.
+        let call = AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind();
+        let mut call = pin!(call);
+        // Most answers are there at once: a timer only for those that are not.
+        let answer = match futures::poll!(call.as_mut()) {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => match limit {
+                None => call.await,
+                Some(limit) => tokio::select! {
+                    biased;
+                    answer = call => answer,
+                    () = overdue(connection, limit) => return Err(Fault::TimedOut),
+                },
+            },
+        };
+        answer.map_err(|_| Fault::Panicked)
+    }
+}
+
+async fn overdue(connection: &Connection, limit: Duration) {
+    loop {
+        if connection.awaits_body() {
+            // The body has a clock of its own, and its error makes a better answer.
+            tokio::time::sleep(limit).await;
+            continue;
+        }
+        let deadline = connection.last_moved() + limit;
+        if tokio::time::Instant::now() >= deadline {
+            return;
+        }
+        tokio::time::sleep_until(deadline).await;
+    }
+}
+
+/// Copies and completions work through whole objects before they answer.
+fn grows_with_the_object<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key("x-amz-copy-source")
+        || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.contains("uploadId=")))
+}

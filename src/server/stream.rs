@@ -1,0 +1,127 @@
+//! The bytes of a connection, watched: a peer that does not send its request, or does not take its answer, loses the connection.
+//!
+//! One timer a connection, armed when something waits and moved on lazily, instead of one a request.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, Instant, Sleep};
+
+use super::connection::Connection;
+
+/// A TCP stream with its clock.
+pub(super) struct Stream {
+    io: TokioIo<TcpStream>,
+    connection: Arc<Connection>,
+    idle: Duration,
+    /// Since when it waits for the head of a request.
+    head_since: Option<Instant>,
+    head_begun: bool,
+    /// Since when it waits for the peer to take what was written.
+    write_since: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream {
+    pub(super) fn new(io: TcpStream, connection: Arc<Connection>, idle: Duration) -> Self {
+        let io = TokioIo::new(io);
+        Self { io, connection, idle, head_since: None, head_begun: false, write_since: None, alarm: None }
+    }
+
+    /// Ready when the time since `since` is over. A timer that was set for an earlier wait fires early once and is set anew.
+    fn overdue(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<()> {
+        let deadline = since + self.idle;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+
+    fn read_waits(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // While a request is answered, hyper reads to notice that the client left: nothing is owed then. The request's own body has
+        // its own clock.
+        if self.connection.is_busy() {
+            self.head_since = None;
+            self.head_begun = false;
+            return Poll::Pending;
+        }
+        let since = *self.head_since.get_or_insert_with(Instant::now);
+        ready!(self.overdue(cx, since));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came")))
+    }
+
+    fn has_read(&mut self) {
+        if self.connection.is_busy() {
+            self.head_since = None;
+            self.head_begun = false;
+        } else if !self.head_begun {
+            // The first bytes of a head: from here it has the whole time.
+            self.head_begun = true;
+            self.head_since = None;
+        }
+    }
+
+    fn written<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            if self.write_since.take().is_some() {
+                self.connection.set_blocked(false);
+            }
+            return poll;
+        }
+        let since = match self.write_since {
+            Some(since) => since,
+            None => {
+                self.connection.set_blocked(true);
+                *self.write_since.insert(Instant::now())
+            }
+        };
+        ready!(self.overdue(cx, since));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => self.read_waits(cx),
+            read => {
+                self.has_read();
+                read
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written(cx, poll)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.written(cx, poll)
+    }
+}

@@ -1,0 +1,415 @@
+//! The metric table: every metric of the gateway, its name, its labels and its help text, in one place.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::bucket_label::BucketLabels;
+use super::exposition;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution, in seconds.
+    Histogram,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The name, as it is scraped.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    method: &'static str,
+    op: &'static str,
+    status: u16,
+    bucket: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DurationLabels {
+    op: &'static str,
+    status_class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OpLabels {
+    op: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    version: &'static str,
+}
+
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+fn duration() -> Histogram {
+    Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0])
+}
+
+fn first_byte() -> Histogram {
+    Histogram::new([0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0])
+}
+
+macro_rules! table {
+    ($( $field:ident: $type:ty = $make:expr, $kind:ident $name:literal [$($label:literal),*], $help:literal; )*) => {
+        /// All metrics. One for the process ([`metrics`]); a test may make its own.
+        pub struct Metrics {
+            $( pub(super) $field: $type, )*
+            registry: Registry,
+            buckets: BucketLabels,
+            refresh: Mutex<Vec<Refresh>>,
+        }
+
+        /// Every metric there is.
+        pub const TABLE: &[Row] =
+            &[$( Row { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help } ),*];
+
+        impl Metrics {
+            /// A set of its own, all zero.
+            #[must_use]
+            pub fn new() -> Self {
+                let mut registry = Registry::default();
+                $(
+                    let $field: $type = $make;
+                    // The encoder adds the suffix of a counter and the full stop of a help text itself.
+                    registry.register($name.trim_end_matches("_total"), $help, $field.clone());
+                )*
+                Self { $( $field, )* registry, buckets: BucketLabels::new(), refresh: Mutex::new(Vec::new()) }
+            }
+        }
+    };
+}
+
+table! {
+    requests: Family<RequestLabels, Counter> = Family::default(),
+        Counter "sluice_http_requests_total" ["method", "op", "status", "bucket"], "Requests answered";
+    durations: Durations<DurationLabels> = Family::new_with_constructor(duration as fn() -> Histogram),
+        Histogram "sluice_http_request_duration_seconds" ["op", "status_class"], "Time from the head of a request to the end of its answer";
+    ttfb: Durations<OpLabels> = Family::new_with_constructor(first_byte as fn() -> Histogram),
+        Histogram "sluice_ttfb_seconds" ["op"], "Time from the head of a request to the head of its answer";
+    errors: Family<CodeLabels, Counter> = Family::default(),
+        Counter "sluice_errors_total" ["code"], "Answers of 400 and above by their S3 error code";
+    received: Counter = Counter::default(),
+        Counter "sluice_http_received_bytes_total" [], "Bytes of request bodies that arrived";
+    sent: Counter = Counter::default(),
+        Counter "sluice_http_sent_bytes_total" [], "Bytes of response bodies handed to connections";
+    cut: Counter = Counter::default(),
+        Counter "sluice_http_responses_cut_total" [], "Answers that broke off before their end";
+    in_flight: Gauge = Gauge::default(),
+        Gauge "sluice_http_requests_in_flight" [], "Requests being answered, until the end of their bodies";
+    connections: Gauge = Gauge::default(),
+        Gauge "sluice_http_connections" [], "Open client connections";
+    open_handles: Gauge = Gauge::default(),
+        Gauge "sluice_open_handles" [], "Objects open for reading or writing";
+    handles_reaped: Counter = Counter::default(),
+        Counter "sluice_handles_reaped_total" [], "Handles closed because no byte moved for too long";
+    token_cache_hits: Counter = Counter::default(),
+        Counter "sluice_token_cache_hits_total" [], "Access keys found in the cache";
+    token_cache_misses: Counter = Counter::default(),
+        Counter "sluice_token_cache_misses_total" [], "Access keys that the metadata store was asked for";
+    panics: Counter = Counter::default(),
+        Counter "sluice_panics_total" [], "Panics caught in requests";
+    task_panics: Counter = Counter::default(),
+        Counter "sluice_task_panics_total" [], "Panics caught in background tasks";
+    log_lines_dropped: Counter = Counter::default(),
+        Counter "sluice_log_lines_dropped_total" [], "Log lines dropped because nobody read them fast enough";
+    build: Family<BuildLabels, Gauge> = Family::default(),
+        Gauge "sluice_build_info" ["version"], "Always 1; the version is a label";
+    resident: Gauge = Gauge::default(),
+        Gauge "process_resident_memory_bytes" [], "Resident memory of the process";
+}
+
+/// A source that is asked when somebody scrapes.
+type Refresh = Box<dyn Fn(&Metrics) + Send + Sync>;
+
+static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+/// The metrics of this process.
+#[must_use]
+pub fn metrics() -> &'static Metrics {
+    &METRICS
+}
+
+/// A request that has been answered to the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// Its method.
+    pub method: &'a http::Method,
+    /// The operation, as S3 names it.
+    pub op: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// The error code, where it is known.
+    pub code: Option<&'static str>,
+    /// The bucket; empty when the request names none.
+    pub bucket: &'a str,
+    /// Bytes of the request's body.
+    pub received: u64,
+    /// Bytes of the answer's body.
+    pub sent: u64,
+    /// Seconds to the head of the answer.
+    pub first_byte_secs: f64,
+    /// Seconds to its end.
+    pub total_secs: f64,
+    /// Whether the answer got to its end.
+    pub complete: bool,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Counts an answered request.
+    pub fn answered(&self, request: &Answered<'_>) {
+        let status_class = match request.status {
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            500..=599 => "5xx",
+            _ => "1xx",
+        };
+        let labels = RequestLabels {
+            method: method_label(request.method),
+            op: request.op,
+            status: request.status,
+            bucket: self.buckets.label(request.bucket, request.status < 400),
+        };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&DurationLabels { op: request.op, status_class }).observe(request.total_secs);
+        self.ttfb.get_or_create(&OpLabels { op: request.op }).observe(request.first_byte_secs);
+        if request.status >= 400 {
+            let code = request.code.unwrap_or(code_of_status(request.status));
+            self.errors.get_or_create(&CodeLabels { code }).inc();
+        }
+        if request.received > 0 {
+            self.received.inc_by(request.received);
+        }
+        if request.sent > 0 {
+            self.sent.inc_by(request.sent);
+        }
+        if !request.complete {
+            self.cut.inc();
+        }
+    }
+
+    /// Counts a panic of a request.
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    /// Notes how many requests are being answered.
+    pub fn set_in_flight(&self, count: usize) {
+        self.in_flight.set(gauge(count));
+    }
+
+    /// Notes how many connections are open.
+    pub fn set_connections(&self, count: usize) {
+        self.connections.set(gauge(count));
+    }
+
+    /// Notes the state of the handle registry: how many are open, and how many were ever reaped.
+    pub fn set_handles(&self, open: usize, reaped: u64) {
+        self.open_handles.set(gauge(open));
+        raise(&self.handles_reaped, reaped);
+    }
+
+    /// Notes how often the cache of access keys had the answer, and how often not.
+    pub fn set_token_cache(&self, hits: u64, misses: u64) {
+        raise(&self.token_cache_hits, hits);
+        raise(&self.token_cache_misses, misses);
+    }
+
+    /// Notes how many panics supervised tasks have caught.
+    pub fn set_task_panics(&self, count: u64) {
+        raise(&self.task_panics, count);
+    }
+
+    /// Registers a source that is asked before every scrape. It must not block.
+    pub fn on_scrape(&self, refresh: impl Fn(&Self) + Send + Sync + 'static) {
+        self.refresh.lock().push(Box::new(refresh));
+    }
+
+    /// The Prometheus text format 0.0.4, or OpenMetrics 1.0 when `openmetrics`.
+    #[must_use]
+    pub fn render(&self, openmetrics: bool) -> String {
+        for refresh in self.refresh.lock().iter() {
+            refresh(self);
+        }
+        self.build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        self.resident.set(resident_bytes());
+        raise(&self.log_lines_dropped, super::log_lines_dropped());
+        let mut text = String::new();
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            tracing::error!(%error, "the metrics cannot be written");
+        }
+        if openmetrics { text } else { exposition::plain(&text) }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Brings a counter up to a value that is counted elsewhere.
+fn raise(counter: &Counter, to: u64) {
+    counter.inc_by(to.saturating_sub(counter.get()));
+}
+
+fn method_label(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "PUT" => "PUT",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// The code of an answer that does not tell: what its status says.
+fn code_of_status(status: u16) -> &'static str {
+    match status {
+        400 => "HTTP400",
+        401 => "HTTP401",
+        403 => "HTTP403",
+        404 => "HTTP404",
+        405 => "HTTP405",
+        408 => "HTTP408",
+        409 => "HTTP409",
+        411 => "HTTP411",
+        412 => "HTTP412",
+        413 => "HTTP413",
+        416 => "HTTP416",
+        431 => "HTTP431",
+        500 => "HTTP500",
+        501 => "HTTP501",
+        503 => "HTTP503",
+        400..=499 => "HTTP4xx",
+        _ => "HTTP5xx",
+    }
+}
+
+/// What `/proc` says; 0 where there is none.
+fn resident_bytes() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<i64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered<'a>(op: &'static str, status: u16, bucket: &'a str) -> Answered<'a> {
+        Answered {
+            method: &http::Method::GET,
+            op,
+            status,
+            code: (status >= 400).then_some("NoSuchKey"),
+            bucket,
+            received: 3,
+            sent: 5,
+            first_byte_secs: 0.002,
+            total_secs: 0.2,
+            complete: true,
+        }
+    }
+
+    #[test]
+    fn an_answer_shows_up_in_every_series_it_belongs_to() {
+        let metrics = Metrics::new();
+        metrics.answered(&answered("GetObject", 200, "photos"));
+        metrics.answered(&answered("GetObject", 404, "photos"));
+        metrics.on_scrape(|m| m.set_handles(7, 9));
+        let text = metrics.render(false);
+        for line in [
+            r#"sluice_http_requests_total{method="GET",op="GetObject",status="200",bucket="photos"} 1"#,
+            r#"sluice_http_request_duration_seconds_bucket{le="0.5",op="GetObject",status_class="2xx"} 1"#,
+            r#"sluice_ttfb_seconds_count{op="GetObject"} 2"#,
+            r#"sluice_errors_total{code="NoSuchKey"} 1"#,
+            "sluice_http_received_bytes_total 6",
+            "sluice_http_sent_bytes_total 10",
+            "sluice_open_handles 7",
+            "sluice_handles_reaped_total 9",
+            "# TYPE sluice_http_requests_total counter",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+        }
+        let resident = text.lines().find_map(|l| l.strip_prefix("process_resident_memory_bytes "));
+        assert!(resident.and_then(|v| v.parse::<u64>().ok()).is_some_and(|v| v > 100_000), "{resident:?}");
+    }
+
+    #[test]
+    fn series_stay_bounded_whatever_names_come() {
+        let metrics = Metrics::new();
+        for i in 0..10_000 {
+            let bucket = format!("scan-{i}");
+            metrics.answered(&answered("GetObject", 404, &bucket));
+        }
+        for i in 0..300 {
+            let bucket = format!("real-{i}");
+            metrics.answered(&answered("GetObject", 200, &bucket));
+        }
+        let series = metrics.render(false).lines().filter(|l| !l.starts_with('#')).count();
+        assert!(series < 200, "{series}");
+    }
+
+    #[test]
+    fn the_table_names_what_is_scraped() {
+        let metrics = Metrics::new();
+        metrics.answered(&answered("GetObject", 404, "photos"));
+        let text = metrics.render(true);
+        for row in TABLE {
+            assert!(text.contains(&format!("# HELP {} ", row.name.trim_end_matches("_total"))), "{}", row.name);
+            assert_eq!(row.name.ends_with("_total"), row.kind == Kind::Counter, "{}", row.name);
+            for label in row.labels {
+                assert!(
+                    text.lines().any(|l| l.starts_with(row.name) && l.contains(&format!("{label}=\""))),
+                    "{} {label}",
+                    row.name
+                );
+            }
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
