@@ -145,7 +145,8 @@ async fn the_list_of_parts_is_checked() {
     bench.put(&id, 3, &small).await.unwrap();
     let wrong_sum = NamedPart { checksums: vec![(Algorithm::Crc32, vec![1, 2, 3, 4])], ..named(1, &one) };
     let right_sum = NamedPart { checksums: vec![(Algorithm::Crc32, Hasher::once(Algorithm::Crc32, &one))], ..named(1, &one) };
-    let cases: [(Vec<NamedPart>, fn(&ErrorKind) -> bool); 7] = [
+    type Expected = fn(&ErrorKind) -> bool;
+    let cases: [(Vec<NamedPart>, Expected); 7] = [
         (vec![], |k| matches!(k, ErrorKind::InvalidRequest(_))),
         (vec![named(2, &small), named(1, &one)], |k| matches!(k, ErrorKind::InvalidPartOrder)),
         (vec![named(1, &one), named(1, &one)], |k| matches!(k, ErrorKind::InvalidPartOrder)),
