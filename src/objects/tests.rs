@@ -469,6 +469,17 @@ async fn a_part_is_copied_from_a_range() {
 }
 
 #[tokio::test]
+async fn attributes_change_without_the_data() {
+    let bench = Bench::new().await;
+    let before = bench.put("m/k", &bytes(10)).await;
+    let set = vec![("tags".to_owned(), Some("a=b".to_owned())), ("meta.a".to_owned(), None)];
+    let change = provider::AttributeChange { if_match: Some(before.etag.clone()), set };
+    let info = bench.objects.set_attributes(&bench.ns, "m/k", &change).await.unwrap();
+    assert_eq!((info.key.as_str(), &info.etag, info.modified), ("m/k", &before.etag, before.modified));
+    assert_eq!((info.attributes.get("tags"), info.attributes.get("meta.a")), (Some("a=b"), None));
+}
+
+#[tokio::test]
 async fn deletes_are_answered_in_order_with_one_call_per_mount() {
     let bench = Bench::new().await;
     for (key, len) in [("a", 1), ("m/b", 2), ("c", 3)] {

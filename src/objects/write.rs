@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use sluice_provider as provider;
-use sluice_provider::{DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
+use sluice_provider::{AttributeChange, DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
 
 use super::Objects;
 use super::layer::with_key;
@@ -43,6 +43,15 @@ impl Objects {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Changes attributes in one step: tags, retention. Neither the data nor the modification time changes.
+    ///
+    /// # Errors
+    /// The provider's NotFound and PreconditionFailed.
+    pub async fn set_attributes(&self, ns: &Namespace, key: &str, change: &AttributeChange) -> Result<ObjectInfo> {
+        let (provider, inner, _) = ns.resolve(key)?;
+        with_key(provider.set_attributes(&inner, change).await?, key)
     }
 
     /// Deletes keys; one outcome per key, in order. Each mount is asked once.
