@@ -135,9 +135,8 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                 client.call("DELETE", &path, None).map_err(Failure::of("remove key"))?;
             }
             Gateway::Stopped(stopped) => {
-                let found = on_store(&stopped, async |tokens| {
-                    tokens.delete_key(access_key).await.map_err(Failure::of("remove key"))
-                })?;
+                let found =
+                    on_store(&stopped, async |tokens| tokens.delete_key(access_key).await.map_err(Failure::of("remove key")))?;
                 if !found {
                     return Err(Failure::new(format!("remove key: there is no access key {access_key}")));
                 }

@@ -10,9 +10,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use s3s::{Body, StdError};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{Body, StdError};
 
 use super::access::Access;
 use super::auth::Auth;
