@@ -1,6 +1,7 @@
 //! Writing and deleting.
 
 use futures::StreamExt;
+use sluice_provider as provider;
 use sluice_provider::{DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
 
 use super::Objects;
@@ -66,11 +67,8 @@ impl Objects {
                 }
             }
         }
-        let deleting = futures::stream::iter(batches).map(|batch| async move {
-            let outcomes = batch.provider.delete(&batch.keys).await;
-            (batch.indexes, outcomes)
-        });
-        let mut deleting = std::pin::pin!(deleting.buffer_unordered(MOUNTS_AT_ONCE));
+        let deleting: Vec<_> = batches.into_iter().map(Batch::delete).collect();
+        let mut deleting = futures::stream::iter(deleting).buffer_unordered(MOUNTS_AT_ONCE);
         while let Some((indexes, answers)) = deleting.next().await {
             for (index, answer) in indexes.into_iter().zip(answers) {
                 outcomes[index] = Some(answer.map_err(Error::from));
@@ -87,4 +85,11 @@ struct Batch {
     provider: std::sync::Arc<dyn Provider>,
     indexes: Vec<usize>,
     keys: Vec<DeleteKey>,
+}
+
+impl Batch {
+    async fn delete(self) -> (Vec<usize>, Vec<provider::Result<DeleteOutcome>>) {
+        let outcomes = self.provider.delete(&self.keys).await;
+        (self.indexes, outcomes)
+    }
 }
