@@ -1,6 +1,6 @@
 //! The first start: the root key, and what a newcomer needs to know.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::SocketAddr;
 
 use super::failure::Failure;

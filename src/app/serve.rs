@@ -66,6 +66,7 @@ pub(super) struct Gateway {
     config: Config,
     store: Arc<dyn MetaStore>,
     handles: Registry,
+    gate: Gate,
     drain: Drain,
     admin_drain: Drain,
     pub(super) s3: SocketAddr,
@@ -111,18 +112,19 @@ impl Gateway {
             settings: config.s3.clone(),
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
+        let gate = Gate::new(config.server.max_concurrent_requests);
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
                 let front = front.clone();
                 async move { front.call(request).await }
             },
             fault: s3_fault,
-            gate: Gate::new(config.server.max_concurrent_requests),
+            gate: gate.clone(),
             metrics: Some(metrics()),
             domains: config.s3.domains.clone().into(),
             head_timeout: Some(Duration::from_secs(config.server.request_timeout_secs)),
         };
-        report_to_metrics(&edge.gate, &handles, &tokens);
+        report_to_metrics(&gate, &handles, &tokens);
         let service = Admin::new(admin::Parts {
             store: Arc::clone(&store),
             namespaces: Arc::clone(&namespaces),
@@ -153,7 +155,7 @@ impl Gateway {
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
             runtime::spawn("sweep of uploads", async move { uploads.sweep_for_ever(&namespaces, &expiry).await }),
         ];
-        let gateway = Self { config, store, handles, drain, admin_drain, s3, admin, background, sweep, data_dir };
+        let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell();
         Ok(gateway)
     }
@@ -184,7 +186,7 @@ impl Gateway {
     /// Serves until told to stop, and stops. The exit code says whether all requests finished.
     async fn until(self, mut stop: Stop) -> u8 {
         let name = stop.next().await;
-        tracing::info!(signal = name, in_flight = self.drain.tracked(), "stopping: no new requests; those under way may finish");
+        tracing::info!(signal = name, in_flight = self.gate.inside(), "stopping: no new requests; those under way may finish");
         let drain = self.drain.clone();
         let again = runtime::spawn("second signal", async move {
             let name = stop.next().await;

@@ -47,8 +47,6 @@ pub(crate) struct Call {
     pub(crate) uri: http::Uri,
     /// `x-amz-request-id`.
     pub(crate) request_id: Arc<str>,
-    /// `x-amz-id-2`.
-    pub(crate) host_id: Arc<str>,
 }
 
 impl Call {

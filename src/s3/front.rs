@@ -3,16 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, Uri};
-use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{Extensions, HeaderMap, Method, Request, Response, Uri};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{Body, StdError};
+use s3s::Body;
 
 use super::access::Access;
 use super::auth::Auth;
@@ -24,7 +20,7 @@ use super::terminal::Terminated;
 use super::{Settings, address, operation, xml};
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
-use crate::telemetry::RequestId;
+use crate::telemetry::{ErrorCode, RequestId, host_id};
 use crate::tokens::Tokens;
 use crate::uploads::Uploads;
 
@@ -33,6 +29,9 @@ use crate::uploads::Uploads;
 const MAX_SIGNED_CHUNK_BYTES: usize = 16 * 1024 * 1024;
 /// The largest field of a POST form in bytes (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html>: 20 KB for all).
 const MAX_FORM_FIELD_BYTES: usize = 64 * 1024;
+
+/// The payload mode whose end only the terminal chunk tells.
+const SIGNED_CHUNKS: &[u8] = b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 
 /// What the front end stands on.
 #[derive(Clone, Debug)]
@@ -71,7 +70,6 @@ pub struct RequestFacts {
 pub struct Front {
     service: S3Service,
     domains: Arc<[String]>,
-    host_id: Arc<str>,
 }
 
 impl fmt::Debug for Front {
@@ -85,10 +83,6 @@ impl Front {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let domains: Arc<[String]> = parts.settings.domains.clone().into();
-        let mut seed = [0_u8; 48];
-        // Only to tell instances apart in a support case: without randomness they all look alike, and nothing breaks.
-        let _ = getrandom::fill(&mut seed);
-        let host_id: Arc<str> = BASE64.encode(seed).into();
 
         let mut config = S3Config::default();
         config.xml_max_body_size = parts.settings.max_xml_size_bytes;
@@ -107,37 +101,22 @@ impl Front {
         builder.set_auth(Auth::new(parts.tokens.clone()));
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
-        builder.set_route(Route::new(parts, host_id.clone()));
-        Self { service: builder.build(), domains, host_id }
+        builder.set_route(Route::new(parts));
+        Self { service: builder.build(), domains }
     }
 
-    /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer carries it as `x-amz-request-id`, and
-    /// [`Operation`] and [`RequestFacts`] among its extensions. Every error is an answer.
+    /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
+    /// among its own. Every error is an answer.
     pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes, Error: Into<StdError>> + Unpin + Send + Sync + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<s3s::StdError>,
     {
-        let request = request.map(|body| body.map_err(Into::into));
-        let request_id = match request.extensions().get::<RequestId>() {
-            Some(RequestId(id)) => id.clone(),
-            None => Arc::from(""),
-        };
+        let request_id = request_id(request.extensions());
         let method = request.method().clone();
         let uri = request.uri().clone();
         let host = request.headers().get(http::header::HOST).cloned();
-        let unterminated =
-            request.headers().get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD");
-        let form = route::is_form(&method, request.headers()).then(Copied::default);
-        let mut request = request.map(|incoming| match &form {
-            Some(copied) => Body::http_body(Copying::new(incoming, copied.clone())),
-            None if unterminated => Body::http_body(Terminated::new(incoming)),
-            None if incoming.is_end_stream() => Body::empty(),
-            None => Body::http_body(incoming),
-        });
-        if let Some(copied) = form {
-            request.extensions_mut().insert(copied);
-        }
-        let mut response = match self.service.call(request).await {
+        let mut response = match self.service.call(prepared(request)).await {
             Ok(response) => response,
             Err(error) => {
                 tracing::error!(%request_id, %error, "the S3 service gave no answer");
@@ -149,11 +128,8 @@ impl Front {
         if response.extensions().get::<Operation>().is_none() {
             response = self.retold(response, &method, &uri, host.as_ref(), &request_id);
         }
-        if let Ok(value) = HeaderValue::from_str(&request_id) {
-            response.headers_mut().insert(HeaderName::from_static("x-amz-request-id"), value);
-        }
-        if let Ok(value) = HeaderValue::from_str(&self.host_id) {
-            response.headers_mut().insert(HeaderName::from_static("x-amz-id-2"), value);
+        if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
+            response.extensions_mut().insert(ErrorCode(code));
         }
         response
     }
@@ -181,7 +157,7 @@ impl Front {
             let failure = failure_of(&response, uri);
             facts.error = failure.code().name();
             let scene =
-                Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: &self.host_id };
+                Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
             let mut told = failure.answer(scene, method == Method::HEAD);
             // The framework's status stands: a HEAD has lost the code that would give another.
             *told.status_mut() = status;
@@ -193,6 +169,41 @@ impl Front {
         response.extensions_mut().insert(facts);
         response
     }
+}
+
+/// The id of a request.
+pub(super) fn request_id(extensions: &Extensions) -> Arc<str> {
+    extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| id.0.clone())
+}
+
+/// A request with a body that the framework takes, watched where the framework does not look.
+fn prepared<B>(request: Request<B>) -> Request<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<s3s::StdError>,
+{
+    let (mut head, body) = request.into_parts();
+    let chunked = || head.headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == SIGNED_CHUNKS);
+    let body = if route::is_form(&head.method, &head.headers) {
+        let copied = Copied::default();
+        head.extensions.insert(copied.clone());
+        boxed(Copying::new(body, copied))
+    } else if chunked() {
+        boxed(Terminated::new(body))
+    } else if body.is_end_stream() {
+        Body::empty()
+    } else {
+        boxed(body)
+    };
+    Request::from_parts(head, body)
+}
+
+fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<s3s::StdError>,
+{
+    Body::http_body_unsync(http_body_util::BodyExt::map_err(body, Into::into))
 }
 
 /// Reads an error back out of the framework's answer.

@@ -12,22 +12,21 @@ use super::access::{Admitted, Asked, admit};
 use super::address::{self, Address};
 use super::call::Call;
 use super::error::{Failure, Result, Scene};
-use super::front::{Operation, Parts, RequestFacts, strip_body};
+use super::front::{Operation, Parts, RequestFacts, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
-use crate::telemetry::RequestId;
+use crate::telemetry::host_id;
 
 /// The route.
 pub(crate) struct Route {
     parts: Arc<Parts>,
-    host_id: Arc<str>,
 }
 
 impl Route {
     /// Over the layers beneath.
-    pub(crate) fn new(parts: Arc<Parts>, host_id: Arc<str>) -> Self {
-        Self { parts, host_id }
+    pub(crate) fn new(parts: Arc<Parts>) -> Self {
+        Self { parts }
     }
 }
 
@@ -83,7 +82,6 @@ impl Route {
             namespace,
             uri: request.uri,
             request_id: request_id.clone(),
-            host_id: self.host_id.clone(),
         };
         let answer = ops::dispatch(&mut call).await;
         (answer, Address { bucket: call.bucket, key: call.key })
@@ -118,7 +116,7 @@ impl S3Route for Route {
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
         let uri = request.uri.clone();
         let head = request.method == Method::HEAD;
-        let request_id = request.extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| id.0.clone());
+        let request_id = request_id(&request.extensions);
         let access_key = request.credentials.as_ref().map(|c| c.access_key.clone()).unwrap_or_default();
         let (op, (answer, address)) = match read(&self.parts, &request) {
             Ok(read) => (read.op.name(), self.answer(request, read, &request_id).await),
@@ -134,7 +132,7 @@ impl S3Route for Route {
                     bucket: &facts.bucket,
                     key: &facts.key,
                     request_id: &request_id,
-                    host_id: &self.host_id,
+                    host_id: host_id(),
                 };
                 self.told(&failure, op, scene, head)
             }

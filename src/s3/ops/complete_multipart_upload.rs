@@ -19,6 +19,7 @@ use crate::s3::call::{Answer, Call, document, with_condition};
 use crate::s3::error::{Code, Failure, Result, Scene};
 use crate::s3::xml::{Element, Xml};
 use crate::s3::{checksums, conditions};
+use crate::telemetry::host_id;
 use crate::transfer::Algorithm;
 use crate::uploads::{CompleteRequest, NamedPart};
 
@@ -110,7 +111,6 @@ struct Told {
     key: String,
     resource: String,
     request_id: String,
-    host_id: String,
 }
 
 impl Told {
@@ -129,7 +129,6 @@ impl Told {
             key: call.key.clone(),
             resource: call.uri.path().to_owned(),
             request_id: call.request_id.to_string(),
-            host_id: call.host_id.to_string(),
         }
     }
 
@@ -152,7 +151,7 @@ impl Told {
             bucket: &self.bucket,
             key: &self.key,
             request_id: &self.request_id,
-            host_id: &self.host_id,
+            host_id: host_id(),
         };
         failure.write(xml, scene);
     }
@@ -202,7 +201,6 @@ mod tests {
             key: "k".into(),
             resource: "/b/k".into(),
             request_id: "R".into(),
-            host_id: "H".into(),
         }
     }
 

@@ -15,8 +15,6 @@ pub(crate) struct Element {
     pub(crate) name: String,
     /// Its text, trimmed only if it has children.
     pub(crate) text: String,
-    /// Its attributes, names without prefix.
-    pub(crate) attributes: Vec<(String, String)>,
     /// Its children in order.
     pub(crate) children: Vec<Element>,
 }
@@ -36,25 +34,10 @@ impl Element {
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |c| c.name == name)
     }
-
-    /// The value of an attribute.
-    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-    }
 }
 
 fn malformed() -> Failure {
     Code::MalformedXML.into()
-}
-
-fn attributes_of(start: &quick_xml::events::BytesStart<'_>) -> Result<Vec<(String, String)>> {
-    let mut attributes = Vec::new();
-    for attribute in start.attributes() {
-        let attribute = attribute.map_err(|_| malformed())?;
-        let value = quick_xml::escape::unescape(&attribute.value).map_err(|_| malformed())?.into_owned();
-        attributes.push((attribute.key.local_name().as_ref().to_owned(), value));
-    }
-    Ok(attributes)
 }
 
 /// Reads a document whose root has this name.
@@ -83,18 +66,10 @@ pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
                 if open.len() >= MAX_DEPTH {
                     return Err(malformed());
                 }
-                open.push(Element {
-                    name: start.local_name().as_ref().to_owned(),
-                    attributes: attributes_of(&start)?,
-                    ..Element::default()
-                });
+                open.push(Element { name: start.local_name().as_ref().to_owned(), ..Element::default() });
             }
             Event::Empty(start) => {
-                let element = Element {
-                    name: start.local_name().as_ref().to_owned(),
-                    attributes: attributes_of(&start)?,
-                    ..Element::default()
-                };
+                let element = Element { name: start.local_name().as_ref().to_owned(), ..Element::default() };
                 end(&mut open, element)?;
             }
             Event::End(_) => {
