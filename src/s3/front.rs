@@ -156,8 +156,7 @@ impl Front {
         let mut response = if status.is_client_error() || status.is_server_error() {
             let failure = failure_of(&response, uri);
             facts.error = failure.code().name();
-            let scene =
-                Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
+            let scene = Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
             let mut told = failure.answer(scene, method == Method::HEAD);
             // The framework's status stands: a HEAD has lost the code that would give another.
             *told.status_mut() = status;
