@@ -6,7 +6,6 @@
 //! and not kept.
 
 use std::collections::HashMap;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -23,8 +22,12 @@ use crate::name::{Form, Piece, RESERVED, decode, encoded};
 use crate::store::Store;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Enough to find out that a directory is not empty.
+const PEEK_BYTES: usize = 8 * 1024;
 /// A directory that changed this recently may change again without moving its times: the kernel's clock ticks up to every 10 ms.
 const SETTLED: Duration = Duration::from_millis(20);
+/// The same where the clock of the file system counts whole seconds.
+const SETTLED_COARSE: Duration = Duration::from_secs(2);
 /// The most entries of one directory that are held at once; of a larger one, those that the page needs next.
 const WINDOW: usize = 1 << 20;
 /// What all kept snapshots may weigh together, in bytes.
@@ -46,8 +49,8 @@ struct Slot {
 pub(crate) struct Snapshot {
     names: String,
     slots: Vec<Slot>,
-    /// Further entries follow the last one; the directory is too large to be held.
-    pub(crate) truncated: bool,
+    /// Of a directory too large to be held: the last name up to which it is complete. Further ones follow.
+    end: Option<String>,
     /// Parts of it lie in directories of their own, whose changes its times do not show.
     composed: bool,
 }
@@ -67,6 +70,11 @@ impl Snapshot {
         self.slots.partition_point(|slot| before(self.text(slot)))
     }
 
+    /// Where to read on, when the directory is too large to be held.
+    pub(crate) fn end(&self) -> Option<&str> {
+        self.end.as_deref()
+    }
+
     fn text(&self, slot: &Slot) -> &str {
         &self.names[slot.start as usize..slot.end as usize]
     }
@@ -78,7 +86,9 @@ impl Snapshot {
             self.names.push('/');
         }
         // A window is far smaller than 4 GiB: it holds at most 2^20 names of at most 1025 bytes.
-        if let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.names.len())) {
+        if self.end.as_ref().is_some_and(|end| self.names[start..] > **end) {
+            self.names.truncate(start);
+        } else if let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.names.len())) {
             self.slots.push(Slot { start, end, form });
         }
     }
@@ -97,8 +107,8 @@ impl Snapshot {
         self.sort();
         let begin = self.seek(|name| name < from);
         let end = self.slots.len().min(begin + (window / 2).max(1));
-        self.truncated |= end < self.slots.len();
-        let mut kept = Self { truncated: self.truncated, composed: self.composed, ..Self::default() };
+        let last = if end < self.slots.len() { self.slots.get(end - 1).map(|slot| self.text(slot).to_owned()) } else { None };
+        let mut kept = Self { end: last.or(self.end.take()), composed: self.composed, ..Self::default() };
         for slot in &self.slots[begin..end] {
             let name = self.text(slot);
             let (name, directory) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
@@ -126,6 +136,9 @@ impl Version {
     }
 }
 
+/// Device and inode of a directory.
+type Inode = (u64, u64);
+
 #[derive(Debug)]
 struct Kept {
     snapshot: Arc<Snapshot>,
@@ -133,10 +146,16 @@ struct Kept {
     used: u64,
 }
 
+#[derive(Debug, Default)]
+struct Shelf {
+    kept: HashMap<Inode, Kept>,
+    weight: usize,
+}
+
 /// Snapshots that are still true.
 #[derive(Debug)]
 pub(crate) struct SnapshotCache {
-    kept: Mutex<(HashMap<(u64, u64), Kept>, usize)>,
+    kept: Mutex<Shelf>,
     clock: AtomicU64,
     /// How often the kernel was asked for entries (getdents64), the measure of what a listing costs.
     pub(crate) calls: AtomicU64,
@@ -150,28 +169,27 @@ impl Default for SnapshotCache {
 }
 
 impl SnapshotCache {
-    fn get(&self, id: (u64, u64), version: Version) -> Option<Arc<Snapshot>> {
-        let mut kept = self.kept.lock();
-        let entry = kept.0.get_mut(&id).filter(|entry| entry.version == version)?;
+    fn get(&self, id: Inode, version: Version) -> Option<Arc<Snapshot>> {
+        let mut shelf = self.kept.lock();
+        let entry = shelf.kept.get_mut(&id).filter(|entry| entry.version == version)?;
         entry.used = self.clock.fetch_add(1, Ordering::Relaxed);
         Some(Arc::clone(&entry.snapshot))
     }
 
-    fn put(&self, id: (u64, u64), version: Version, snapshot: &Arc<Snapshot>) {
+    fn put(&self, id: Inode, version: Version, snapshot: &Arc<Snapshot>) {
         if snapshot.weight() > CACHE_BYTES {
             return;
         }
-        let mut kept = self.kept.lock();
+        let mut shelf = self.kept.lock();
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        let (map, weight) = &mut *kept;
-        *weight += snapshot.weight();
-        if let Some(old) = map.insert(id, Kept { snapshot: Arc::clone(snapshot), version, used }) {
-            *weight -= old.snapshot.weight();
+        shelf.weight += snapshot.weight();
+        if let Some(old) = shelf.kept.insert(id, Kept { snapshot: Arc::clone(snapshot), version, used }) {
+            shelf.weight -= old.snapshot.weight();
         }
-        while map.len() > CACHE_COUNT || *weight > CACHE_BYTES {
-            let Some(oldest) = map.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { break };
-            if let Some(old) = map.remove(&oldest) {
-                *weight -= old.snapshot.weight();
+        while shelf.kept.len() > CACHE_COUNT || shelf.weight > CACHE_BYTES {
+            let Some(oldest) = shelf.kept.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { break };
+            if let Some(old) = shelf.kept.remove(&oldest) {
+                shelf.weight -= old.snapshot.weight();
             }
         }
     }
@@ -212,10 +230,13 @@ impl Store {
                 continue;
             }
             let snapshot = Arc::new(snapshot);
-            let settled = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= SETTLED);
+            let settled = |at: Stamp| {
+                let least = if at.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
+                now.duration_since(at.modified()).is_ok_and(|age| age >= least)
+            };
             let changed = Stamp { size: 0, seconds: version.changed.0, nanoseconds: version.changed.1 as u32 };
-            let sure = unchanged && settled(version.modified.modified()) && settled(changed.modified());
-            if sure && !snapshot.truncated && !snapshot.composed {
+            let sure = unchanged && settled(version.modified) && settled(changed);
+            if sure && snapshot.end.is_none() && !snapshot.composed {
                 self.snapshots.put(id, version, &snapshot);
             }
             return Ok(snapshot);
@@ -241,7 +262,7 @@ impl Store {
     ) -> Sys<()> {
         let mut continued = Vec::new();
         let window = self.snapshots.window.load(Ordering::Relaxed);
-        self.each(dir, |name, kind| {
+        self.each(dir, BUFFER_BYTES, |name, kind| {
             match self.entry(dir, name, kind, place, above, text)? {
                 Some(Entry::Object(name, form)) => into.push(&name, false, form),
                 Some(Entry::Directory(name)) => into.push(&name, true, Form::Plain),
@@ -348,7 +369,7 @@ impl Store {
             None => {
                 let mut found = false;
                 let mut composed = false;
-                self.each(place.dir, |name, kind| {
+                self.each(place.dir, PEEK_BYTES, |name, kind| {
                     match self.entry(place.dir, name, kind, place, &[], "")? {
                         Some(Entry::Object(..)) => found = true,
                         Some(Entry::Directory(text)) => below.push((name.to_vec(), format!("{}{text}/", place.prefix))),
@@ -390,12 +411,12 @@ impl Store {
         Ok(false)
     }
 
-    /// Calls `visit` for every entry until it answers `false`.
-    fn each(&self, dir: BorrowedFd<'_>, mut visit: impl FnMut(&[u8], FileType) -> Sys<bool>) -> Sys<()> {
+    /// Calls `visit` for every entry until it answers `false`, asking for `bytes` of entries at a time.
+    fn each(&self, dir: BorrowedFd<'_>, bytes: usize, mut visit: impl FnMut(&[u8], FileType) -> Sys<bool>) -> Sys<()> {
         // Reading moves the offset of the open directory, which others may share.
         let own = reopen(dir)?;
-        let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
-        let mut entries = RawDir::new(&own, &mut buffer);
+        let mut buffer = Vec::<u8>::with_capacity(bytes);
+        let mut entries = RawDir::new(&own, buffer.spare_capacity_mut());
         loop {
             if entries.is_buffer_empty() {
                 self.snapshots.calls.fetch_add(1, Ordering::Relaxed);
@@ -422,8 +443,8 @@ fn reopen(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {
 /// The names in a directory of the hidden space, where all names are ASCII.
 pub(crate) fn names_in(dir: BorrowedFd<'_>) -> Sys<Vec<String>> {
     let own = reopen(dir)?;
-    let mut buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
-    let mut entries = RawDir::new(&own, &mut buffer);
+    let mut buffer = Vec::<u8>::with_capacity(PEEK_BYTES);
+    let mut entries = RawDir::new(&own, buffer.spare_capacity_mut());
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
         if let Ok(name) = entry?.file_name().to_str()
