@@ -21,6 +21,9 @@ use crate::store::Store;
 const SETTLED: Duration = Duration::from_millis(50);
 /// The same where the clock of the file system counts whole seconds.
 const SETTLED_COARSE: Duration = Duration::from_secs(2);
+/// How far the clock of a file server may be ahead of ours. A stamp that is further ahead was set on purpose, and the next write
+/// will move it back.
+const AHEAD: Duration = Duration::from_secs(5);
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 3;
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -82,9 +85,7 @@ impl Store {
             if opened.stamp != before.0 {
                 continue;
             }
-            let age = SystemTime::now().duration_since(opened.stamp.modified()).unwrap_or_default();
-            let settled = if opened.stamp.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
-            if age >= settled {
+            if settled(opened.stamp) {
                 if self.store_etag(key, &opened, &etag, locked).is_err() {
                     self.etags.put(&opened, &etag);
                 }
@@ -109,6 +110,14 @@ impl Store {
         } else {
             record::write(&self.space, &self.flush, &record::of_inode(opened.inode), key.as_str(), &meta)
         }
+    }
+}
+
+fn settled(stamp: Stamp) -> bool {
+    let least = if stamp.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
+    match SystemTime::now().duration_since(stamp.modified()) {
+        Ok(age) => age >= least,
+        Err(ahead) => ahead.duration() >= AHEAD,
     }
 }
 

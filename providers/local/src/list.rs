@@ -10,9 +10,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
 
+use crate::directory::Place;
 use crate::error::{Sys, fault};
 use crate::name::{directory, encoded};
-use crate::snapshot::{Place, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 
 impl Store {

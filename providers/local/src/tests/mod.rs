@@ -5,6 +5,7 @@ mod foreign;
 mod healing;
 mod listing;
 mod places;
+mod reading;
 mod space;
 mod uploads;
 
