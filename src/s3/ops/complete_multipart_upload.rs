@@ -212,7 +212,7 @@ mod tests {
         });
         let response = kept_alive(work, told(), Duration::from_secs(10));
         assert_eq!(response.status(), 200);
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
         let text = std::str::from_utf8(&bytes).unwrap();
         assert!(text.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n  <Error><Code>InvalidPart</Code>"), "{text}");
     }
