@@ -92,6 +92,9 @@ Works through a running gateway, or on the data directory of one that is stopped
     Create {
         /// The identity that the key belongs to. It owns the buckets it creates.
         name: String,
+        /// May do everything, to everybody's buckets too.
+        #[arg(long)]
+        root: bool,
         /// The access key; generated when not given.
         #[arg(long, requires = "secret_key")]
         access_key: Option<String>,

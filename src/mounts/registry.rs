@@ -30,11 +30,12 @@ pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
             let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
             Ok(Arc::new(memory::Memory::new(settings)))
         }
-        #[cfg(any())]
         "local" => {
             let known = "root, durability, follow_symlinks, xattrs, openat2";
             let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
-            Ok(Arc::new(local::Local::open(settings).await?))
+            // It makes directories, looks at the file system and may hang on a dead one.
+            let opened = tokio::task::spawn_blocking(move || local::Local::open(settings)).await;
+            Ok(Arc::new(opened.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))??))
         }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
@@ -74,4 +75,42 @@ pub fn check_prefix(prefix: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    fn record(provider: &str, settings: &[(&str, &str)]) -> MountRecord {
+        let settings = settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        MountRecord { bucket: "bucket".into(), prefix: String::new(), provider: provider.into(), settings }
+    }
+
+    #[tokio::test]
+    async fn kinds_and_settings_that_nobody_knows_are_named() {
+        for (mount, named, known) in [
+            (record("memroy", &[]), "memroy", "local, memory"),
+            (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
+            (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
+        ] {
+            let error = open(&mount).await.unwrap_err();
+            let ErrorKind::InvalidArgument(message) = error.kind() else { unreachable!("{error}") };
+            assert!(message.contains(named) && message.contains(known), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn both_kinds_open() {
+        open(&record("memory", &[("quota_bytes", "1000")])).await.unwrap().check().await.unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().join("new");
+        open(&record("local", &[("root", root.to_str().unwrap())])).await.unwrap().check().await.unwrap();
+    }
+
+    #[test]
+    fn a_prefix_leaves_a_byte_of_the_key() {
+        assert!(check_prefix(&"x".repeat(1023)).is_ok() && check_prefix("").is_ok());
+        assert!(check_prefix(&"x".repeat(1024)).is_err());
+    }
 }

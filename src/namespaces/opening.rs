@@ -47,17 +47,19 @@ impl Opening {
 
     /// Opens all mounts of a namespace. One that does not open becomes a mount that says so.
     pub(super) async fn open_all(&self, records: Vec<MountRecord>) -> Vec<Mount> {
-        let opening = futures::stream::iter(records).map(|record| async move {
-            match self.open(&record).await {
-                Ok(mount) => mount,
-                Err(error) => {
-                    tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "mount does not open");
-                    let late = LateMount::new(record.clone(), self.sharing_opener(), error.to_string(), PAUSE, PATIENCE);
-                    mount(&record, Arc::new(late))
-                }
+        let opening: Vec<_> = records.into_iter().map(|record| self.open_or_late(record)).collect();
+        futures::stream::iter(opening).buffer_unordered(AT_ONCE).collect().await
+    }
+
+    async fn open_or_late(&self, record: MountRecord) -> Mount {
+        match self.open(&record).await {
+            Ok(mount) => mount,
+            Err(error) => {
+                tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "mount does not open");
+                let late = LateMount::new(record.clone(), self.sharing_opener(), error.to_string(), PAUSE, PATIENCE);
+                mount(&record, Arc::new(late))
             }
-        });
-        opening.buffer_unordered(AT_ONCE).collect().await
+        }
     }
 
     /// Forgets providers that nobody uses any more.

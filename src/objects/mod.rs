@@ -19,3 +19,6 @@ mod write;
 
 pub use layer::Objects;
 pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, ReadConditions, ReadRequest};
+
+#[cfg(test)]
+mod tests;

@@ -45,15 +45,27 @@ impl Objects {
         let guard = self.handle(ns, key, Purpose::Read);
         let (found, body) = {
             let _busy = guard.busy();
-            let (found, object) = match read.part {
-                Some(part) => open_part(&*provider, &inner, read, part).await?,
-                None => open_range(&*provider, &inner, read).await?,
+            let opened = match read.part {
+                Some(part) => open_part(&*provider, &inner, read, part).await,
+                None => open_range(&*provider, &inner, read).await,
             };
+            let (found, object) = opened.map_err(|error| known_as(error, key))?;
             let bytes = object.range.end.saturating_sub(object.range.start);
             (found, frames(object.body, bytes).await?)
         };
         let found = Found { info: with_key(found.info, key)?, ..found };
         Ok(Opened { found, body: open_body(body, guard) })
+    }
+}
+
+/// NotModified carries metadata: under the key that the caller knows.
+fn known_as(error: Error, key: &str) -> Error {
+    match error.kind() {
+        ErrorKind::NotModified(info) => match with_key(ObjectInfo::clone(info), key) {
+            Ok(info) => Error::new(ErrorKind::NotModified(Box::new(info)), "read"),
+            Err(error) => error,
+        },
+        _ => error,
     }
 }
 

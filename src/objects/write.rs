@@ -1,7 +1,8 @@
 //! Writing and deleting.
 
 use futures::StreamExt;
-use sluice_provider::{DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
+use sluice_provider as provider;
+use sluice_provider::{AttributeChange, DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
 
 use super::Objects;
 use super::layer::with_key;
@@ -44,6 +45,15 @@ impl Objects {
         }
     }
 
+    /// Changes attributes in one step: tags, retention. Neither the data nor the modification time changes.
+    ///
+    /// # Errors
+    /// The provider's NotFound and PreconditionFailed.
+    pub async fn set_attributes(&self, ns: &Namespace, key: &str, change: &AttributeChange) -> Result<ObjectInfo> {
+        let (provider, inner, _) = ns.resolve(key)?;
+        with_key(provider.set_attributes(&inner, change).await?, key)
+    }
+
     /// Deletes keys; one outcome per key, in order. Each mount is asked once.
     pub async fn delete(&self, ns: &Namespace, keys: Vec<DeleteKey>) -> Vec<Result<DeleteOutcome>> {
         let mut outcomes: Vec<Option<Result<DeleteOutcome>>> = Vec::new();
@@ -66,11 +76,8 @@ impl Objects {
                 }
             }
         }
-        let deleting = futures::stream::iter(batches).map(|batch| async move {
-            let outcomes = batch.provider.delete(&batch.keys).await;
-            (batch.indexes, outcomes)
-        });
-        let mut deleting = std::pin::pin!(deleting.buffer_unordered(MOUNTS_AT_ONCE));
+        let deleting: Vec<_> = batches.into_iter().map(Batch::delete).collect();
+        let mut deleting = futures::stream::iter(deleting).buffer_unordered(MOUNTS_AT_ONCE);
         while let Some((indexes, answers)) = deleting.next().await {
             for (index, answer) in indexes.into_iter().zip(answers) {
                 outcomes[index] = Some(answer.map_err(Error::from));
@@ -87,4 +94,11 @@ struct Batch {
     provider: std::sync::Arc<dyn Provider>,
     indexes: Vec<usize>,
     keys: Vec<DeleteKey>,
+}
+
+impl Batch {
+    async fn delete(self) -> (Vec<usize>, Vec<provider::Result<DeleteOutcome>>) {
+        let outcomes = self.provider.delete(&self.keys).await;
+        (self.indexes, outcomes)
+    }
 }

@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::labels::Labels;
 use super::request_body::BodyError;
 use crate::runtime::Permit;
+use crate::s3::RequestFacts;
 use crate::telemetry::{AccessLine, Answered, Metrics, RequestId, access_enabled};
 
 /// The body.
@@ -48,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) op: &'static str,
     pub(super) status: u16,
     pub(super) code: Option<&'static str>,
+    /// What the front end knows better than the labels.
+    pub(super) facts: Option<RequestFacts>,
 }
 
 impl<B: Body> AnswerBody<B> {
@@ -124,12 +127,19 @@ impl Exchange {
         let Some(metrics) = self.metrics else { return };
         let received = self.connection.received();
         let total_secs = self.began.elapsed().as_secs_f64();
-        let (bucket, key) = self.labels.bucket_and_key(&self.domains);
+        let (bucket, key, access_key) = match &self.facts {
+            Some(facts) => (facts.bucket.as_str(), facts.key.as_str(), facts.access_key.as_str()),
+            None => {
+                let (bucket, key) = self.labels.bucket_and_key(&self.domains);
+                (bucket, key, self.labels.access_key())
+            }
+        };
+        let code = self.code.filter(|code| !code.is_empty());
         metrics.answered(&Answered {
             method: &self.method,
             op: self.op,
             status: self.status,
-            code: self.code,
+            code,
             bucket,
             received,
             sent,
@@ -146,12 +156,12 @@ impl Exchange {
                 key,
                 op: self.op,
                 status: self.status,
-                code: self.code,
+                code,
                 received,
                 sent,
                 first_byte_ms: self.first_byte_secs * 1e3,
                 total_ms: total_secs * 1e3,
-                access_key: self.labels.access_key(),
+                access_key,
                 complete,
             };
             line.write();

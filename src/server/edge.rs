@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::labels::Labels;
 use super::request_body::{BodyError, RequestBody};
 use crate::runtime::Gate;
-use crate::s3::Operation;
+use crate::s3::{Operation, RequestFacts};
 use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -110,6 +110,7 @@ impl<S: Service> Edge<S> {
         }
         head.headers.entry(HOST_ID).or_insert_with(|| HeaderValue::from_static(host_id()));
         head.headers.insert(header::SERVER, SERVER);
+        let facts: Option<RequestFacts> = head.extensions.remove();
         let exchange = Exchange {
             permit,
             connection: Arc::clone(connection),
@@ -123,7 +124,8 @@ impl<S: Service> Edge<S> {
             first_byte_secs: began.elapsed().as_secs_f64(),
             op: head.extensions.get::<Operation>().map_or("Unknown", |operation| operation.0),
             status: head.status.as_u16(),
-            code: head.extensions.get::<ErrorCode>().map(|code| code.0),
+            code: head.extensions.get::<ErrorCode>().map(|code| code.0).or(facts.as_ref().map(|facts| facts.error)),
+            facts,
         };
         Response::from_parts(head, AnswerBody::new(content, exchange))
     }

@@ -130,8 +130,14 @@ table! {
         Gauge "sluice_open_handles" [], "Objects open for reading or writing";
     handles_reaped: Counter = Counter::default(),
         Counter "sluice_handles_reaped_total" [], "Handles closed because no byte moved for too long";
+    token_cache_hits: Counter = Counter::default(),
+        Counter "sluice_token_cache_hits_total" [], "Access keys found in the cache";
+    token_cache_misses: Counter = Counter::default(),
+        Counter "sluice_token_cache_misses_total" [], "Access keys that the metadata store was asked for";
     panics: Counter = Counter::default(),
-        Counter "sluice_panics_total" [], "Panics caught in requests and background tasks";
+        Counter "sluice_panics_total" [], "Panics caught in requests";
+    task_panics: Counter = Counter::default(),
+        Counter "sluice_task_panics_total" [], "Panics caught in background tasks";
     log_lines_dropped: Counter = Counter::default(),
         Counter "sluice_log_lines_dropped_total" [], "Log lines dropped because nobody read them fast enough";
     build: Family<BuildLabels, Gauge> = Family::default(),
@@ -212,7 +218,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a panic that was caught.
+    /// Counts a panic of a request.
     pub fn panicked(&self) {
         self.panics.inc();
     }
@@ -233,9 +239,15 @@ impl Metrics {
         raise(&self.handles_reaped, reaped);
     }
 
-    /// Notes the panics that supervised tasks caught, beside those of requests.
-    pub fn add_panics(&self, more: u64) {
-        self.panics.inc_by(more);
+    /// Notes how often the cache of access keys had the answer, and how often not.
+    pub fn set_token_cache(&self, hits: u64, misses: u64) {
+        raise(&self.token_cache_hits, hits);
+        raise(&self.token_cache_misses, misses);
+    }
+
+    /// Notes how many panics supervised tasks have caught.
+    pub fn set_task_panics(&self, count: u64) {
+        raise(&self.task_panics, count);
     }
 
     /// Registers a source that is asked before every scrape. It must not block.

@@ -42,7 +42,12 @@ impl Uploads {
             let place = place(ns, &upload)?;
             check_mount(ns, &upload)?;
             let stored = self.all_parts(upload_id).await?;
-            let plan = Plan::new(&upload, stored, &request)?;
+            let plan = match Plan::new(&upload, stored, &request) {
+                Ok(plan) => plan,
+                // The parts may be missing because the upload ended since its row was read.
+                Err(error) if self.find(ns, key, upload_id).await?.is_some() => return Err(error),
+                Err(_) => return self.completed(ns, key, upload_id, &digest).await,
+            };
             if tried.as_ref() == Some(&plan.parts) {
                 // The rows name bytes that are not there, again.
                 break;

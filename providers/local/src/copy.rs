@@ -9,7 +9,7 @@ use sluice_provider::{Attributes, CopyOptions, Error, ErrorKind, Key, ObjectInfo
 
 use crate::error::{Sys, fault, missing};
 use crate::name::KeyPath;
-use crate::object::Opened;
+use crate::object::{Known, Opened};
 use crate::store::Store;
 
 /// How much is copied in one piece of work, so that a dropped copy ends soon.
@@ -52,14 +52,14 @@ fn copy_through_memory(from: BorrowedFd<'_>, at: u64, to: BorrowedFd<'_>, into: 
 impl Store {
     pub(crate) async fn copy(self: &Arc<Self>, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
         let (store, key) = (Arc::clone(self), from.clone());
-        let source = self.hashes.clone();
-        let (opened, info) = source
-            .run(move || {
-                let path = KeyPath::new(key.as_str());
-                let (opened, known) = store.load_key(&path)?.ok_or_else(|| missing("copy", &key))?;
-                store.info(&key, opened, known, false)
-            })
-            .await?;
+        let loaded = self.reads.run(move || store.load_key(&KeyPath::new(key.as_str()))?.ok_or_else(|| missing("copy", &key)));
+        let (opened, info) = match loaded.await? {
+            (opened, Known::Foreign) => self.foreign(from, opened).await?,
+            (opened, Known::Ours { etag, attributes, .. }) => {
+                let info = opened.info(from.clone(), etag, attributes);
+                (opened, info)
+            }
+        };
         if copy.source_if_match.as_ref().is_some_and(|etag| *etag != info.etag) {
             return Err(Error::new(ErrorKind::PreconditionFailed, "copy").with("etag", &info.etag));
         }

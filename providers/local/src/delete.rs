@@ -85,7 +85,7 @@ impl Store {
             self.unlink(&path, Form::Side, None)?;
         }
         self.unlink(&path, form, record)?;
-        Ok((DeleteOutcome::Deleted { size }, self.prune(&path)))
+        Ok((DeleteOutcome::Deleted { size }, self.prune(&path, form)))
     }
 
     /// Removes a file and its record. With a record it is moved to the staging directory first, which is when the object is gone
@@ -121,14 +121,15 @@ impl Store {
         }
     }
 
-    /// Removes the directories above a key that are empty, from the lowest up. The lowest that stays is returned.
-    pub(crate) fn prune(&self, path: &KeyPath) -> Option<OwnedFd> {
-        // Both forms, because a long last segment has directories of its own.
+    /// Removes the directories above a key that are empty, from the lowest up. The lowest that stays above `form` is returned.
+    pub(crate) fn prune(&self, path: &KeyPath, form: Form) -> Option<OwnedFd> {
         let (plain, side) = (path.path(Form::Plain), path.path(Form::Side));
-        if split(&side).0 != split(&plain).0 {
-            self.prune_above(&side);
+        let (this, other) = if form == Form::Plain { (plain, side) } else { (side, plain) };
+        // They differ where a long last segment has directories of its own.
+        if split(&this).0 != split(&other).0 {
+            self.prune_above(&other);
         }
-        self.prune_above(&plain)
+        self.prune_above(&this)
     }
 
     fn prune_above(&self, path: &[u8]) -> Option<OwnedFd> {

@@ -19,14 +19,25 @@ use crate::store::Store;
 /// A file that was written this recently may be written again within the same tick of the file system's clock, which no stamp
 /// would show. Its ETag is answered, but not stored.
 const SETTLED: Duration = Duration::from_millis(50);
+/// The same where the clock of the file system counts whole seconds.
+const SETTLED_COARSE: Duration = Duration::from_secs(2);
+/// How far the clock of a file server may be ahead of ours. A stamp that is further ahead was set on purpose, and the next write
+/// will move it back.
+const AHEAD: Duration = Duration::from_secs(5);
 /// How often a file that changes while it is read is read again.
 const TRIES: usize = 3;
 const BUFFER_BYTES: usize = 256 * 1024;
 const CACHED: usize = 16 * 1024;
 
+/// Device and inode.
+type Inode = (u64, u64);
+
+/// The content an ETag is of, with the time of the last change of its inode.
+type Seen = (Stamp, (i64, i64), ETag);
+
 /// ETags that cannot be stored with their file, such as one on which we may not write. Bounded; the latest are kept.
 #[derive(Debug, Default)]
-pub(crate) struct EtagCache(Mutex<HashMap<(u64, u64), (Stamp, (i64, i64), ETag)>>);
+pub(crate) struct EtagCache(Mutex<HashMap<Inode, Seen>>);
 
 impl EtagCache {
     fn get(&self, opened: &Opened) -> Option<ETag> {
@@ -74,8 +85,7 @@ impl Store {
             if opened.stamp != before.0 {
                 continue;
             }
-            let age = SystemTime::now().duration_since(opened.stamp.modified()).unwrap_or_default();
-            if age >= SETTLED {
+            if settled(opened.stamp) {
                 if self.store_etag(key, &opened, &etag, locked).is_err() {
                     self.etags.put(&opened, &etag);
                 }
@@ -100,6 +110,14 @@ impl Store {
         } else {
             record::write(&self.space, &self.flush, &record::of_inode(opened.inode), key.as_str(), &meta)
         }
+    }
+}
+
+fn settled(stamp: Stamp) -> bool {
+    let least = if stamp.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
+    match SystemTime::now().duration_since(stamp.modified()) {
+        Ok(age) => age >= least,
+        Err(ahead) => ahead.duration() >= AHEAD,
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A key is a path: `a/b/c.txt` is the file `a/b/c.txt` under the root, readable by every other program, and a file that another
 //! program drops there is an object at once. What a path cannot say (`a` beside `a/b`, `a//b`, `..`, long segments) is kept under
-//! reserved names beginning with `.sluice`, see [`name`]. Promises:
+//! reserved names beginning with `.sluice` (the module `name` lists them). Promises:
 //!
-//! - **No key leaves the root.** Every look-up goes through [`tree`]: `openat2` with `RESOLVE_BENEATH`, or a walk that follows nothing.
+//! - **No key leaves the root.** Every look-up is one of `openat2` with `RESOLVE_BENEATH`, or a walk that follows nothing.
 //! - **A published file is never modified in place.** New content is a new inode, staged in the hidden space and renamed to its place.
 //! - **Attributes travel with the inode** in one extended attribute, or in a record that exists before the object does.
 //! - **Conditions hold across processes**: every change of a key happens under an advisory lock in the hidden space.
@@ -14,6 +14,7 @@ mod attributes;
 mod copy;
 mod create;
 mod delete;
+mod directory;
 mod error;
 mod etag;
 mod flush;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
 
+use crate::directory::Place;
 use crate::error::{Sys, fault};
 use crate::name::{directory, encoded};
-use crate::snapshot::{Place, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 
 impl Store {
@@ -155,16 +156,15 @@ impl<'a> Walk<'a> {
     fn next_found(&mut self) -> Sys<Option<Found>> {
         while let Some(frame) = self.frames.last_mut() {
             let Some(name) = frame.snapshot.name(frame.next) else {
-                if frame.snapshot.truncated && frame.snapshot.len() > 0 {
-                    self.reload()?;
-                } else {
-                    self.frames.pop();
+                match frame.snapshot.end().map(str::to_owned) {
+                    Some(end) => self.read_on(&end)?,
+                    None => drop(self.frames.pop()),
                 }
                 continue;
             };
             let whole = format!("{}{name}", frame.prefix);
             // Only in the first directory can a name not match any more; nothing after it does.
-            if !whole.starts_with(self.prefix) && !(name.ends_with('/') && self.prefix.starts_with(&whole)) {
+            if !whole.starts_with(self.prefix) {
                 self.frames.clear();
                 return Ok(None);
             }
@@ -172,7 +172,7 @@ impl<'a> Walk<'a> {
             let Some(segment) = name.strip_suffix('/') else {
                 return Ok(Some(Found::Object(whole)));
             };
-            if self.delimiter == Some("/") && whole.len() > self.prefix.len() {
+            if self.delimiter == Some("/") {
                 return Ok(Some(Found::Rolled(whole)));
             }
             let path = below(&frame.path, segment);
@@ -181,10 +181,9 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    /// Reads the next part of a directory that is too large to be held.
-    fn reload(&mut self) -> Sys<()> {
+    /// Reads the part after `end` of a directory that is too large to be held.
+    fn read_on(&mut self, end: &str) -> Sys<()> {
         let Some(mut frame) = self.frames.pop() else { return Ok(()) };
-        let Some(last) = frame.snapshot.name(frame.snapshot.len() - 1).map(str::to_owned) else { return Ok(()) };
         let dir = match frame.dir.take() {
             Some(dir) => dir,
             None => match self.store.tree.directory(self.store.root(), &frame.path) {
@@ -194,9 +193,10 @@ impl<'a> Walk<'a> {
             },
         };
         let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix };
-        frame.snapshot = self.store.snapshot(&place, &last)?;
-        frame.next = frame.snapshot.seek(|name| name <= last.as_str());
-        if frame.next < frame.snapshot.len() {
+        frame.snapshot = self.store.snapshot(&place, end)?;
+        frame.next = frame.snapshot.seek(|name| name <= end);
+        // It lies further on each time, so that this comes to an end.
+        if frame.next < frame.snapshot.len() || frame.snapshot.end().is_some_and(|next| next > end) {
             frame.dir = Some(dir);
             self.frames.push(frame);
         }

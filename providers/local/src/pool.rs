@@ -17,6 +17,12 @@ impl Pool {
         Self(Arc::new(Semaphore::new(threads)))
     }
 
+    /// Refuses all work from now on.
+    #[cfg(test)]
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+
     /// Waits for a thread and starts the work on it.
     pub(crate) async fn start<T, F>(&self, work: F) -> Result<Running<T>>
     where

@@ -108,7 +108,7 @@ impl Store {
                         None => None,
                     };
                     if let Err(refused) = when.check(current.as_ref()) {
-                        self.prune(&path);
+                        self.prune(&path, Form::Plain);
                         return Err(refused);
                     }
                 }

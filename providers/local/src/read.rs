@@ -150,7 +150,7 @@ impl Store {
     }
 
     /// The metadata of a foreign file. Few at a time: each reads a whole file.
-    async fn foreign(self: &Arc<Self>, key: &Key, opened: Opened) -> Result<(Opened, ObjectInfo)> {
+    pub(crate) async fn foreign(self: &Arc<Self>, key: &Key, opened: Opened) -> Result<(Opened, ObjectInfo)> {
         let (store, key) = (Arc::clone(self), key.clone());
         self.hashes.run(move || store.info(&key, opened, Known::Foreign, false)).await
     }

@@ -6,8 +6,8 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, openat, unlinkat}
 use rustix::io::Errno;
 use sluice_provider::Result;
 
+use crate::directory::names_in;
 use crate::error::{Sys, fault};
-use crate::snapshot::names_in;
 use crate::space::lock_file;
 use crate::store::Store;
 

@@ -1,0 +1,131 @@
+//! What is left when somebody stops half way.
+
+use super::*;
+use futures::StreamExt;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+
+/// A body that yields some bytes and then never ends.
+fn endless(bytes: usize) -> PutBody {
+    let head = futures::stream::iter([Ok(Bytes::from(vec![1; bytes]))]);
+    PutBody::new(head.chain(futures::stream::pending()).boxed(), None, Arc::new(OnceLock::new()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_put_removes_what_it_staged() {
+    let mount = mount();
+    for bytes in [10, 3 << 20] {
+        let (local, body) = (mount.local.clone(), endless(bytes));
+        let put = tokio::spawn(async move { local.put(&key("a/f"), body, &PutOptions::default()).await.map(drop) });
+        if bytes > 10 {
+            while mount.hidden("staging").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        }
+        put.abort();
+        assert!(put.await.unwrap_err().is_cancelled());
+        mount.emptied("staging").await;
+        assert_eq!(mount.names("", None).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_leaves_the_old_object() {
+    let mount = mount();
+    mount.put("f", "old").await;
+    for bytes in [10, 3 << 20] {
+        let fault = Err(Error::new(ErrorKind::Body(sluice_provider::BodyFault::Incomplete), "test"));
+        let chunks = futures::stream::iter([Ok(Bytes::from(vec![1; bytes])), fault]).boxed();
+        let body = PutBody::new(chunks, None, Arc::new(OnceLock::new()));
+        let refused = mount.local.put(&key("f"), body, &PutOptions::default()).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::Body(_)));
+        mount.emptied("staging").await;
+        assert_eq!(mount.get("f").await.unwrap(), "old");
+    }
+}
+
+const ROOT: &str = "SLUICE_TEST_ROOT_OF_A_PROCESS_TO_KILL";
+
+/// Not a test of its own: the process that `a_killed_writer_leaves_the_old_object_and_nothing_else` kills.
+#[tokio::test]
+async fn writes_until_it_is_killed() {
+    let Some(root) = std::env::var_os(ROOT) else { return };
+    let local = Local::open(settings(Path::new(&root))).unwrap();
+    let put = tokio::spawn({
+        let local = local.clone();
+        async move { local.put(&key("f"), endless(3 << 20), &PutOptions::default()).await.map(drop) }
+    });
+    let staging = Path::new(&root).join(".sluice/staging");
+    let staged = || {
+        let mut found = Vec::new();
+        files(&staging, &mut found);
+        found.iter().any(|path| fs::metadata(path).is_ok_and(|file| file.len() >= 1 << 20))
+    };
+    while !staged() {
+        tokio::task::yield_now().await;
+    }
+    eprintln!("staged");
+    put.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_writer_leaves_the_old_object_and_nothing_else() {
+    let mount = mount();
+    mount.put("f", "old").await;
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tests::healing::writes_until_it_is_killed", "--nocapture", "--test-threads=1"])
+        .env(ROOT, mount.root())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("staged")));
+    // While it lives, nobody takes its files away.
+    assert_eq!(mount.local.sweep().await.unwrap().files, 0);
+    assert_eq!(mount.hidden("staging").len(), 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(mount.get("f").await.unwrap(), "old");
+    let swept = mount.local.sweep().await.unwrap();
+    assert_eq!((swept.processes, swept.files), (1, 1));
+    assert!(mount.hidden("staging").is_empty());
+    assert_eq!((mount.get("f").await.unwrap(), mount.names("", None).await), ("old".into(), vec!["f".to_owned()]));
+}
+
+#[tokio::test]
+async fn opening_a_root_sweeps_what_the_dead_left_and_their_records() {
+    for xattrs in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = settings(dir.path());
+        settings.xattrs = xattrs;
+        // A process that dies between sealing a file and publishing it leaves both.
+        let dead = Local::open(settings.clone()).unwrap();
+        let mut staged = dead.0.space.stage().unwrap();
+        let attributes = [("meta.big", "x".repeat(5000))].into_iter().collect();
+        dead.0.seal(&mut staged, &key("f"), ETag::new("x").unwrap(), attributes).unwrap();
+        let process = dead.0.space.process().to_owned();
+        let staging = dir.path().join(".sluice/staging");
+        let name = staged.name().to_owned();
+        // Its lock goes with it: swap the lock file for one that nobody holds.
+        fs::remove_file(staging.join(format!("{process}.lock"))).unwrap();
+        fs::write(staging.join(format!("{process}.lock")), "").unwrap();
+        std::mem::forget(staged);
+        let next = Local::open(settings).unwrap();
+        assert!(!staging.join(process).join(name).exists());
+        let mut records = Vec::new();
+        files(&dir.path().join(".sluice/records"), &mut records);
+        assert!(records.is_empty(), "{records:?}");
+        drop((dead, next));
+    }
+}
+
+#[tokio::test]
+async fn check_notices_that_the_root_is_gone() {
+    let mount = mount();
+    mount.local.check().await.unwrap();
+    fs::rename(mount.root(), mount.dir.path().join("moved")).unwrap();
+    assert_eq!(*mount.local.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+}

@@ -1,0 +1,95 @@
+//! The hidden space holds no more than it must.
+
+use super::*;
+use sluice_provider::AttributeChange;
+
+fn big(byte: &str) -> String {
+    byte.repeat(10_000)
+}
+
+#[tokio::test]
+async fn records_come_and_go_with_their_objects() {
+    for xattrs in [true, false] {
+        let mount = mount_with(|settings| settings.xattrs = xattrs);
+        for byte in ["x", "y"] {
+            mount.put_with("f", byte, &[("meta.big", &big(byte))]).await;
+            assert_eq!(mount.attributes("f").await.get("meta.big"), Some(big(byte).as_str()));
+            assert_eq!(mount.hidden("records").len(), 1);
+        }
+        let change = AttributeChange { if_match: None, set: vec![("meta.more".into(), Some(big("z")))] };
+        mount.local.set_attributes(&key("f"), &change).await.unwrap();
+        assert_eq!(mount.attributes("f").await.len(), 2);
+        assert_eq!(mount.hidden("records").len(), 1);
+        let clear = vec![("meta.more".into(), None), ("meta.big".into(), None)];
+        mount.local.set_attributes(&key("f"), &AttributeChange { if_match: None, set: clear }).await.unwrap();
+        assert!(mount.attributes("f").await.is_empty());
+        assert_eq!(mount.hidden("records").len(), usize::from(!xattrs));
+        mount.put_with("f", "last", &[("meta.big", &big("w"))]).await;
+        mount.delete("f").await.unwrap();
+        assert_eq!(mount.hidden("records"), [""; 0].map(PathBuf::from));
+        mount.emptied("staging").await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_write_leaves_nothing() {
+    for xattrs in [true, false] {
+        let mount = mount_with(|settings| settings.xattrs = xattrs);
+        mount.put("f", "there").await;
+        let records = mount.hidden("records").len();
+        let put = PutOptions { when: PutWhen::IfAbsent, attributes: [("meta.big", big("x"))].into_iter().collect() };
+        mount.local.put(&key("f"), body(b"no"), &put).await.unwrap_err();
+        assert_eq!(mount.hidden("records").len(), records);
+        assert_eq!(mount.hidden("staging"), [""; 0].map(PathBuf::from));
+    }
+}
+
+#[tokio::test]
+async fn a_small_object_takes_one_small_attribute() {
+    let mount = mount();
+    mount.put_with("f", "x", &[("content-type", "text/plain"), ("checksum.crc64nvme", "AAAAAAAAAAA=")]).await;
+    let file = std::fs::File::open(mount.path("f")).unwrap();
+    let bytes = rustix::fs::fgetxattr(&file, "user.sluice", &mut [0; 4096]).unwrap();
+    assert!(bytes <= 64, "{bytes}");
+    assert!(mount.hidden("records").is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error_that_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
+        .arg(dir.path())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !mounted {
+        eprintln!("SKIPPED: a_full_disk_is_an_error_that_leaves_nothing_behind needs the right to mount a tmpfs");
+        return;
+    }
+    let outcome = tokio::spawn({
+        let root = dir.path().to_owned();
+        async move {
+            let local = Local::open(settings(&root)).unwrap();
+            let old = body(b"old");
+            local.put(&key("f"), old, &PutOptions::default()).await.unwrap();
+            for megabytes in [1, 5, 40] {
+                let large = vec![7; megabytes << 20];
+                let names: Vec<_> = if megabytes == 1 { (0..5).map(|n| format!("n{n}")).collect() } else { vec!["f".into()] };
+                let mut last = Ok(());
+                for name in &names {
+                    last = local.put(&key(name), body(&large), &PutOptions::default()).await.map(drop);
+                }
+                assert_eq!(*last.unwrap_err().kind(), ErrorKind::NoSpace);
+                local.delete(&names.iter().filter(|n| *n != "f").map(|n| key(n).into()).collect::<Vec<_>>()).await;
+            }
+            // What was staged is gone, so that there is room for the same again.
+            local.put(&key("g"), body(&vec![7; 3 << 20]), &PutOptions::default()).await.unwrap();
+            let object = local.get(&key("f"), &ReadOptions::default()).await.unwrap();
+            assert!(matches!(object.body, Body::Bytes(bytes) if bytes == "old"));
+        }
+    })
+    .await;
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status().unwrap();
+    assert!(unmounted.success());
+    outcome.unwrap();
+}

@@ -1,0 +1,205 @@
+//! The commands, and how they find their gateway.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use super::data_dir::{DataDir, Hold, admin_token_path};
+use super::failure::{DONE, Failure};
+use super::serve;
+use crate::admin::{Client, read_admin_token};
+use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, Loaded, MountCommand, Place};
+use crate::tokens::{Secret, Tokens};
+
+/// Does what the command line says.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitCode {
+    let done = match &cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Key(command) => key(command),
+        Command::Mount(command) => mount(command),
+        Command::Config(ConfigCommand::Reference) => say(&config::reference()).map(|()| DONE),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "sluice: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// The gateway that is meant.
+enum Gateway {
+    /// It runs.
+    Running(Client),
+    /// It does not, and its data directory is ours for the while.
+    Stopped(Box<(DataDir, Loaded)>),
+}
+
+fn find(place: &Place) -> Result<Gateway, Failure> {
+    let loaded = place.sources()?.load()?;
+    let path = loaded.config.data_dir();
+    let token = |loaded: &Loaded| match &loaded.secrets.admin_token {
+        Some(token) => Ok(Secret::new(token.expose().to_owned())),
+        None => {
+            let path = admin_token_path(&path);
+            read_admin_token(&path).map_err(Failure::of(format!("the admin token {}", path.display())))
+        }
+    };
+    match DataDir::hold(&path, false)? {
+        Hold::Theirs(holder) => {
+            let configured = place.admin_listen.is_some() || holder.admin.is_empty();
+            let address = if configured { &loaded.config.admin.listen } else { &holder.admin };
+            Ok(Gateway::Running(Client::new(address, token(&loaded)?)))
+        }
+        // A gateway with its data elsewhere, or on another machine: reached by its address and token alone.
+        _ if loaded.secrets.admin_token.is_some() && place.admin_listen.is_some() => {
+            Ok(Gateway::Running(Client::new(&loaded.config.admin.listen, token(&loaded)?)))
+        }
+        Hold::Ours(dir) if loaded.config.sqlite_path().exists() => Ok(Gateway::Stopped(Box::new((dir, loaded)))),
+        Hold::Ours(_) | Hold::Missing => Err(Failure::new(format!(
+            "there is no gateway in {}: name its data directory with --data-dir, or start one with `sluice serve`",
+            path.display()
+        ))),
+    }
+}
+
+/// Runs a task on the tokens of a gateway that is stopped.
+fn on_store<T>(stopped: &(DataDir, Loaded), task: impl AsyncFnOnce(&Tokens) -> Result<T, Failure>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.map_err(Failure::of("the runtime"))?.block_on(async {
+        let (dir, loaded) = stopped;
+        let (store, tokens) = serve::open_store(&loaded.config, &loaded.secrets, dir).await?;
+        let done = task(&tokens).await;
+        store.close().await;
+        done
+    })
+}
+
+fn key(command: &KeyCommand) -> Result<u8, Failure> {
+    match command {
+        KeyCommand::Create { name, root, access_key, secret_key, json, place } => {
+            let created = match find(place)? {
+                Gateway::Running(client) => {
+                    let body = json!({ "name": name, "root": root, "access_key": access_key, "secret_key": secret_key });
+                    client.call("POST", "/api/v1/keys", Some(&body)).map_err(Failure::of("create key"))?
+                }
+                Gateway::Stopped(stopped) => on_store(&stopped, async |tokens| {
+                    let secret = secret_key.clone().map(Secret::new);
+                    let key = tokens.create_key(name, *root, access_key.clone(), secret).await;
+                    let key = key.map_err(Failure::of("create key"))?;
+                    Ok(json!({
+                        "name": key.identity.name,
+                        "identity": key.identity.id,
+                        "access_key": key.access_key,
+                        "secret_key": key.secret.expose(),
+                    }))
+                })?,
+            };
+            let text = |field: &str| created[field].as_str().unwrap_or_default().to_owned();
+            if *json {
+                say(&format!("{created}\n"))?;
+            } else {
+                say(&format!("access key  {}\nsecret key  {}\n", text("access_key"), text("secret_key")))?;
+            }
+        }
+        KeyCommand::Ls { json, place } => {
+            let list = match find(place)? {
+                Gateway::Running(client) => client.call("GET", "/api/v1/keys", None).map_err(Failure::of("list keys"))?,
+                Gateway::Stopped(stopped) => on_store(&stopped, async |tokens| {
+                    let keys = tokens.keys().await.map_err(Failure::of("list keys"))?;
+                    let keys: Vec<Value> = keys
+                        .into_iter()
+                        .map(|(key, name)| {
+                            json!({
+                                "access_key": key.access_key,
+                                "name": name,
+                                "identity": key.identity,
+                                "active": key.active,
+                                "created_ms": key.created,
+                            })
+                        })
+                        .collect();
+                    Ok(json!({ "keys": keys }))
+                })?,
+            };
+            print_list(&list, "keys", &["access_key", "name"], *json)?;
+        }
+        KeyCommand::Rm { access_key, place } => match find(place)? {
+            Gateway::Running(client) => {
+                let path = format!("/api/v1/keys/{}", encoded(access_key));
+                client.call("DELETE", &path, None).map_err(Failure::of("remove key"))?;
+            }
+            Gateway::Stopped(stopped) => {
+                let found =
+                    on_store(&stopped, async |tokens| tokens.delete_key(access_key).await.map_err(Failure::of("remove key")))?;
+                if !found {
+                    return Err(Failure::new(format!("remove key: there is no access key {access_key}")));
+                }
+            }
+        },
+    }
+    Ok(DONE)
+}
+
+fn mount(command: &MountCommand) -> Result<u8, Failure> {
+    let client = |place: &Place| match find(place)? {
+        Gateway::Running(client) => Ok(client),
+        Gateway::Stopped(_) => Err(Failure::new("the gateway is not running: mounts are changed while it serves")),
+    };
+    let path = |bucket: &str| format!("/api/v1/buckets/{}/mounts", encoded(bucket));
+    match command {
+        MountCommand::Add { bucket, prefix, provider, set, place } => {
+            let settings: BTreeMap<&str, &str> = set.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            let body = json!({ "prefix": prefix, "provider": provider, "settings": settings });
+            client(place)?.call("POST", &path(bucket), Some(&body)).map_err(Failure::of("mount"))?;
+        }
+        MountCommand::Ls { bucket, json, place } => {
+            let list = client(place)?.call("GET", &path(bucket), None).map_err(Failure::of("list mounts"))?;
+            print_list(&list, "mounts", &["prefix", "provider", "settings"], *json)?;
+        }
+        MountCommand::Rm { bucket, prefix, place } => {
+            let path = format!("{}?prefix={}", path(bucket), encoded(prefix));
+            client(place)?.call("DELETE", &path, None).map_err(Failure::of("unmount"))?;
+        }
+    }
+    Ok(DONE)
+}
+
+fn print_list(list: &Value, field: &str, columns: &[&str], json: bool) -> Result<(), Failure> {
+    if json {
+        return say(&format!("{list}\n"));
+    }
+    let mut text = String::new();
+    for row in list[field].as_array().into_iter().flatten() {
+        let cells = columns.iter().map(|column| match &row[*column] {
+            Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+            Value::String(text) => text.clone(),
+            Value::Object(settings) => {
+                let pairs = settings.iter().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+                pairs.collect::<Vec<_>>().join(" ")
+            }
+            other => other.to_string(),
+        });
+        text.push_str(&cells.collect::<Vec<_>>().join("\t"));
+        text.push('\n');
+    }
+    say(&text)
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `sluice key ls | head`
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said.map_err(Failure::of("standard output")),
+    }
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
