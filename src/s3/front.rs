@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Extensions, HeaderMap, Method, Request, Response, Uri};
+use s3s::Body;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::Body;
 
 use super::access::Access;
 use super::auth::Auth;
@@ -158,8 +158,10 @@ impl Front {
             facts.error = failure.code().name();
             let scene = Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
             let mut told = failure.answer(scene, method == Method::HEAD);
-            // The framework's status stands: a HEAD has lost the code that would give another.
-            *told.status_mut() = status;
+            if method == Method::HEAD {
+                // The code went with the body: the status is all that is known.
+                *told.status_mut() = status;
+            }
             told
         } else {
             response
@@ -217,6 +219,10 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
             Code::AuthorizationQueryParametersError,
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
         ),
+        // A policy that a form breaks forbids the form; only a policy that cannot be read is a bad document.
+        (Some(Code::InvalidPolicyDocument), Some(message)) if breaks_policy(message) => {
+            Failure::because(Code::AccessDenied, format!("Invalid according to Policy: {message}"))
+        }
         (Some(code), Some(message)) => Failure::because(code, message.to_owned()),
         (Some(code), None) => code.into(),
         (None, message) => {
@@ -236,6 +242,10 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
             }
         }
     }
+}
+
+fn breaks_policy(message: &str) -> bool {
+    message.starts_with("Policy condition") || message.starts_with("Bucket in form field")
 }
 
 fn expires_too_late(uri: &Uri) -> bool {

@@ -10,7 +10,6 @@ use http::Response;
 use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::Body;
 use sluice_provider::{ObjectInfo, PartNumber};
 
@@ -27,8 +26,6 @@ use crate::uploads::{CompleteRequest, NamedPart};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a kept-alive client hears from us.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-
-const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let upload = call.query.get("uploadId").unwrap_or_default().to_owned();
@@ -116,13 +113,7 @@ struct Told {
 impl Told {
     fn new(call: &Call) -> Self {
         let host = call.headers.get(HOST).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let path = utf8_percent_encode(call.uri.path().trim_start_matches('/'), &percent_encoding::CONTROLS).to_string();
-        let location = match call.uri.path().strip_prefix('/').and_then(|p| p.split_once('/')) {
-            Some((bucket, _)) if bucket == call.bucket => {
-                format!("http://{host}/{bucket}/{}", utf8_percent_encode(&call.key, IN_PATH))
-            }
-            _ => format!("http://{host}/{path}"),
-        };
+        let location = format!("http://{host}{}", call.uri.path());
         Self {
             location,
             bucket: call.bucket.clone(),

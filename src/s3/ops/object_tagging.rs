@@ -5,7 +5,7 @@ use sluice_provider::AttributeChange;
 
 use crate::objects::{ReadRequest, attribute};
 use crate::s3::call::{Answer, Call, document, empty};
-use crate::s3::error::{Code, Result};
+use crate::s3::error::Result;
 use crate::s3::tagging;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
@@ -30,9 +30,6 @@ pub(crate) async fn delete(call: &mut Call) -> Answer {
 
 async fn set(call: &Call, tags: Option<String>) -> Result<()> {
     let change = AttributeChange { if_match: None, set: vec![(attribute::TAGS.to_owned(), tags)] };
-    let namespace = call.namespace()?;
-    let mounts = namespace.mounts.load_full();
-    let (mount, key) = mounts.resolve(&call.key).ok_or(Code::NoSuchKey)?;
-    mount.provider.set_attributes(&key, &change).await?;
+    call.parts.objects.set_attributes(&*call.namespace()?, &call.key, &change).await?;
     Ok(())
 }
