@@ -23,6 +23,7 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
+    DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
     DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
@@ -34,7 +35,7 @@ operations! {
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 21] = [
+const BUCKET_CONFIGURATIONS: [&str; 19] = [
     "abac",
     "accelerate",
     "analytics",
@@ -50,9 +51,7 @@ const BUCKET_CONFIGURATIONS: [&str; 21] = [
     "metadataTable",
     "metrics",
     "notification",
-    "ownershipControls",
     "policy",
-    "publicAccessBlock",
     "replication",
     "requestPayment",
     "website",
@@ -127,11 +126,15 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
             ("acl", Op::PutBucketAcl),
+            ("ownershipControls", Op::PutBucketOwnershipControls),
+            ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
+        Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
+        Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,
@@ -215,6 +218,10 @@ mod tests {
             ("PUT", "/b", Op::CreateBucket),
             ("PUT", "/b?cors", Op::NotImplemented),
             ("PUT", "/b?versioning", Op::NotImplemented),
+            ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
+            ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
+            ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
+            ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
             ("DELETE", "/b?cors", Op::DeleteBucketConfiguration),
             ("DELETE", "/b", Op::DeleteBucket),
             ("POST", "/b?delete", Op::DeleteObjects),
