@@ -152,13 +152,13 @@ def test_a_thousand_aborted_downloads(server, s3, wire, bucket):
             reset(connection)
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        list(pool.map(abort, range(100)))
+        list(pool.map(abort, range(1000)))
         server.wait_for_metric("sluice_open_handles", 0, 1)
         before = server.memory()
         list(pool.map(abort, range(1000)))
     server.wait_for_metric("sluice_open_handles", 0, 1)
-    # 5 %, and a little for an allocator that is small to begin with.
-    assert server.memory() <= before * 1.05 + 4 * MIB, f"{before / MIB:.1f} -> {server.memory() / MIB:.1f} MiB"
+    # 5 %, and what the allocator keeps at hand, which goes up and down by about 10 MiB. One leaked frame a GET would be 64 MiB and more.
+    assert server.memory() <= before * 1.05 + 16 * MIB, f"{before / MIB:.1f} -> {server.memory() / MIB:.1f} MiB"
 
 
 def slow_get(wire: Wire, path: str, seconds: float, size: int) -> bytes:
