@@ -8,7 +8,5 @@ mod data_dir;
 mod failure;
 mod first_start;
 mod serve;
-#[cfg(test)]
-mod tests;
 
 pub use commands::run;

@@ -96,7 +96,7 @@ fn comments(source: &str, structure: &str) -> Comments {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
     use super::*;
 

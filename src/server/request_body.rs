@@ -31,13 +31,6 @@ impl RequestBody {
         Self { incoming, connection, idle, waits_since: None, alarm: None }
     }
 
-    /// hyper's body, without the clock.
-    #[must_use]
-    pub fn into_incoming(mut self) -> Incoming {
-        self.moves();
-        self.incoming
-    }
-
     fn moves(&mut self) {
         if self.waits_since.take().is_some() {
             self.connection.set_awaits_body(false);

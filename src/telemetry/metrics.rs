@@ -323,7 +323,7 @@ fn code_of_status(status: u16) -> &'static str {
         500 => "HTTP500",
         501 => "HTTP501",
         503 => "HTTP503",
-        400..=499 => "HTTP4xx",
+        other if other < 500 => "HTTP4xx",
         _ => "HTTP5xx",
     }
 }
