@@ -3,7 +3,6 @@
 use sluice_provider::{ListEntry, ListFrom};
 
 use crate::s3::call::{Answer, Call, document};
-use crate::s3::error::Failure;
 use crate::s3::listing::{Listing, from_token, token, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -11,10 +10,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     let start_after = call.query.get("start-after").unwrap_or_default();
     let continued = call.query.get("continuation-token");
-    if continued == Some("") {
-        return Err(Failure::argument("continuation-token", "", "The continuation token provided is incorrect"));
-    }
-    let from = match continued {
+    let from = match continued.filter(|token| !token.is_empty()) {
         Some(token) => from_token(token)?,
         None if start_after.is_empty() => ListFrom::Start,
         None => ListFrom::After(start_after.to_owned()),
