@@ -9,6 +9,7 @@ pub mod acl;
 mod cache;
 mod layer;
 mod master_key;
+mod people;
 mod seal;
 mod secret;
 #[cfg(test)]
