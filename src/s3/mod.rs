@@ -18,6 +18,7 @@ mod call;
 mod checksums;
 mod conditions;
 mod dates;
+mod encryption;
 mod error;
 mod form;
 mod front;
@@ -30,6 +31,7 @@ mod query;
 mod range;
 mod route;
 mod settings;
+mod signature_v2;
 mod tagging;
 mod terminal;
 #[cfg(test)]
@@ -37,4 +39,4 @@ mod tests;
 mod xml;
 
 pub use front::{Front, Operation, Parts, RequestFacts};
-pub use settings::Settings;
+pub use settings::{Settings, SignatureV2};

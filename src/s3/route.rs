@@ -16,6 +16,7 @@ use super::front::{Operation, Parts, RequestFacts, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
+use super::signature_v2;
 use crate::telemetry::host_id;
 
 /// The route.
@@ -57,6 +58,9 @@ impl Route {
         let Read { address, query, op } = read;
         if op == Op::Options {
             return (Err(super::error::Code::AccessForbidden.into()), address);
+        }
+        if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
+            return (Err(failure), address);
         }
         let asked = Asked {
             credentials: request.credentials.as_ref(),
