@@ -10,10 +10,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     let start_after = call.query.get("start-after").unwrap_or_default();
     let continued = call.query.get("continuation-token");
-    let from = match continued.filter(|token| !token.is_empty()) {
-        Some(token) => from_token(token)?,
-        None if start_after.is_empty() => ListFrom::Start,
-        None => ListFrom::After(start_after.to_owned()),
+    let from = match continued {
+        // An empty token is said back, and continues nothing.
+        Some(token) if !token.is_empty() => from_token(token)?,
+        _ if start_after.is_empty() => ListFrom::Start,
+        _ => ListFrom::After(start_after.to_owned()),
     };
     let owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let page = listing.page(call, from).await?;
