@@ -9,6 +9,7 @@ pub mod acl;
 mod cache;
 mod layer;
 mod master_key;
+pub mod policy;
 mod seal;
 mod secret;
 #[cfg(test)]
