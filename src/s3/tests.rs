@@ -12,6 +12,8 @@ mod gateway;
 mod listings;
 mod multipart;
 mod objects;
+mod refusals;
+mod signature_v2;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 
