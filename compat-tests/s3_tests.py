@@ -153,14 +153,16 @@ def main() -> int:
             (work / "s3tests.conf").write_text(configuration(server))
             report = out / "report.xml"
             command = [sys.executable, "-m", "pytest", "s3tests/functional/test_s3.py", "-m", SELECTION]
-            command += ["-n", "4", "--timeout=60", "-q", "--tb=short", "--no-header", "-p", "no:cacheprovider"]
+            command += ["-n", "4", "-q", "--tb=native", "--no-header", "-p", "no:cacheprovider"]
+            # A timeout while a report is made would end the whole run.
+            command += ["--timeout=60", "-o", "timeout_func_only=true"]
             command += ["-o", "junit_family=xunit1", f"--junitxml={report}", *arguments]
             env = gateway.clean_environment()
             env["S3TEST_CONF"] = str(work / "s3tests.conf")
             env["S3TEST_STUCK"] = str(work / "stuck")
             began = time.monotonic()
             with open(out / "pytest.log", "w") as log:
-                subprocess.run(command, cwd=work / "suite", env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1800)
+                done = subprocess.run(command, cwd=work / "suite", env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1800)
             took = time.monotonic() - began
             (out / "gateway.log").write_text(server.log())
             stuck = (work / "stuck").read_text().splitlines() if (work / "stuck").exists() else []
@@ -186,14 +188,15 @@ def main() -> int:
     missing = sorted(expected - set(outcome))
     if missing and not partial:
         print(f"{len(missing)} tests of the list were not run: {' '.join(missing[:5])} …")
-    if update and not partial:
+    whole = done.returncode in (0, 1)
+    if not whole:
+        print(f"pytest ended with {done.returncode}: the run is not complete\n" + (out / "pytest.log").read_text()[-1000:])
+    if update and not partial and whole and alive:
         write_lists(outcome)
     if not alive:
         print("the gateway ended during the run; its log:\n" + (out / "gateway.log").read_text()[-2000:])
-    if not outcome:
-        print((out / "pytest.log").read_text()[-3000:])
     print(f"{len(passed)} passed, {len(lost)} failed")
-    return 0 if outcome and alive and not lost and not (missing and not partial) else 1
+    return 0 if outcome and whole and alive and not lost and not (missing and not partial) else 1
 
 
 if __name__ == "__main__":

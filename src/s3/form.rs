@@ -138,6 +138,10 @@ impl Forms {
         if input.key.len() > sluice_provider::MAX_KEY_BYTES {
             return Err(Code::KeyTooLongError.into());
         }
+        // No session tokens are given out, so none is valid.
+        if field("x-amz-security-token").is_some_and(|t| !t.is_empty()) {
+            return Err(Code::InvalidToken.into());
+        }
         if let Some(acl) = field("acl").filter(|a| !a.is_empty()) {
             acl::check_canned(acl)?;
         }

@@ -27,7 +27,7 @@ operations! {
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
-    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetPublicAccessBlock HeadBucket HeadObject
+    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
     NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
@@ -58,7 +58,7 @@ const BUCKET_CONFIGURATIONS: [&str; 20] = [
 ];
 
 /// The sub-resources of an object that Sluice does not have.
-const OBJECT_EXTRAS: [&str; 7] = ["annotation", "encryption", "renameObject", "restore", "select", "torrent", "append"];
+const OBJECT_EXTRAS: [&str; 6] = ["annotation", "encryption", "renameObject", "restore", "select", "append"];
 
 /// Finds the operation.
 ///
@@ -173,6 +173,8 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
     }
     Some(match *method {
         Method::GET if query.has("attributes") => Op::GetObjectAttributes,
+        Method::GET if query.has("torrent") => Op::GetObjectTorrent,
+        _ if query.has("torrent") => Op::NotImplemented,
         Method::GET if upload => Op::ListParts,
         Method::GET => Op::GetObject,
         Method::PUT if upload && copy => Op::UploadPartCopy,
@@ -225,7 +227,7 @@ mod tests {
             ("GET", "/b/k?x-id=GetObject&response-content-type=a", Op::GetObject),
             ("GET", "/b/k?attributes", Op::GetObjectAttributes),
             ("GET", "/b/k?uploadId=u", Op::ListParts),
-            ("GET", "/b/k?torrent", Op::NotImplemented),
+            ("GET", "/b/k?torrent", Op::GetObjectTorrent),
             ("HEAD", "/b/k?partNumber=1", Op::HeadObject),
             ("PUT", "/b/k?partNumber=1&uploadId=u", Op::UploadPart),
             ("PUT", "/b/k?tagging", Op::PutObjectTagging),

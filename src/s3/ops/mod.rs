@@ -64,6 +64,8 @@ async fn others(call: &mut Call) -> Answer {
         Op::GetObjectAcl => acls::get_object(call).await,
         Op::GetObjectAttributes => get_object_attributes::call(call).await,
         Op::GetObjectTagging => object_tagging::get(call).await,
+        // No object has one.
+        Op::GetObjectTorrent => Err(Failure::because(Code::NoSuchKey, "There is no torrent of this object.")),
         Op::HeadBucket => head_bucket::call(call),
         Op::ListBuckets => list_buckets::call(call).await,
         Op::ListMultipartUploads => list_multipart_uploads::call(call).await,

@@ -23,12 +23,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
         Code::NoSuchKey => failure.field("Key", key.clone()),
         Code::NotModified => Code::PreconditionFailed.into(),
-        // AWS says it in these words, and with this code: the range is an argument here.
-        Code::InvalidRange => Failure::argument(
-            "x-amz-copy-source-range",
-            header.unwrap_or_default(),
-            "Range specified is not valid for source object",
-        ),
+        Code::InvalidRange => Failure::because(Code::InvalidRange, "Range specified is not valid for source object")
+            .field("RangeRequested", header.unwrap_or_default()),
         _ => failure,
     })?;
 
