@@ -12,7 +12,7 @@ use super::error::{Code, Failure, Result};
 use super::headers::{overrides, text};
 use super::operation::Op;
 use super::query::Query;
-use super::{Parts, acl};
+use super::{Parts, acl, signature_v2};
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
 use crate::tokens::acl::{ANONYMOUS, Permission};
@@ -132,13 +132,12 @@ async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Arc<Identity>> {
         // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
         return if claims_identity(headers, query) { Err(Code::AccessDenied.into()) } else { Ok(NOBODY.clone()) };
     };
-    if op.is_some() && !is_signature_v2(headers, query) && !host_is_signed(headers, query) {
+    if op.is_some() && !signature_v2::is_used(headers, query) && !host_is_signed(headers, query) {
         return Err(Failure::because(Code::AccessDenied, "There were headers present in the request which were not signed")
             .field("HeadersNotSigned", "host"));
     }
     // No session tokens are given out, so none is valid.
-    let token = text(headers, "x-amz-security-token")?.or_else(|| query.filled("X-Amz-Security-Token"));
-    if token.is_some() {
+    if text(headers, "x-amz-security-token")?.is_some() || query.any_case("x-amz-security-token") {
         return Err(Code::InvalidToken.into());
     }
     let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
@@ -188,11 +187,6 @@ fn host_is_signed(headers: &HeaderMap, query: &Query) -> bool {
     authorization
         .split_once("SignedHeaders=")
         .is_some_and(|(_, rest)| has_host(rest.split([',', ' ']).next().unwrap_or_default()))
-}
-
-/// Whether the signature is of Version 2, which signs the bucket itself. The framework has verified it, so it is allowed.
-fn is_signature_v2(headers: &HeaderMap, query: &Query) -> bool {
-    query.has("Signature") || headers.get(http::header::AUTHORIZATION).is_some_and(|v| v.as_bytes().starts_with(b"AWS "))
 }
 
 /// The access check of forms, which the framework parses itself.

@@ -17,7 +17,9 @@ mod body;
 mod call;
 mod checksums;
 mod conditions;
+mod cors;
 mod dates;
+mod encryption;
 mod error;
 mod form;
 mod front;
@@ -30,6 +32,7 @@ mod query;
 mod range;
 mod route;
 mod settings;
+mod signature_v2;
 mod tagging;
 mod terminal;
 #[cfg(test)]
@@ -37,4 +40,4 @@ mod tests;
 mod xml;
 
 pub use front::{Front, Operation, Parts, RequestFacts};
-pub use settings::Settings;
+pub use settings::{Settings, SignatureV2};

@@ -23,23 +23,22 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketCors DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
     DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
-    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetPublicAccessBlock HeadBucket HeadObject
+    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 19] = [
+const BUCKET_CONFIGURATIONS: [&str; 18] = [
     "abac",
     "accelerate",
     "analytics",
-    "cors",
     "encryption",
     "intelligent-tiering",
     "inventory",
@@ -58,7 +57,7 @@ const BUCKET_CONFIGURATIONS: [&str; 19] = [
 ];
 
 /// The sub-resources of an object that Sluice does not have.
-const OBJECT_EXTRAS: [&str; 7] = ["annotation", "encryption", "renameObject", "restore", "select", "torrent", "append"];
+const OBJECT_EXTRAS: [&str; 6] = ["annotation", "encryption", "renameObject", "restore", "select", "append"];
 
 /// Finds the operation.
 ///
@@ -125,6 +124,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         }),
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
+            ("cors", Op::PutBucketCors),
             ("acl", Op::PutBucketAcl),
             ("ownershipControls", Op::PutBucketOwnershipControls),
             ("publicAccessBlock", Op::PutPublicAccessBlock),
@@ -135,6 +135,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
         Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
         Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
+        Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,
@@ -175,6 +176,8 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
     }
     Some(match *method {
         Method::GET if query.has("attributes") => Op::GetObjectAttributes,
+        Method::GET if query.has("torrent") => Op::GetObjectTorrent,
+        _ if query.has("torrent") => Op::NotImplemented,
         Method::GET if upload => Op::ListParts,
         Method::GET => Op::GetObject,
         Method::PUT if upload && copy => Op::UploadPartCopy,
@@ -216,20 +219,22 @@ mod tests {
             ("GET", "/b?inventory&id=x", Op::GetBucketConfiguration),
             ("HEAD", "/b", Op::HeadBucket),
             ("PUT", "/b", Op::CreateBucket),
-            ("PUT", "/b?cors", Op::NotImplemented),
+            ("PUT", "/b?cors", Op::PutBucketCors),
             ("PUT", "/b?versioning", Op::NotImplemented),
             ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
             ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
             ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
             ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
-            ("DELETE", "/b?cors", Op::DeleteBucketConfiguration),
+            ("DELETE", "/b?cors", Op::DeleteBucketCors),
+            ("PUT", "/b?website", Op::NotImplemented),
+            ("DELETE", "/b?website", Op::DeleteBucketConfiguration),
             ("DELETE", "/b", Op::DeleteBucket),
             ("POST", "/b?delete", Op::DeleteObjects),
             ("GET", "/b/k", Op::GetObject),
             ("GET", "/b/k?x-id=GetObject&response-content-type=a", Op::GetObject),
             ("GET", "/b/k?attributes", Op::GetObjectAttributes),
             ("GET", "/b/k?uploadId=u", Op::ListParts),
-            ("GET", "/b/k?torrent", Op::NotImplemented),
+            ("GET", "/b/k?torrent", Op::GetObjectTorrent),
             ("HEAD", "/b/k?partNumber=1", Op::HeadObject),
             ("PUT", "/b/k?partNumber=1&uploadId=u", Op::UploadPart),
             ("PUT", "/b/k?tagging", Op::PutObjectTagging),

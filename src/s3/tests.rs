@@ -7,12 +7,15 @@ mod acls;
 mod bodies;
 mod buckets;
 mod copies;
+mod cors;
 mod forms;
 mod gateway;
 mod listings;
 mod multipart;
 mod objects;
 mod ownership;
+mod refusals;
+mod signature_v2;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 

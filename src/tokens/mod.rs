@@ -10,6 +10,7 @@ mod cache;
 mod layer;
 mod master_key;
 mod people;
+pub mod policy;
 mod seal;
 mod secret;
 #[cfg(test)]

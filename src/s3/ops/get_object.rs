@@ -11,7 +11,7 @@ use sluice_provider::PartNumber;
 use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag};
 use crate::s3::error::{Code, Failure, Result};
-use crate::s3::{checksums, conditions, dates, headers, parts, range};
+use crate::s3::{checksums, conditions, dates, encryption, headers, parts, range};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
@@ -44,7 +44,8 @@ pub(crate) async fn head(call: &mut Call) -> Answer {
 
 fn read(call: &Call) -> Result<ReadRequest> {
     call.only_null_version()?;
-    if call.headers.keys().any(|n| n.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
+    encryption::refuse_on_read(&call.headers)?;
+    if encryption::has_customer_key(&call.headers) {
         return Err(Failure::request("The encryption parameters are not applicable to this object."));
     }
     let mut read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };

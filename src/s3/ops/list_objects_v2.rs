@@ -4,7 +4,6 @@ use sluice_provider::{ListEntry, ListFrom};
 
 use crate::s3::acl;
 use crate::s3::call::{Answer, Call, document};
-use crate::s3::error::Failure;
 use crate::s3::listing::{Listing, from_token, owners, token, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -12,13 +11,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     let start_after = call.query.get("start-after").unwrap_or_default();
     let continued = call.query.get("continuation-token");
-    if continued == Some("") {
-        return Err(Failure::argument("continuation-token", "", "The continuation token provided is incorrect"));
-    }
     let from = match continued {
-        Some(token) => from_token(token)?,
-        None if start_after.is_empty() => ListFrom::Start,
-        None => ListFrom::After(start_after.to_owned()),
+        // An empty token is said back, and continues nothing.
+        Some(token) if !token.is_empty() => from_token(token)?,
+        _ if start_after.is_empty() => ListFrom::Start,
+        _ => ListFrom::After(start_after.to_owned()),
     };
     let shows_owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let page = listing.page(call, from).await?;

@@ -38,12 +38,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     }
     let part = call.parts.objects.copy_part((&from, &key), &source, range, (&to, &call.key), id, number).await;
     let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
-        // AWS says it in these words, and with this code: the range is an argument here.
-        Code::InvalidRange => Failure::argument(
-            "x-amz-copy-source-range",
-            header.unwrap_or_default(),
-            "Range specified is not valid for source object",
-        ),
+        Code::InvalidRange => Failure::because(Code::InvalidRange, "Range specified is not valid for source object")
+            .field("RangeRequested", header.unwrap_or_default()),
         _ => of_source(failure),
     })?;
 
