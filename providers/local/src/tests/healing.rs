@@ -122,6 +122,41 @@ async fn opening_a_root_sweeps_what_the_dead_left_and_their_records() {
     }
 }
 
+/// A publication that swaps a file with what turns out to be a directory gives it back; if the process ends before that, the
+/// directory lies in staging, with somebody's files in it.
+#[tokio::test]
+async fn what_is_not_ours_in_staging_is_kept_and_keeps_nothing_else() {
+    let mount = mount();
+    mount.put("f", "there").await;
+    let staging = mount.path(".sluice/staging");
+    fs::create_dir_all(staging.join("dead/1")).unwrap();
+    fs::write(staging.join("dead/1/theirs"), "theirs").unwrap();
+    fs::write(staging.join("dead/2"), "ours").unwrap();
+    fs::write(staging.join("dead.lock"), "").unwrap();
+    fs::create_dir(staging.join("other")).unwrap();
+    fs::write(staging.join("other/3"), "ours").unwrap();
+    let next = Local::open(settings(&mount.root())).unwrap();
+    let there = next.head(&key("f"), &ReadOptions::default()).await.unwrap();
+    assert_eq!(there.size, 5);
+    assert_eq!(fs::read(staging.join("dead/1/theirs")).unwrap(), b"theirs");
+    assert!(!staging.join("dead/2").exists() && !staging.join("other").exists());
+    assert_eq!(next.sweep().await.unwrap().files, 0);
+}
+
+#[tokio::test]
+async fn a_sweep_lets_go_of_what_nobody_uses() {
+    let mount = mount();
+    for n in 0..200 {
+        mount.put(&format!("d/{n}"), "x").await;
+    }
+    let before = mount.local.0.locks.open_files();
+    assert!(before > 32, "{before}");
+    mount.local.sweep().await.unwrap();
+    assert_eq!(mount.local.0.locks.open_files(), 0);
+    mount.put("d/1", "again").await;
+    assert_eq!(mount.get("d/1").await.unwrap(), "again");
+}
+
 #[tokio::test]
 async fn check_notices_that_the_root_is_gone() {
     let mount = mount();
