@@ -73,11 +73,11 @@ impl Store {
         unlinkat(root, name, AtFlags::empty())
     }
 
-    /// Removes a staging directory with its files and their records; false when something that is not ours keeps it.
+    /// Removes a staging directory with its files and their records; false when there is none, or something that is not ours keeps it.
     fn clear(&self, root: BorrowedFd<'_>, name: &str, swept: &mut Swept) -> Sys<bool> {
         let dir: OwnedFd = match openat(root, name, DIRECTORY, Mode::empty()) {
             Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(true),
+            Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno),
         };
         for file in names_in(dir.as_fd())? {

@@ -85,6 +85,12 @@ async fn on_a_full_disk_everything_can_be_deleted() {
         }
         let refused = local.put(&key("more"), body(b"x"), &PutOptions::default()).await.unwrap_err();
         assert_eq!(*refused.kind(), ErrorKind::NoSpace);
+        // Foreign ones too, on locks that nobody held so far.
+        let foreign: Vec<_> = (0..50).map(|n| key(&format!("full{n}")).into()).collect();
+        assert!(local.delete(&foreign).await.iter().all(|o| matches!(o, Ok(DeleteOutcome::Deleted { size: 0 }))));
+        for n in 0..50 {
+            std::fs::write(root.join(format!("full{n}")), "").unwrap();
+        }
         for outcome in local.delete(&names.iter().map(|name| key(name).into()).collect::<Vec<_>>()).await {
             assert_eq!(outcome.unwrap(), DeleteOutcome::Deleted { size: 1 });
         }
