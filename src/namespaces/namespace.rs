@@ -103,6 +103,12 @@ impl Namespace {
         }
     }
 
+    /// A settings document. No I/O.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<Arc<str>> {
+        self.settings.load().get(name).cloned()
+    }
+
     /// Whether no mount holds any object, hidden behind another mount or not.
     ///
     /// # Errors

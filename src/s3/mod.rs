@@ -19,6 +19,7 @@ mod checksums;
 mod conditions;
 mod cors;
 mod dates;
+mod encryption;
 mod error;
 mod form;
 mod front;
@@ -31,6 +32,7 @@ mod query;
 mod range;
 mod route;
 mod settings;
+mod signature_v2;
 mod tagging;
 mod terminal;
 #[cfg(test)]
@@ -38,4 +40,4 @@ mod tests;
 mod xml;
 
 pub use front::{Front, Operation, Parts, RequestFacts};
-pub use settings::Settings;
+pub use settings::{Settings, SignatureV2};

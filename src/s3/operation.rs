@@ -23,18 +23,19 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    DeleteBucketCors DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
-    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetPublicAccessBlock HeadBucket HeadObject
+    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
     NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 20] = [
+const BUCKET_CONFIGURATIONS: [&str; 18] = [
     "abac",
     "accelerate",
     "analytics",
@@ -49,16 +50,14 @@ const BUCKET_CONFIGURATIONS: [&str; 20] = [
     "metadataTable",
     "metrics",
     "notification",
-    "ownershipControls",
     "policy",
-    "publicAccessBlock",
     "replication",
     "requestPayment",
     "website",
 ];
 
 /// The sub-resources of an object that Sluice does not have.
-const OBJECT_EXTRAS: [&str; 7] = ["annotation", "encryption", "renameObject", "restore", "select", "torrent", "append"];
+const OBJECT_EXTRAS: [&str; 6] = ["annotation", "encryption", "renameObject", "restore", "select", "append"];
 
 /// Finds the operation.
 ///
@@ -127,11 +126,15 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
             ("acl", Op::PutBucketAcl),
+            ("ownershipControls", Op::PutBucketOwnershipControls),
+            ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
+        Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
+        Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
@@ -173,6 +176,8 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
     }
     Some(match *method {
         Method::GET if query.has("attributes") => Op::GetObjectAttributes,
+        Method::GET if query.has("torrent") => Op::GetObjectTorrent,
+        _ if query.has("torrent") => Op::NotImplemented,
         Method::GET if upload => Op::ListParts,
         Method::GET => Op::GetObject,
         Method::PUT if upload && copy => Op::UploadPartCopy,
@@ -216,6 +221,10 @@ mod tests {
             ("PUT", "/b", Op::CreateBucket),
             ("PUT", "/b?cors", Op::PutBucketCors),
             ("PUT", "/b?versioning", Op::NotImplemented),
+            ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
+            ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
+            ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
+            ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
             ("DELETE", "/b?cors", Op::DeleteBucketCors),
             ("PUT", "/b?website", Op::NotImplemented),
             ("DELETE", "/b?website", Op::DeleteBucketConfiguration),
@@ -225,7 +234,7 @@ mod tests {
             ("GET", "/b/k?x-id=GetObject&response-content-type=a", Op::GetObject),
             ("GET", "/b/k?attributes", Op::GetObjectAttributes),
             ("GET", "/b/k?uploadId=u", Op::ListParts),
-            ("GET", "/b/k?torrent", Op::NotImplemented),
+            ("GET", "/b/k?torrent", Op::GetObjectTorrent),
             ("HEAD", "/b/k?partNumber=1", Op::HeadObject),
             ("PUT", "/b/k?partNumber=1&uploadId=u", Op::UploadPart),
             ("PUT", "/b/k?tagging", Op::PutObjectTagging),

@@ -16,6 +16,7 @@ use super::front::{Operation, Parts, RequestFacts, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
+use super::signature_v2;
 use crate::telemetry::host_id;
 
 /// The route.
@@ -55,6 +56,9 @@ fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
 impl Route {
     async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
         let Read { address, query, op } = read;
+        if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
+            return (Err(failure), address);
+        }
         let asked = Asked {
             credentials: request.credentials.as_ref(),
             op: Some(op),
