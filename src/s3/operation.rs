@@ -23,18 +23,18 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    DeleteBucketCors DeleteBucketPolicy DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 20] = [
+const BUCKET_CONFIGURATIONS: [&str; 19] = [
     "abac",
     "accelerate",
     "analytics",
@@ -50,7 +50,6 @@ const BUCKET_CONFIGURATIONS: [&str; 20] = [
     "metrics",
     "notification",
     "ownershipControls",
-    "policy",
     "publicAccessBlock",
     "replication",
     "requestPayment",
@@ -126,6 +125,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
+            ("policy", Op::PutBucketPolicy),
             ("acl", Op::PutBucketAcl),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
@@ -133,6 +133,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
+        Method::DELETE if query.has("policy") => Op::DeleteBucketPolicy,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,

@@ -12,6 +12,7 @@ mod gateway;
 mod listings;
 mod multipart;
 mod objects;
+mod policies;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 

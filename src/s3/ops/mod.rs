@@ -4,6 +4,7 @@ mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
 mod bucket_cors;
+mod bucket_policy;
 mod bucket_tagging;
 mod complete_multipart_upload;
 mod copy_object;
@@ -53,6 +54,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
         Op::DeleteBucketCors => bucket_cors::delete(call).await,
+        Op::DeleteBucketPolicy => bucket_policy::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
         Op::DeleteObject => delete_object::call(call).await,
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
@@ -60,6 +62,8 @@ async fn others(call: &mut Call) -> Answer {
         Op::GetBucketAcl => acls::get_bucket(call),
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
+        Op::GetBucketPolicy => bucket_policy::get(call).await,
+        Op::GetBucketPolicyStatus => bucket_policy::status(call),
         Op::GetBucketTagging => bucket_tagging::get(call).await,
         Op::GetObjectAcl => acls::get_object(call).await,
         Op::GetObjectAttributes => get_object_attributes::call(call).await,
@@ -75,6 +79,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::ListParts => list_parts::call(call).await,
         Op::PutBucketAcl => acls::put_bucket(call).await,
         Op::PutBucketCors => bucket_cors::put(call).await,
+        Op::PutBucketPolicy => bucket_policy::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
         Op::PutObjectAcl => acls::put_object(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
@@ -93,8 +98,6 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
         | Op::GetBucketOwnershipControls
-        | Op::GetBucketPolicy
-        | Op::GetBucketPolicyStatus
         | Op::GetBucketReplication
         | Op::GetBucketRequestPayment
         | Op::GetBucketVersioning
