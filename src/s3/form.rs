@@ -20,8 +20,12 @@ use super::access::Admitted;
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::front::{Operation, Parts, RequestFacts};
-use super::{acl, body, conditions, headers, tagging, xml};
+use super::operation::Op;
+use super::policy::{self, About};
+use super::query::Query;
+use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
+use crate::tokens::acl::ANONYMOUS;
 
 /// The most bytes that fields may take before the file.
 pub(crate) const MAX_FIELDS_BYTES: usize = 256 * 1024;
@@ -123,13 +127,19 @@ impl Forms {
     }
 
     async fn store(&self, request: S3Request<PostObjectInput>) -> Result<S3Response<PostObjectOutput>> {
-        let namespace = request.extensions.get::<Admitted>().and_then(|a| a.namespace.clone()).ok_or(Code::AccessDenied)?;
+        let Admitted { identity, namespace, ground } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
+        let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
         let fields = {
             let bytes = copied.0.lock();
             boundary(&request.headers).map(|b| fields(&bytes, &b)).unwrap_or_default()
         };
-        let said = to_headers(&fields);
+        let mut said = to_headers(&fields);
+        // Half a signature is a failed one, not a form that everybody may send.
+        let signs = |name: &str| ["policy", "signature", "awsaccesskeyid", "x-amz-signature", "x-amz-credential"].contains(&name);
+        if identity.id == ANONYMOUS && fields.iter().any(|(name, _)| signs(name)) {
+            return Err(Code::AccessDenied.into());
+        }
         let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         let input = request.input;
         if input.key.is_empty() {
@@ -142,10 +152,9 @@ impl Forms {
         if field("x-amz-security-token").is_some_and(|t| !t.is_empty()) {
             return Err(Code::InvalidToken.into());
         }
-        if let Some(acl) = field("acl").filter(|a| !a.is_empty()) {
-            acl::check_canned(acl)?;
+        if let Some(name) = said.remove("acl") {
+            said.insert("x-amz-acl", name);
         }
-        acl::check_headers(&said)?;
         headers::refuse_unkept(&said)?;
         let mut attributes = headers::to_attributes(&said)?;
         let tags = match field("tagging").filter(|t| !t.is_empty()) {
@@ -155,6 +164,10 @@ impl Forms {
         if !tags.is_empty() {
             attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
         }
+        let (query, peer) = (Query::default(), front::peer(&request.extensions));
+        let about = About { form: true, tags: Some(&tags), ..About::new(Op::PutObject, &input.key, &said, &query, peer) };
+        ground.settle(policy::decide(&self.0, &identity, &namespace, about).await?)?;
+        acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
         let when = conditions::write(&said)?;
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);

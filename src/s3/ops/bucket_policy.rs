@@ -4,6 +4,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use s3s::Body;
 
+use crate::s3::acl::{self, PublicAccessBlock};
 use crate::s3::call::{Answer, Call, document, empty};
 use crate::s3::error::{Code, Failure};
 use crate::s3::policy::{SETTING, is_public};
@@ -24,7 +25,11 @@ pub(crate) async fn put(call: &mut Call) -> Answer {
     }
     let malformed = |message: String| Failure::because(Code::MalformedPolicy, message);
     let text = String::from_utf8(bytes).map_err(|_| malformed("Policies must be valid JSON: it is not UTF-8".to_owned()))?;
-    Policy::parse(&text, &call.bucket).map_err(|wrong| malformed(wrong.to_string()))?;
+    let policy = Policy::parse(&text, &call.bucket).map_err(|wrong| malformed(wrong.to_string()))?;
+    if PublicAccessBlock::of(&*call.namespace()?).block_public_policy && policy.is_public() {
+        let message = "Access Denied: public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access.";
+        return Err(Failure::because(Code::AccessDenied, message));
+    }
     call.parts.namespaces.set_setting(&call.bucket, SETTING, Some(&text)).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
@@ -34,10 +39,12 @@ pub(crate) async fn delete(call: &mut Call) -> Answer {
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
+/// Whether the bucket is public, by its policy or by its list. AWS knows no status without a policy; lists open a bucket no less.
 pub(crate) fn status(call: &mut Call) -> Answer {
+    let namespace = call.namespace()?;
     let mut xml = Xml::document();
     xml.root("PolicyStatus");
-    xml.plain("IsPublic", is_public(&*call.namespace()?));
+    xml.plain("IsPublic", is_public(&namespace) || acl::is_public_bucket(&namespace));
     xml.close("PolicyStatus");
     Ok(document(xml))
 }

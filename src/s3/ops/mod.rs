@@ -25,6 +25,8 @@ mod list_objects_v2;
 mod list_parts;
 mod object_lock;
 mod object_tagging;
+mod ownership_controls;
+mod public_access;
 mod put_object;
 mod upload_part;
 mod upload_part_copy;
@@ -55,14 +57,17 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteBucket => delete_bucket::call(call).await,
         Op::DeleteBucketCors => bucket_cors::delete(call).await,
         Op::DeleteBucketPolicy => bucket_policy::delete(call).await,
+        Op::DeleteBucketOwnershipControls => ownership_controls::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
         Op::DeleteObject => delete_object::call(call).await,
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
+        Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
-        Op::GetBucketAcl => acls::get_bucket(call),
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
         Op::GetBucketPolicy => bucket_policy::get(call).await,
+        Op::GetBucketAcl => acls::get_bucket(call).await,
+        Op::GetBucketOwnershipControls => ownership_controls::get(call),
         Op::GetBucketPolicyStatus => bucket_policy::status(call),
         Op::GetBucketTagging => bucket_tagging::get(call).await,
         Op::GetObjectAcl => acls::get_object(call).await,
@@ -70,6 +75,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::GetObjectTagging => object_tagging::get(call).await,
         // No object has one.
         Op::GetObjectTorrent => Err(Failure::because(Code::NoSuchKey, "There is no torrent of this object.")),
+        Op::GetPublicAccessBlock => public_access::get(call),
         Op::HeadBucket => head_bucket::call(call),
         Op::ListBuckets => list_buckets::call(call).await,
         Op::ListMultipartUploads => list_multipart_uploads::call(call).await,
@@ -80,8 +86,10 @@ async fn others(call: &mut Call) -> Answer {
         Op::PutBucketAcl => acls::put_bucket(call).await,
         Op::PutBucketCors => bucket_cors::put(call).await,
         Op::PutBucketPolicy => bucket_policy::put(call).await,
+        Op::PutBucketOwnershipControls => ownership_controls::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
         Op::PutObjectAcl => acls::put_object(call).await,
+        Op::PutPublicAccessBlock => public_access::put(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
         Op::UploadPart => upload_part::call(call).await,
         Op::UploadPartCopy => upload_part_copy::call(call).await,
@@ -97,13 +105,11 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketLifecycleConfiguration
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
-        | Op::GetBucketOwnershipControls
         | Op::GetBucketReplication
         | Op::GetBucketRequestPayment
         | Op::GetBucketVersioning
         | Op::GetBucketWebsite
         | Op::GetObjectLockConfiguration
-        | Op::GetPublicAccessBlock
         | Op::ListBucketConfigurations => bucket_configuration::call(call),
         Op::NotImplemented => Err(Failure::not_implemented("This operation is not implemented.")),
     }

@@ -1,15 +1,15 @@
 //! The one table from operations to actions
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html>).
 
-use http::HeaderMap;
-
+use super::decide::About;
 use crate::s3::operation::Op;
 use crate::s3::query::Query;
 
 /// The actions that an operation is: all must be allowed. None for what is not about a bucket that exists.
-pub(super) fn actions(op: Op, query: &Query, headers: &HeaderMap) -> Vec<&'static str> {
-    let versioned = |plain, versioned| if query.has("versionId") { vec![versioned] } else { vec![plain] };
-    let one = match op {
+pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
+    let query = about.query;
+    let versioned = |plain, versioned| if about.versioned { vec![versioned] } else { vec![plain] };
+    let one = match about.op {
         Op::CreateBucket | Op::ListBuckets | Op::Options | Op::NotImplemented => return vec![],
         Op::GetObject | Op::HeadObject => return versioned("s3:GetObject", "s3:GetObjectVersion"),
         Op::DeleteObject | Op::DeleteObjects => return versioned("s3:DeleteObject", "s3:DeleteObjectVersion"),
@@ -19,11 +19,11 @@ pub(super) fn actions(op: Op, query: &Query, headers: &HeaderMap) -> Vec<&'stati
         Op::GetObjectTagging => return versioned("s3:GetObjectTagging", "s3:GetObjectVersionTagging"),
         Op::PutObjectTagging => return versioned("s3:PutObjectTagging", "s3:PutObjectVersionTagging"),
         Op::DeleteObjectTagging => return versioned("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"),
-        Op::GetObjectAttributes if query.has("versionId") => {
+        Op::GetObjectAttributes if about.versioned => {
             return vec!["s3:GetObjectVersion", "s3:GetObjectVersionAttributes"];
         }
         Op::GetObjectAttributes => return vec!["s3:GetObject", "s3:GetObjectAttributes"],
-        Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload => return writing(headers),
+        Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload => return writing(about),
         Op::CompleteMultipartUpload | Op::UploadPart | Op::UploadPartCopy => "s3:PutObject",
         Op::AbortMultipartUpload => "s3:AbortMultipartUpload",
         Op::ListParts => "s3:ListMultipartUploadParts",
@@ -54,6 +54,8 @@ pub(super) fn actions(op: Op, query: &Query, headers: &HeaderMap) -> Vec<&'stati
         Op::GetBucketRequestPayment => "s3:GetBucketRequestPayment",
         Op::GetBucketVersioning => "s3:GetBucketVersioning",
         Op::GetBucketWebsite => "s3:GetBucketWebsite",
+        Op::PutBucketOwnershipControls | Op::DeleteBucketOwnershipControls => "s3:PutBucketOwnershipControls",
+        Op::PutPublicAccessBlock | Op::DeletePublicAccessBlock => "s3:PutBucketPublicAccessBlock",
         Op::GetPublicAccessBlock => "s3:GetBucketPublicAccessBlock",
         Op::GetObjectLockConfiguration => "s3:GetBucketObjectLockConfiguration",
         Op::PutObjectLockConfiguration => "s3:PutBucketObjectLockConfiguration",
@@ -66,13 +68,16 @@ pub(super) fn actions(op: Op, query: &Query, headers: &HeaderMap) -> Vec<&'stati
 }
 
 /// A new object is tagged and locked by its headers, which takes more than the right to write it.
-fn writing(headers: &HeaderMap) -> Vec<&'static str> {
+fn writing(about: &About<'_>) -> Vec<&'static str> {
     let extras = [
         ("x-amz-tagging", "s3:PutObjectTagging"),
         ("x-amz-object-lock-mode", "s3:PutObjectRetention"),
         ("x-amz-object-lock-legal-hold", "s3:PutObjectLegalHold"),
     ];
-    let extras = extras.into_iter().filter(|(header, _)| headers.contains_key(*header)).map(|(_, action)| action);
+    // The tags of a form are in a field of another name.
+    let tagged = |header: &str| header == "x-amz-tagging" && about.tags.is_some_and(|tags| !tags.is_empty());
+    let asked = |header: &str| about.headers.contains_key(header) || tagged(header);
+    let extras = extras.into_iter().filter(|(header, _)| asked(header)).map(|(_, action)| action);
     std::iter::once("s3:PutObject").chain(extras).collect()
 }
 
@@ -85,8 +90,6 @@ fn kept_elsewhere(query: &Query) -> (&'static str, &'static str) {
         ("inventory", ("s3:GetInventoryConfiguration", "s3:PutInventoryConfiguration")),
         ("lifecycle", ("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration")),
         ("metrics", ("s3:GetMetricsConfiguration", "s3:PutMetricsConfiguration")),
-        ("ownershipControls", ("s3:GetBucketOwnershipControls", "s3:PutBucketOwnershipControls")),
-        ("publicAccessBlock", ("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock")),
         ("replication", ("s3:GetReplicationConfiguration", "s3:PutReplicationConfiguration")),
         ("website", ("s3:GetBucketWebsite", "s3:DeleteBucketWebsite")),
     ]
@@ -104,7 +107,7 @@ mod tests {
 
     fn of(op: Op, query: &str, headers: &[&'static str]) -> Vec<&'static str> {
         let headers = headers.iter().map(|name| (http::HeaderName::from_static(name), HeaderValue::from_static("x"))).collect();
-        actions(op, &Query::parse(Some(query)).unwrap(), &headers)
+        actions(&About::new(op, "", &headers, &Query::parse(Some(query)).unwrap(), None))
     }
 
     #[test]

@@ -12,11 +12,13 @@ use super::values::values;
 use crate::namespaces::Namespace;
 use crate::objects::{ReadRequest, attribute};
 use crate::s3::Parts;
+use crate::s3::acl::{self, PublicAccessBlock};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::operation::Op;
 use crate::s3::query::Query;
 use crate::s3::tagging::{self, Tags};
 use crate::tokens::Identity;
+use crate::tokens::acl::ANONYMOUS;
 use crate::tokens::policy::{Decision, Policy, Principal, Request};
 
 /// A request as far as policies are concerned.
@@ -38,6 +40,16 @@ pub(crate) struct About<'a> {
     pub(crate) tags: Option<&'a Tags>,
     /// `s3:prefix`, where it is not in the query.
     pub(crate) prefix: Option<&'a str>,
+    /// Whether it names a version.
+    pub(crate) versioned: bool,
+}
+
+impl<'a> About<'a> {
+    /// What head and connection of a request tell.
+    pub(crate) fn new(op: Op, key: &'a str, headers: &'a HeaderMap, query: &'a Query, peer: Option<IpAddr>) -> Self {
+        let versioned = query.has("versionId");
+        Self { op, key, headers, query, peer, form: false, tags: None, prefix: None, versioned }
+    }
 }
 
 /// The policy of a bucket: `None` without one, and `Some(None)` when what is kept cannot be read.
@@ -50,8 +62,8 @@ pub(crate) fn is_public(namespace: &Namespace) -> bool {
     policy(namespace).is_some_and(|policy| policy.as_ref().as_ref().is_some_and(Policy::is_public))
 }
 
-/// Whether a bucket has a policy, so that decisions about it may depend on what only the body of a request tells.
-pub(crate) fn restricts(namespace: &Namespace) -> bool {
+/// Whether a bucket has a policy.
+pub(crate) fn is_there(namespace: &Namespace) -> bool {
     policy(namespace).is_some()
 }
 
@@ -61,8 +73,8 @@ pub(crate) fn restricts(namespace: &Namespace) -> bool {
 /// What the mount says when the policy asks for the tags of an object.
 pub(crate) async fn decide(parts: &Parts, identity: &Identity, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
     let Some(policy) = policy(namespace) else { return Ok(Decision::Silent) };
-    let owns = identity.root || identity.id == namespace.bucket.owner;
-    if owns && matches!(about.op, Op::GetBucketPolicy | Op::PutBucketPolicy | Op::DeleteBucketPolicy) {
+    if acl::may_use(identity, namespace) && matches!(about.op, Op::GetBucketPolicy | Op::PutBucketPolicy | Op::DeleteBucketPolicy)
+    {
         return Ok(Decision::Silent);
     }
     // A policy that cannot be read may forbid anything.
@@ -71,7 +83,7 @@ pub(crate) async fn decide(parts: &Parts, identity: &Identity, namespace: &Names
 }
 
 async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: About<'_>, policy: &Policy) -> Result<Decision> {
-    let actions = actions(about.op, about.query, about.headers);
+    let actions = actions(&about);
     let asks_for_tags = !about.key.is_empty() && actions.iter().any(|a| policy.asks_for("s3:existingobjecttag/", a));
     let existing = if asks_for_tags { existing_tags(parts, namespace, about.key).await? } else { Tags::new() };
     let resource = match about.key {
@@ -80,7 +92,7 @@ async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: A
     };
     let now = SystemTime::now();
     let values = |key: &str| values(&about, namespace, &existing, now, key);
-    let principal = Some(Principal { id: &identity.id, name: &identity.name });
+    let principal = (identity.id != ANONYMOUS).then_some(Principal { id: &identity.id, name: &identity.name });
     let mut decision = if actions.is_empty() { Decision::Silent } else { Decision::Allow };
     for action in actions {
         match policy.decide(&Request { principal, action, resource: &resource, values: &values }) {
@@ -88,6 +100,11 @@ async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: A
             Decision::Silent => decision = Decision::Silent,
             Decision::Allow => {}
         }
+    }
+    // A public policy lets nobody in from outside once the bucket says so.
+    let restricted = || PublicAccessBlock::of(namespace).restrict_public_buckets && policy.is_public();
+    if decision == Decision::Allow && !acl::may_use(identity, namespace) && restricted() {
+        return Ok(Decision::Silent);
     }
     Ok(decision)
 }

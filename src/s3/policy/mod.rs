@@ -11,7 +11,7 @@ mod actions;
 mod decide;
 mod values;
 
-pub(crate) use decide::{About, decide, is_public, restricts};
+pub(crate) use decide::{About, decide, is_public, is_there};
 
 /// The settings document of a bucket that holds its policy, as it was put.
 pub(crate) const SETTING: &str = "policy";

@@ -123,7 +123,8 @@ async fn what_it_denies_is_denied_to_owners_too_but_not_the_policy_itself() {
 #[tokio::test]
 async fn conditions_look_at_the_request() {
     let list = |condition: &str| allow(r#""s3:ListBucket""#, condition);
-    let g = with(&[list(r#""StringEquals":{"s3:prefix":"in/","s3:delimiter":"/"},"NumericLessThanEquals":{"s3:max-keys":10}"#)]).await;
+    let g = with(&[list(r#""StringEquals":{"s3:prefix":"in/","s3:delimiter":"/"},"NumericLessThanEquals":{"s3:max-keys":10}"#)])
+        .await;
     assert_eq!(status(&g, BOB, "GET", "/bucket?prefix=in/&delimiter=/&max-keys=10").await, 200);
     assert_eq!(status(&g, BOB, "GET", "/bucket?list-type=2&prefix=in%2F&delimiter=%2F&max-keys=1").await, 200);
     for query in ["", "?prefix=in/", "?prefix=in/&delimiter=/&max-keys=11", "?prefix=&delimiter=/&max-keys=1"] {
@@ -204,7 +205,11 @@ async fn tags_in_a_body_count_as_those_in_a_header() {
 
 #[tokio::test]
 async fn tags_of_an_object_decide_about_it() {
-    let g = with(&[allow(r#"["s3:GetObject","s3:GetObjectTagging"]"#, r#""StringEquals":{"s3:ExistingObjectTag/Security":"public"}"#)]).await;
+    let g = with(&[allow(
+        r#"["s3:GetObject","s3:GetObjectTagging"]"#,
+        r#""StringEquals":{"s3:ExistingObjectTag/Security":"public"}"#,
+    )])
+    .await;
     let set = |key: &str, tags: &'static str| {
         let ask = g.ask("PUT", &format!("/bucket/{key}")).header("x-amz-tagging", tags).body("x");
         async move { assert_eq!(ask.send().await.status, 200) }
@@ -262,7 +267,8 @@ async fn copies_need_both_ends() {
     assert_eq!(copy(BOB, &part, "bucket/in/a").await, 200);
     assert_eq!(copy(BOB, &part, "bucket/a").await, 403);
     // What Bob may write here depends on where it comes from.
-    let from = |text: &str| document(&[allow(r#"["s3:PutObject"]"#, &format!(r#""StringLike":{{"s3:x-amz-copy-source":"{text}"}}"#))]);
+    let from =
+        |text: &str| document(&[allow(r#"["s3:PutObject"]"#, &format!(r#""StringLike":{{"s3:x-amz-copy-source":"{text}"}}"#))]);
     for text in ["bobs/*", "/bobs/*"] {
         assert_eq!(g.put("/bucket?policy", from(text)).await.status, 204);
         assert_eq!(copy(BOB, "/bucket/new", "/bobs/1").await, 200);
@@ -290,7 +296,7 @@ async fn uploads_follow_the_policy() {
         put.header("etag")
     );
     assert_eq!(g.ask("POST", &format!("/bucket/up?uploadId={id}")).by(BOB).body(list).send().await.status, 200);
-    assert_eq!(g.get("/bucket/up").await.body, b"hello");
+    assert_eq!(g.ask("GET", "/bucket/up").by(BOB).send().await.body, b"hello");
 }
 
 #[tokio::test]
