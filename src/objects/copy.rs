@@ -59,7 +59,7 @@ impl Objects {
     /// Copies (a range of) an object into a part of an upload. `range` must lie within the source.
     ///
     /// # Errors
-    /// As [`copy`](Self::copy), `InvalidArgument` for a range outside of the source, and `NoSuchUpload`.
+    /// As [`copy`](Self::copy), `RangeNotSatisfiable` for a range outside of the source, and `NoSuchUpload`.
     pub async fn copy_part(
         &self,
         from: (&Namespace, &str),
@@ -77,8 +77,8 @@ impl Objects {
             if let Some((first, last)) = range
                 && (first > last || last >= info.size)
             {
-                let message = format!("Range specified is not valid for source object of size: {}", info.size);
-                return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "copy a part"));
+                let kind = provider::ErrorKind::RangeNotSatisfiable { size: info.size };
+                return Err(Error::new(ErrorKind::Provider(kind), "copy a part"));
             }
             let spec = range.map(|(first, last)| RangeSpec::Between(first, last));
             match self.open(&source, &info.etag, spec, compute.clone()).await {

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -25,7 +27,6 @@ use super::policy::{self, About};
 use super::query::Query;
 use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
-use crate::tokens::acl::ANONYMOUS;
 
 /// The most bytes that fields may take before the file.
 pub(crate) const MAX_FIELDS_BYTES: usize = 256 * 1024;
@@ -33,6 +34,14 @@ pub(crate) const MAX_FIELDS_BYTES: usize = 256 * 1024;
 /// The first bytes of a form. Among the request's extensions.
 #[derive(Clone, Default)]
 pub(crate) struct Copied(Arc<Mutex<Vec<u8>>>);
+
+impl Copied {
+    /// The fields before the file.
+    fn fields(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let bytes = self.0.lock();
+        boundary(headers).map(|b| fields(&bytes, &b)).unwrap_or_default()
+    }
+}
 
 /// A body whose first bytes are kept in a [`Copied`].
 pub(crate) struct Copying<B> {
@@ -73,6 +82,33 @@ fn boundary(headers: &HeaderMap) -> Option<String> {
         name.trim().eq_ignore_ascii_case("boundary").then_some(value.trim())
     })?;
     Some(parameter.trim_matches('"').to_owned())
+}
+
+/// A form that says who sends it but is not signed is not an anonymous one: something is missing.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(crate) fn refuse_unsigned_policy(copied: &Copied, headers: &HeaderMap) -> Result<()> {
+    let fields = copied.fields(headers);
+    let has = |name: &str| fields.iter().any(|(n, _)| n == name);
+    let signed = has("signature") || has("x-amz-signature");
+    if !signed && ["policy", "awsaccesskeyid", "x-amz-credential"].into_iter().any(has) {
+        let message =
+            "Bucket POST must contain a field named 'Signature'.  If it is specified, please check the order of the fields.";
+        return Err(Failure::argument("Signature", "", message));
+    }
+    Ok(())
+}
+
+/// Whether a policy's `expiration` is written as the documentation has it, `2013-08-06T12:00:00.000Z`: the framework reads more.
+fn check_expiration(policy: &str) -> Result<()> {
+    let document: Option<serde_json::Value> =
+        BASE64.decode(policy.trim()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let text = document.as_ref().and_then(|d| d.get("expiration")).and_then(|e| e.as_str()).unwrap_or_default();
+    if text.as_bytes().get(10) == Some(&b'T') && text.ends_with('Z') {
+        return Ok(());
+    }
+    Err(Failure::because(Code::InvalidPolicyDocument, format!("Invalid Policy: Invalid 'expiration' value: '{text}'")))
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -130,17 +166,13 @@ impl Forms {
         let Admitted { identity, namespace, ground } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
         let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
-        let fields = {
-            let bytes = copied.0.lock();
-            boundary(&request.headers).map(|b| fields(&bytes, &b)).unwrap_or_default()
-        };
+        refuse_unsigned_policy(&copied, &request.headers)?;
+        let fields = copied.fields(&request.headers);
         let mut said = to_headers(&fields);
-        // Half a signature is a failed one, not a form that everybody may send.
-        let signs = |name: &str| ["policy", "signature", "awsaccesskeyid", "x-amz-signature", "x-amz-credential"].contains(&name);
-        if identity.id == ANONYMOUS && fields.iter().any(|(name, _)| signs(name)) {
-            return Err(Code::AccessDenied.into());
-        }
         let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        if let Some(policy) = field("policy") {
+            check_expiration(policy)?;
+        }
         let input = request.input;
         if input.key.is_empty() {
             return Err(Failure::argument("key", "", "User key must have a length greater than 0."));

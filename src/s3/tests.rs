@@ -15,6 +15,8 @@ mod multipart;
 mod objects;
 mod ownership;
 mod policies;
+mod refusals;
+mod signature_v2;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 

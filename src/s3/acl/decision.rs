@@ -124,3 +124,66 @@ pub(crate) async fn told(
     };
     if allowed { failure } else { Code::AccessDenied.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::BucketRecord;
+    use crate::mounts::MountTable;
+    use crate::tokens::acl::{Canned, Grantee};
+
+    fn namespace(settings: &[(&str, &str)]) -> Namespace {
+        let bucket = BucketRecord { name: "b".into(), owner: "ann".into(), created: 0, location: String::new() };
+        let settings = settings.iter().map(|(name, document)| ((*name).to_owned(), (*document).into())).collect();
+        Namespace::new(bucket, MountTable::new(vec![]), settings)
+    }
+
+    fn identity(id: &str) -> Identity {
+        Identity { id: id.into(), name: id.into(), root: id == "root", created: 0 }
+    }
+
+    #[test]
+    fn an_object_is_its_writers_unless_ownership_says_otherwise() {
+        let bobs: Attributes = [(attribute::OWNER, "bob")].into_iter().collect();
+        let open = namespace(&[]);
+        assert_eq!(object_owner(&open, &bobs), "bob");
+        assert_eq!(object_owner(&open, &Attributes::new()), "ann");
+        let may = |namespace: &Namespace, who: &str| object_allows(namespace, &identity(who), &bobs, Permission::Read);
+        assert!(may(&open, "bob") && may(&open, "root") && !may(&open, "ann") && !may(&open, ANONYMOUS));
+        let enforced = namespace(&[(Ownership::SETTING, "BucketOwnerEnforced")]);
+        assert_eq!(object_owner(&enforced, &bobs), "ann");
+        assert!(!may(&enforced, "bob") && may(&enforced, "root") && may(&enforced, "ann"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_opens_nothing() {
+        let public = Acl::canned(Canned::PublicRead, "ann", "ann").to_json();
+        let may = |settings: &[(&str, &str)]| bucket_allows(&namespace(settings), &identity("bob"), Permission::Read);
+        assert!(may(&[(SETTING, &public)]));
+        assert!(!may(&[(SETTING, "{")]));
+        assert!(!may(&[(SETTING, &public), (Ownership::SETTING, "?")]));
+        assert!(!may(&[(SETTING, &public), (PublicAccessBlock::SETTING, "?")]));
+        let broken: Attributes = [(attribute::ACL, "?")].into_iter().collect();
+        assert!(!object_allows(&namespace(&[]), &identity("bob"), &broken, Permission::Read));
+    }
+
+    #[test]
+    fn the_owner_of_a_stored_list_is_the_one_that_holds() {
+        // As if a list had been copied from elsewhere.
+        let foreign = Acl { owner: "eve".into(), grants: vec![] }.to_json();
+        let attributes: Attributes = [(attribute::ACL, foreign.as_str())].into_iter().collect();
+        assert!(!object_allows(&namespace(&[]), &identity("eve"), &attributes, Permission::WriteAcp));
+        assert_eq!(object_list(&namespace(&[]), &attributes).owner, "ann");
+    }
+
+    #[test]
+    fn grants_to_one_survive_when_public_ones_are_ignored() {
+        let mut list = Acl::canned(Canned::PublicRead, "ann", "ann");
+        list.grants.push(crate::tokens::acl::Grant { grantee: Grantee::Identity("bob".into()), permission: Permission::Read });
+        let (list, block) = (list.to_json(), PublicAccessBlock { ignore_public_acls: true, ..Default::default() }.to_json());
+        let namespace = namespace(&[(SETTING, &list), (PublicAccessBlock::SETTING, &block)]);
+        let may = |who: &str| bucket_allows(&namespace, &identity(who), Permission::Read);
+        assert!(may("bob") && !may("eve") && !may(ANONYMOUS) && may("ann"));
+        assert!(!is_public_bucket(&namespace));
+    }
+}

@@ -149,8 +149,7 @@ async fn whoever_writes_owns() {
     let shown = by("GET", "/bucket/bobs?acl").send().await;
     assert_eq!((shown.elements("ID"), shown.elements("DisplayName")), (vec![bob.as_str(); 2], vec!["bob"; 2]));
     // The bucket's owner sees it and may delete it, but not read it; root may everything.
-    let listed = g.get("/bucket?list-type=2&fetch-owner=true").await;
-    assert_eq!((listed.elements("Key"), listed.elements("DisplayName")), (vec!["anns", "bobs"], vec!["ann", "bob"]));
+    assert_eq!(g.get("/bucket").await.elements("Key"), ["anns", "bobs"]);
     assert_eq!(g.get("/bucket/bobs").await.error(), (403, "AccessDenied"));
     assert_eq!(g.ask("HEAD", "/bucket/bobs").send().await.status, 403);
     assert_eq!(g.ask("PUT", "/bucket/bobs?acl").header("x-amz-acl", "public-read").send().await.status, 403);
@@ -184,8 +183,8 @@ async fn what_nobody_signed_for_belongs_to_nobody_in_particular() {
     for who in [ANN, BOB] {
         assert_eq!(g.ask("GET", "/bucket/k").by(who).send().await.status, 403);
     }
-    let listed = g.get("/bucket").await;
-    assert_eq!((listed.element("ID"), listed.element("DisplayName")), (Some("65a011a29cdf8ec533ec3d1ccaae921c"), None));
+    let shown = g.ask("GET", "/bucket/k?acl").anonymous().send().await;
+    assert_eq!((shown.elements("ID"), shown.element("DisplayName")), (vec!["65a011a29cdf8ec533ec3d1ccaae921c"; 2], None));
     let copy = g.ask("PUT", "/bucket/c").anonymous().header("x-amz-copy-source", "bucket/k").send().await;
     assert_eq!(copy.error(), (403, "AccessDenied"));
     assert_eq!(g.ask("POST", "/bucket/m?uploads").anonymous().send().await.error(), (403, "AccessDenied"));
