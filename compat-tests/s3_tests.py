@@ -170,14 +170,15 @@ def main() -> int:
             for old in (report, again):
                 old.unlink(missing_ok=True)
             command = [sys.executable, "-m", "pytest", f"s3tests/functional/{module}", "-m", SELECTION]
-            command += ["--timeout=120", "-q", "--tb=short", "--no-header", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
+            # A timeout while a report is made would end the whole run.
+            command += ["--timeout=120", "-o", "timeout_func_only=true", "-q", "--tb=native", "--no-header", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
             env = gateway.clean_environment()
             env["S3TEST_CONF"] = str(work / "s3tests.conf")
             env["S3TEST_STUCK"] = str(work / "stuck")
             began = time.monotonic()
             with open(out / "pytest.log", "w") as log:
                 where = {"cwd": work / "suite", "env": env, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-                subprocess.run([*command, "-n", "4", f"--junitxml={report}", *arguments], timeout=1800, **where)
+                done = subprocess.run([*command, "-n", "4", f"--junitxml={report}", *arguments], timeout=1800, **where)
                 outcome = results(report)
                 crowded = [name for name in ALONE if outcome.get(name, ("passed",))[0] == "failed"]
                 if crowded:
@@ -207,14 +208,15 @@ def main() -> int:
     missing = sorted(expected - set(outcome))
     if missing and not partial:
         print(f"{len(missing)} tests of the list were not run: {' '.join(missing[:5])} …")
-    if update and not partial:
+    whole = done.returncode in (0, 1)
+    if not whole:
+        print(f"pytest ended with {done.returncode}: the run is not complete\n" + (out / "pytest.log").read_text()[-1000:])
+    if update and not partial and whole and alive:
         write_lists(outcome)
     if not alive:
         print("the gateway ended during the run; its log:\n" + (out / "gateway.log").read_text()[-2000:])
-    if not outcome:
-        print((out / "pytest.log").read_text()[-3000:])
     print(f"{len(passed)} passed, {len(lost)} failed")
-    return 0 if outcome and alive and not lost and not (missing and not partial) else 1
+    return 0 if outcome and whole and alive and not lost and not (missing and not partial) else 1
 
 
 if __name__ == "__main__":

@@ -174,7 +174,13 @@ impl<'a> Source<'a> {
 /// The attributes that the destination gets, without anything that was computed from the source's bytes: its checksums are
 /// computed anew, and it is a plain object, whatever parts the source was made of.
 fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
-    let mut attributes = copy.attributes.clone().unwrap_or_else(|| info.attributes.clone());
+    let mut attributes = copy.attributes.clone().unwrap_or_else(|| {
+        let mut attributes = info.attributes.clone();
+        // Whose the source is, and who may read it, is not a property of the copy.
+        attributes.remove(attribute::ACL);
+        attributes.remove(attribute::OWNER);
+        attributes
+    });
     let computed = Algorithm::ALL.into_iter().map(Algorithm::attribute);
     for name in computed.chain([attribute::CHECKSUM_TYPE, attribute::PARTS, attribute::UPLOAD]) {
         attributes.remove(name);

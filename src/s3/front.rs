@@ -11,9 +11,12 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use super::access::Access;
+use super::address::Address;
 use super::auth::Auth;
+use super::cors::{self, Asking};
 use super::error::{Code, Failure, Result, Scene};
 use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
 use super::terminal::Terminated;
@@ -69,9 +72,9 @@ pub struct RequestFacts {
 #[derive(Clone)]
 pub struct Front {
     service: S3Service,
+    parts: Arc<Parts>,
     domains: Arc<[String]>,
     signature_v2: SignatureV2,
-    tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Front {
@@ -98,15 +101,14 @@ impl Front {
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
 
-        let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
         let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.set_auth(Auth::new(parts.tokens.clone()));
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
-        builder.set_route(Route::new(parts));
-        Self { service: builder.build(), domains, signature_v2, tokens }
+        builder.set_route(Route::new(parts.clone()));
+        Self { service: builder.build(), parts, domains, signature_v2 }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -120,13 +122,18 @@ impl Front {
         let method = request.method().clone();
         let uri = request.uri().clone();
         let host = request.headers().get(http::header::HOST).cloned();
+        if method == Method::OPTIONS {
+            // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
+            return self.preflight(request.headers(), &uri, host.as_ref(), &request_id).await;
+        }
+        let asking = Asking::of(&method, request.headers());
         let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
             self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
         } else {
             let request = if self.signature_v2 == SignatureV2::Off {
                 request
             } else {
-                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+                signature_v2::with_signed_path(request, &self.parts.tokens, &self.domains).await
             };
             let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
             match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
@@ -152,9 +159,33 @@ impl Front {
                 }
             }
         };
+        if let Some(asking) = asking {
+            let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
+            asking.share(&self.parts.namespaces, &bucket, &mut response).await;
+        }
         if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
             response.extensions_mut().insert(ErrorCode(code));
         }
+        response
+    }
+
+    async fn preflight(&self, headers: &HeaderMap, uri: &Uri, host: Option<&HeaderValue>, request_id: &str) -> Response<Body> {
+        let read = address::read(uri.path(), host.and_then(|h| h.to_str().ok()), &self.domains);
+        let (answer, address) = match read {
+            Ok(address) => (cors::preflight(&self.parts.namespaces, &address, headers).await, address),
+            Err(failure) => (Err(failure), Address::default()),
+        };
+        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, ..RequestFacts::default() };
+        let mut response = answer.unwrap_or_else(|failure| {
+            facts.error = failure.code().name();
+            let scene = Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
+            failure.answer(scene, false)
+        });
+        if !facts.error.is_empty() {
+            response.extensions_mut().insert(ErrorCode(facts.error));
+        }
+        response.extensions_mut().insert(Operation(Op::Options.name()));
+        response.extensions_mut().insert(facts);
         response
     }
 

@@ -17,6 +17,7 @@ mod body;
 mod call;
 mod checksums;
 mod conditions;
+mod cors;
 mod dates;
 mod encryption;
 mod error;

@@ -23,22 +23,21 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    DeleteBucketCors DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 21] = [
+const BUCKET_CONFIGURATIONS: [&str; 20] = [
     "abac",
     "accelerate",
     "analytics",
-    "cors",
     "encryption",
     "intelligent-tiering",
     "inventory",
@@ -126,12 +125,14 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         }),
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
+            ("cors", Op::PutBucketCors),
             ("acl", Op::PutBucketAcl),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
+        Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,
@@ -215,9 +216,11 @@ mod tests {
             ("GET", "/b?inventory&id=x", Op::GetBucketConfiguration),
             ("HEAD", "/b", Op::HeadBucket),
             ("PUT", "/b", Op::CreateBucket),
-            ("PUT", "/b?cors", Op::NotImplemented),
+            ("PUT", "/b?cors", Op::PutBucketCors),
             ("PUT", "/b?versioning", Op::NotImplemented),
-            ("DELETE", "/b?cors", Op::DeleteBucketConfiguration),
+            ("DELETE", "/b?cors", Op::DeleteBucketCors),
+            ("PUT", "/b?website", Op::NotImplemented),
+            ("DELETE", "/b?website", Op::DeleteBucketConfiguration),
             ("DELETE", "/b", Op::DeleteBucket),
             ("POST", "/b?delete", Op::DeleteObjects),
             ("GET", "/b/k", Op::GetObject),

@@ -56,9 +56,6 @@ fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
 impl Route {
     async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
         let Read { address, query, op } = read;
-        if op == Op::Options {
-            return (Err(super::error::Code::AccessForbidden.into()), address);
-        }
         if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
             return (Err(failure), address);
         }

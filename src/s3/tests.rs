@@ -6,6 +6,7 @@ mod access;
 mod bodies;
 mod buckets;
 mod copies;
+mod cors;
 mod forms;
 mod gateway;
 mod listings;

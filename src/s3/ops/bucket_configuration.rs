@@ -43,7 +43,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
             Ok(document(xml))
         }
         Op::GetBucketConfiguration => Err(Code::NoSuchConfiguration.into()),
-        Op::GetBucketCors => Err(Code::NoSuchCORSConfiguration.into()),
         Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
         Op::GetBucketLifecycleConfiguration => Err(Code::NoSuchLifecycleConfiguration.into()),
         Op::GetBucketOwnershipControls => Err(Code::OwnershipControlsNotFoundError.into()),

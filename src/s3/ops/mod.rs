@@ -3,6 +3,7 @@
 mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
+mod bucket_cors;
 mod bucket_tagging;
 mod complete_multipart_upload;
 mod copy_object;
@@ -51,11 +52,13 @@ async fn others(call: &mut Call) -> Answer {
         Op::CreateBucket => create_bucket::call(call).await,
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
+        Op::DeleteBucketCors => bucket_cors::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
         Op::DeleteObject => delete_object::call(call).await,
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
         Op::GetBucketAcl => acls::get_bucket(call),
+        Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
         Op::GetBucketTagging => bucket_tagging::get(call).await,
         Op::GetObjectAcl => acls::get_object(call).await,
@@ -71,6 +74,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::ListObjectsV2 => list_objects_v2::call(call).await,
         Op::ListParts => list_parts::call(call).await,
         Op::PutBucketAcl => acls::put_bucket(call).await,
+        Op::PutBucketCors => bucket_cors::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
         Op::PutObjectAcl => acls::put_object(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
@@ -84,7 +88,6 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteBucketConfiguration
         | Op::GetBucketAccelerateConfiguration
         | Op::GetBucketConfiguration
-        | Op::GetBucketCors
         | Op::GetBucketEncryption
         | Op::GetBucketLifecycleConfiguration
         | Op::GetBucketLogging

@@ -99,6 +99,7 @@ async fn an_unconfigured_bucket_answers_as_aws_does() {
     for sub in ["cors", "lifecycle", "policy", "versioning", "encryption", "website", "notification", "publicAccessBlock"] {
         assert_eq!(g.put(&format!("/bucket?{sub}"), "<x/>").await.error(), (501, "NotImplemented"), "{sub}");
     }
+    assert_eq!(g.put("/bucket?object-lock", "<x/>").await.error(), (409, "InvalidBucketState"));
     assert_eq!(g.ask("DELETE", "/bucket?cors").send().await.status, 204);
     assert_eq!(g.ask("HEAD", "/bucket").send().await.status, 200, "deleting a configuration is not deleting the bucket");
 }

@@ -29,11 +29,13 @@ impl Store {
         // Somebody else completed or aborted it meanwhile.
         let failed = |e| if e == Errno::NOENT { gone(upload) } else { fault("complete upload", e) };
         let dir = self.open_upload(upload)?;
-        let parts = self.check_parts(dir.as_fd(), parts)?;
-        let total = parts.last().map_or(0, |part| part.target + part.size);
         let lock = lock_file(dir.as_fd(), "lock").map_err(failed)?;
         // Somebody may still be writing to the data file; then the object is assembled elsewhere.
         let exclusive = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        // Under the lock: a part that is discarded from here on keeps its bytes, one that was discarded before is noticed.
+        let listed = parts;
+        let parts = self.check_parts(dir.as_fd(), listed)?;
+        let total = parts.last().map_or(0, |part| part.target + part.size);
         let staged = if exclusive && self.in_place(dir.as_fd(), &parts).map_err(failed)? {
             self.fill(dir.as_fd(), &parts, total).map_err(failed)?
         } else {
@@ -41,7 +43,15 @@ impl Store {
         };
         let staged = match staged {
             Some(staged) => staged,
-            None => self.assemble(dir.as_fd(), &parts).map_err(failed)?,
+            None => {
+                let staged = self.assemble(dir.as_fd(), &parts).map_err(failed)?;
+                // Without the lock a part may have been discarded, and its bytes freed, while they were copied.
+                if !exclusive && let Err(error) = self.check_parts(dir.as_fd(), listed) {
+                    staged.discard();
+                    return Err(error);
+                }
+                staged
+            }
         };
         let seal = Seal { etag: etag.clone(), attributes: Attributes::new() };
         let info = self.finish(key, staged, seal, put.attributes.clone(), &put.when)?;

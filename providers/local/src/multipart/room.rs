@@ -15,6 +15,10 @@ use crate::space::{lock_file, random_id};
 use crate::store::Store;
 use crate::write::write_all;
 
+/// Places end here, at the size of the largest object: a part that belongs beyond (a large unit and a high number) could not be
+/// part of one in place, and few file systems have files of unit times 10 000.
+const PLACES_END: u64 = 5 << 40;
+
 /// Where a part is being written. Dropped before it is [`kept`](Self::keep), it gives its place back.
 pub(super) struct Room {
     store: Arc<Store>,
@@ -64,6 +68,7 @@ impl Store {
             && let Some(unit) = self.unit(dir.as_fd(), size).map_err(failed)?
             && size <= unit
             && let Some(offset) = unit.checked_mul(u64::from(part.get()) - 1)
+            && offset.checked_add(size).is_some_and(|end| end <= PLACES_END)
             && let Some(room) = self.claim(&dir, part, offset).map_err(failed)?
         {
             return Ok(room);

@@ -136,3 +136,75 @@ async fn a_part_that_fails_gives_its_place_back() {
     upload.complete(&[stored], PutWhen::Always).await.unwrap();
     assert!(fs::read(mount.path("big")).unwrap() == expected(&[(b'1', UNIT)]));
 }
+
+/// What the gateway does when a part is sent again while somebody completes: the replaced one is discarded under the completion.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_part_discarded_during_the_completion_is_never_a_hole() {
+    const SIZE: usize = 128 << 10;
+    const TURNS: u32 = 40;
+    // In place; and assembled, because a part that is left out has a place too.
+    for left_out in [false, true] {
+        let (mut whole, mut refused, mut took) = (0, 0, Duration::ZERO);
+        for turn in 0..TURNS {
+            let mount = mount();
+            let upload = Upload::begin(&mount).await;
+            let mut parts = Vec::new();
+            for (number, byte) in (1..).zip(b"12345") {
+                parts.push(upload.part(number, *byte, SIZE).await);
+            }
+            if left_out {
+                parts.remove(0);
+            }
+            // A part that is being written keeps the completion from taking the data file for itself alone.
+            let writing = fs::File::open(mount.path(".sluice/uploads/u1/lock")).unwrap();
+            if left_out {
+                rustix::fs::flock(&writing, rustix::fs::FlockOperation::LockShared).unwrap();
+            }
+            let (local, id, last) = (mount.local.clone(), upload.id.clone(), parts[parts.len() - 1].0.clone());
+            // Each turn a little later; the last one after the completion. Timers are too coarse for that.
+            let wait = if turn == 0 { Duration::from_secs(1) } else { took * turn / TURNS * 2 };
+            let runtime = tokio::runtime::Handle::current();
+            let (ready, begin) = std::sync::mpsc::channel();
+            let discarding = tokio::task::spawn_blocking(move || {
+                ready.send(()).unwrap();
+                let began = std::time::Instant::now();
+                while began.elapsed() < wait {
+                    std::hint::spin_loop();
+                }
+                runtime.block_on(local.discard_part(&key("big"), &id, &last)).unwrap();
+            });
+            begin.recv().unwrap();
+            let began = std::time::Instant::now();
+            let completed = upload.complete(&parts, PutWhen::Always).await;
+            if turn == 0 {
+                took = began.elapsed();
+            }
+            discarding.await.unwrap();
+            match completed {
+                Ok(()) => {
+                    whole += 1;
+                    let content: Vec<_> = b"12345"[usize::from(left_out)..].iter().map(|byte| (*byte, SIZE)).collect();
+                    assert!(fs::read(mount.path("big")).unwrap() == expected(&content), "turn {turn}");
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert_eq!(*error.kind(), ErrorKind::NotFound, "{error}");
+                    assert!(!mount.path("big").exists());
+                }
+            }
+        }
+        assert!(whole > 0 && refused > 0, "{whole} {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_whose_place_would_lie_beyond_any_file_is_a_file_of_its_own() {
+    let mount = mount();
+    let upload = Upload::begin(&mount).await;
+    // As if the first part had been of 5 GiB.
+    fs::write(mount.path(".sluice/uploads/u1/unit"), (5u64 << 30).to_string()).unwrap();
+    let parts = [upload.part(2, b'2', UNIT).await, upload.part(10_000, b'x', UNIT).await];
+    assert!(parts[0].0.starts_with("c.") && parts[1].0.starts_with("p."), "{parts:?}");
+    upload.complete(&parts, PutWhen::Always).await.unwrap();
+    assert!(fs::read(mount.path("big")).unwrap() == expected(&[(b'2', UNIT), (b'x', UNIT)]));
+}
