@@ -5,8 +5,10 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use s3s::{Body, TrailingHeaders};
-use sluice_provider::PutBody;
+use sluice_provider::{Attributes, PutBody};
 
+use super::access::check_owner;
+use super::acl::{self, People};
 use super::body;
 use super::error::{Code, Failure, Result};
 use super::headers::text;
@@ -14,8 +16,11 @@ use super::operation::Op;
 use super::query::Query;
 use super::xml::{self, Element, Xml};
 use super::{Parts, conditions};
+use crate::error::ErrorKind;
+use crate::meta::UploadRecord;
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
+use crate::tokens::acl::Permission;
 use crate::transfer::Declared;
 
 /// What an operation answers.
@@ -39,7 +44,7 @@ pub(crate) struct Call {
     pub(crate) body: Body,
     /// Trailers; there exactly when an aws-chunked body is being decoded.
     pub(crate) trailers: Option<TrailingHeaders>,
-    /// Who asks.
+    /// Who asks; see [`super::access::Admitted`].
     pub(crate) identity: Arc<Identity>,
     /// The bucket, loaded; `None` for operations without one.
     pub(crate) namespace: Option<Arc<Namespace>>,
@@ -58,21 +63,71 @@ impl Call {
         self.namespace.clone().ok_or_else(|| Code::NoSuchBucket.into())
     }
 
-    /// Whether the sender may act on a bucket of this owner. There are no policies yet: root may, and the owner.
-    pub(crate) fn may_use(&self, namespace: &Namespace) -> bool {
-        self.identity.root || self.identity.id == namespace.bucket.owner
-    }
-
-    /// Another bucket, if the sender may use it.
+    /// The bucket that a copy reads from. Whether the sender may read the object, [`check_read`](Self::check_read) tells.
     ///
     /// # Errors
     /// `NoSuchBucket`, `AccessDenied`.
-    pub(crate) async fn other(&self, bucket: &str) -> Result<Arc<Namespace>> {
-        if let Some(namespace) = self.namespace.as_ref().filter(|n| n.bucket.name == bucket) {
-            return Ok(namespace.clone());
+    pub(crate) async fn source(&self, bucket: &str) -> Result<Arc<Namespace>> {
+        let namespace = match self.namespace.as_ref().filter(|n| n.bucket.name == bucket) {
+            Some(namespace) => namespace.clone(),
+            None => self.parts.namespaces.get(bucket).await.map_err(|e| Failure::from(e).field("BucketName", bucket))?,
+        };
+        if let Some(expected) = self.header("x-amz-source-expected-bucket-owner")? {
+            check_owner(&self.identity, &namespace, expected)?;
         }
-        let namespace = self.parts.namespaces.get(bucket).await.map_err(|e| Failure::from(e).field("BucketName", bucket))?;
-        if self.may_use(&namespace) { Ok(namespace) } else { Err(Code::AccessDenied.into()) }
+        Ok(namespace)
+    }
+
+    /// Whether the sender may read an object with these attributes.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_read(&self, namespace: &Namespace, attributes: &Attributes) -> Result<()> {
+        acl::check_object(namespace, &self.identity, attributes, Permission::Read)
+    }
+
+    /// What the sender may be told of a failure to read an object. See [`acl::told`].
+    pub(crate) async fn unread(&self, namespace: &Namespace, key: &str, failure: Failure) -> Failure {
+        if acl::may_use(&self.identity, namespace) {
+            return failure;
+        }
+        // Boxed, so that the frequent case does not carry it around.
+        Box::pin(acl::told(&self.parts, namespace, &self.identity, key, Permission::Read, failure)).await
+    }
+
+    /// Whether the sender may go on with an upload: who began it may, and who may do everything with the bucket.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_upload(&self, namespace: &Namespace, upload: &UploadRecord) -> Result<()> {
+        if upload.initiator == self.identity.id || acl::may_use(&self.identity, namespace) {
+            Ok(())
+        } else {
+            Err(Code::AccessDenied.into())
+        }
+    }
+
+    /// As [`check_upload`](Self::check_upload), of an upload that is not at hand. One that does not exist is nobody's.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn check_upload_of(&self, namespace: &Namespace, upload_id: &str) -> Result<()> {
+        if acl::may_use(&self.identity, namespace) {
+            return Ok(());
+        }
+        match self.parts.uploads.get(namespace, &self.key, upload_id).await {
+            Ok(upload) => self.check_upload(namespace, &upload),
+            Err(error) if matches!(error.kind(), ErrorKind::NoSuchUpload) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names of those whom an answer shows.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable`.
+    pub(crate) async fn people<'i>(&self, ids: impl Iterator<Item = &'i str> + Send) -> Result<People> {
+        People::find(&self.parts, &self.identity, ids).await
     }
 
     /// A header as text.
@@ -139,12 +194,6 @@ impl Call {
             return Err(Code::MissingRequestBodyError.into());
         }
         xml::parse(&bytes, root)
-    }
-
-    /// The owner of the bucket as `<Owner>` shows it: a display name only where it is known.
-    pub(crate) fn owner<'c>(&'c self, namespace: &'c Namespace) -> (&'c str, Option<&'c str>) {
-        let id = namespace.bucket.owner.as_str();
-        (id, (id == self.identity.id).then_some(self.identity.name.as_str()))
     }
 
     /// The region of a bucket.

@@ -160,11 +160,12 @@ impl Forms {
     }
 
     async fn store(&self, request: S3Request<PostObjectInput>) -> Result<S3Response<PostObjectOutput>> {
-        let namespace = request.extensions.get::<Admitted>().and_then(|a| a.namespace.clone()).ok_or(Code::AccessDenied)?;
+        let Admitted { identity, namespace } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
+        let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
         refuse_unsigned_policy(&copied, &request.headers)?;
         let fields = copied.fields(&request.headers);
-        let said = to_headers(&fields);
+        let mut said = to_headers(&fields);
         let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         if let Some(policy) = field("policy") {
             check_expiration(policy)?;
@@ -180,10 +181,9 @@ impl Forms {
         if field("x-amz-security-token").is_some_and(|t| !t.is_empty()) {
             return Err(Code::InvalidToken.into());
         }
-        if let Some(acl) = field("acl").filter(|a| !a.is_empty()) {
-            acl::check_canned(acl)?;
+        if let Some(name) = said.remove("acl") {
+            said.insert("x-amz-acl", name);
         }
-        acl::check_headers(&said)?;
         headers::refuse_unkept(&said)?;
         let mut attributes = headers::to_attributes(&said)?;
         let tags = match field("tagging").filter(|t| !t.is_empty()) {
@@ -193,6 +193,7 @@ impl Forms {
         if !tags.is_empty() {
             attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
         }
+        acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
         let when = conditions::write(&said)?;
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);

@@ -75,6 +75,7 @@ pub struct Front {
     parts: Arc<Parts>,
     domains: Arc<[String]>,
     signature_v2: SignatureV2,
+    tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Front {
@@ -101,6 +102,7 @@ impl Front {
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
 
+        let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
         let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -108,7 +110,7 @@ impl Front {
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
         builder.set_route(Route::new(parts.clone()));
-        Self { service: builder.build(), parts, domains, signature_v2 }
+        Self { service: builder.build(), parts, domains, signature_v2, tokens }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -133,7 +135,7 @@ impl Front {
             let request = if self.signature_v2 == SignatureV2::Off {
                 request
             } else {
-                signature_v2::with_signed_path(request, &self.parts.tokens, &self.domains).await
+                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
             };
             let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
             match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {

@@ -23,7 +23,8 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    DeleteBucketCors DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
@@ -34,7 +35,7 @@ operations! {
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 20] = [
+const BUCKET_CONFIGURATIONS: [&str; 18] = [
     "abac",
     "accelerate",
     "analytics",
@@ -49,9 +50,7 @@ const BUCKET_CONFIGURATIONS: [&str; 20] = [
     "metadataTable",
     "metrics",
     "notification",
-    "ownershipControls",
     "policy",
-    "publicAccessBlock",
     "replication",
     "requestPayment",
     "website",
@@ -127,11 +126,15 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
             ("acl", Op::PutBucketAcl),
+            ("ownershipControls", Op::PutBucketOwnershipControls),
+            ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
+        Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
+        Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
@@ -218,6 +221,10 @@ mod tests {
             ("PUT", "/b", Op::CreateBucket),
             ("PUT", "/b?cors", Op::PutBucketCors),
             ("PUT", "/b?versioning", Op::NotImplemented),
+            ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
+            ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
+            ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
+            ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
             ("DELETE", "/b?cors", Op::DeleteBucketCors),
             ("PUT", "/b?website", Op::NotImplemented),
             ("DELETE", "/b?website", Op::DeleteBucketConfiguration),

@@ -106,11 +106,23 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
+        let Ok(root) = self.staging_root.try_clone() else { return };
+        let process = std::mem::take(&mut self.process);
         // What is left when this fails is swept by the next one to open the root.
-        let emptied = unlinkat(&self.staging_root, &self.process, AtFlags::REMOVEDIR);
-        if emptied.is_ok() {
-            let _ = unlinkat(&self.staging_root, format!("{}.lock", self.process), AtFlags::empty());
-        }
+        in_background(move || {
+            let emptied = unlinkat(&root, &process, AtFlags::REMOVEDIR);
+            if emptied.is_ok() {
+                let _ = unlinkat(&root, format!("{process}.lock"), AtFlags::empty());
+            }
+        });
+    }
+}
+
+/// Does what may wait for the disk: the last owner of a thing may be a future that is being dropped on a reactor thread.
+pub(crate) fn in_background(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 
@@ -168,10 +180,6 @@ impl Drop for Staged {
             return;
         }
         let (space, name, record) = (Arc::clone(&self.space), std::mem::take(&mut self.name), self.record.take());
-        match tokio::runtime::Handle::try_current() {
-            // The last owner may be a future that is being dropped on a reactor thread.
-            Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&space, &name, record.as_deref()))),
-            Err(_) => remove(&space, &name, record.as_deref()),
-        }
+        in_background(move || remove(&space, &name, record.as_deref()));
     }
 }

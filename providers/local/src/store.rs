@@ -64,7 +64,7 @@ impl Store {
         let durable = settings.durability == Durability::Fsync;
         let store = Self {
             tree: Tree::new(settings.openat2),
-            locks: KeyLocks::new(locks),
+            locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
             etags: EtagCache::default(),
             snapshots: SnapshotCache::default(),
@@ -78,7 +78,10 @@ impl Store {
             space,
             xattrs,
         };
-        store.sweep()?;
+        if let Err(error) = store.sweep() {
+            // Room is lost, and nothing else: no reason to keep all objects from their readers.
+            tracing::warn!(%error, "a root was not swept");
+        }
         Ok(store)
     }
 

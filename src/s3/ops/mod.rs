@@ -24,6 +24,8 @@ mod list_objects_v2;
 mod list_parts;
 mod object_lock;
 mod object_tagging;
+mod ownership_controls;
+mod public_access;
 mod put_object;
 mod upload_part;
 mod upload_part_copy;
@@ -52,18 +54,23 @@ async fn others(call: &mut Call) -> Answer {
         Op::CreateBucket => create_bucket::call(call).await,
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
+        Op::DeleteBucketOwnershipControls => ownership_controls::delete(call).await,
         Op::DeleteBucketCors => bucket_cors::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
         Op::DeleteObject => delete_object::call(call).await,
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
+        Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
-        Op::GetBucketAcl => acls::get_bucket(call),
+        Op::GetBucketAcl => acls::get_bucket(call).await,
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
+        Op::GetBucketOwnershipControls => ownership_controls::get(call),
+        Op::GetBucketPolicyStatus => public_access::status(call),
         Op::GetBucketTagging => bucket_tagging::get(call).await,
         Op::GetObjectAcl => acls::get_object(call).await,
         Op::GetObjectAttributes => get_object_attributes::call(call).await,
         Op::GetObjectTagging => object_tagging::get(call).await,
+        Op::GetPublicAccessBlock => public_access::get(call),
         // No object has one.
         Op::GetObjectTorrent => Err(Failure::because(Code::NoSuchKey, "There is no torrent of this object.")),
         Op::HeadBucket => head_bucket::call(call),
@@ -74,9 +81,11 @@ async fn others(call: &mut Call) -> Answer {
         Op::ListObjectsV2 => list_objects_v2::call(call).await,
         Op::ListParts => list_parts::call(call).await,
         Op::PutBucketAcl => acls::put_bucket(call).await,
+        Op::PutBucketOwnershipControls => ownership_controls::put(call).await,
         Op::PutBucketCors => bucket_cors::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
         Op::PutObjectAcl => acls::put_object(call).await,
+        Op::PutPublicAccessBlock => public_access::put(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
         Op::UploadPart => upload_part::call(call).await,
         Op::UploadPartCopy => upload_part_copy::call(call).await,
@@ -92,15 +101,12 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketLifecycleConfiguration
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
-        | Op::GetBucketOwnershipControls
         | Op::GetBucketPolicy
-        | Op::GetBucketPolicyStatus
         | Op::GetBucketReplication
         | Op::GetBucketRequestPayment
         | Op::GetBucketVersioning
         | Op::GetBucketWebsite
         | Op::GetObjectLockConfiguration
-        | Op::GetPublicAccessBlock
         | Op::ListBucketConfigurations => bucket_configuration::call(call),
         Op::NotImplemented => Err(Failure::not_implemented("This operation is not implemented.")),
     }

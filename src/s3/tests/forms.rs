@@ -85,9 +85,11 @@ async fn a_form_sets_what_a_put_sets() {
         (got.header("content-type"), got.header("x-amz-meta-name"), got.header("x-amz-tagging-count")),
         ("image/png", "value", "1")
     );
+    assert_eq!(g.ask("GET", "/bucket/k").anonymous().send().await.status, 403);
     let open = [("key", "k2"), ("acl", "public-read")];
     let conditions = ",[\"starts-with\",\"$key\",\"\"],[\"eq\",\"$acl\",\"public-read\"]";
-    assert_eq!(post(&g, form(&open, conditions, "x", 5)).await.error(), (400, "AccessControlListNotSupported"));
+    assert_eq!(post(&g, form(&open, conditions, "x", 5)).await.status, 204);
+    assert_eq!(g.ask("GET", "/bucket/k2").anonymous().send().await.body, b"x");
     let away = [("key", "k3"), ("success_action_redirect", "http://example.org/done?a=1")];
     let conditions = ",[\"starts-with\",\"$key\",\"\"],[\"starts-with\",\"$success_action_redirect\",\"\"]";
     let away = post(&g, form(&away, conditions, "hello", 5)).await;
@@ -96,6 +98,25 @@ async fn a_form_sets_what_a_put_sets() {
         away.header("location"),
         "http://example.org/done?a=1&bucket=bucket&key=k3&etag=%225d41402abc4b2a76b9719d911017c592%22"
     );
+}
+
+#[tokio::test]
+async fn a_form_without_a_signature_needs_an_open_bucket() {
+    let g = Gateway::with_bucket().await;
+    let form = |fields: &[(&str, &str)]| raw_form(fields, "hello");
+    assert_eq!(post(&g, form(&[("key", "a")])).await.error(), (403, "AccessDenied"));
+    assert_eq!(g.ask("PUT", "/bucket?acl").header("x-amz-acl", "public-read-write").send().await.status, 200);
+    assert_eq!(post(&g, form(&[("key", "a"), ("acl", "public-read")])).await.status, 204);
+    let got = g.get("/bucket/a").await;
+    assert_eq!((got.status, got.body.as_slice()), (200, &b"hello"[..]));
+    assert_eq!(g.get("/bucket/a?acl").await.status, 403, "it is not Ann's");
+    // What looks as if it had been signed once is not a form for everybody.
+    for field in ["policy", "AWSAccessKeyId", "X-Amz-Credential"] {
+        let status = post(&g, form(&[("key", "b"), (field, "x")])).await.status;
+        assert!((400..500).contains(&status), "{field}: {status}");
+    }
+    assert_eq!(post(&g, form(&[("key", "b"), ("acl", "odd")])).await.error(), (400, "InvalidArgument"));
+    assert_eq!(g.get("/bucket/b").await.status, 404);
 }
 
 /// A form signed with Version 2: the policy alone is signed.
