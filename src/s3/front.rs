@@ -80,6 +80,7 @@ pub struct Front {
     parts: Arc<Parts>,
     domains: Arc<[String]>,
     signature_v2: SignatureV2,
+    tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Front {
@@ -106,6 +107,7 @@ impl Front {
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
 
+        let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
         let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -113,7 +115,7 @@ impl Front {
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
         builder.set_route(Route::new(parts.clone()));
-        Self { service: builder.build(), parts, domains, signature_v2 }
+        Self { service: builder.build(), parts, domains, signature_v2, tokens }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -135,6 +137,11 @@ impl Front {
         let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
             self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
         } else {
+            let request = if self.signature_v2 == SignatureV2::Off {
+                request
+            } else {
+                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+            };
             let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
             match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
                 Ok(response) if response.extensions().get::<Operation>().is_some() => response,
@@ -285,6 +292,16 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
             Code::AccessDenied,
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         ),
+        (
+            Some(Code::InvalidRequest),
+            Some(
+                "missing date"
+                | "invalid date"
+                | "invalid x-amz-date"
+                | "missing header: x-amz-date"
+                | "invalid header: x-amz-date",
+            ),
+        ) => Failure::because(Code::AccessDenied, "AWS authentication requires a valid Date or x-amz-date header"),
         // A policy that a form breaks forbids the form; only a policy that cannot be read is a bad document.
         (Some(Code::InvalidPolicyDocument), Some(message)) if breaks_policy(message) => {
             Failure::because(Code::AccessDenied, format!("Invalid according to Policy: {message}"))

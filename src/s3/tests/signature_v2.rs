@@ -43,6 +43,15 @@ async fn presigned_urls_work_by_default() {
     let got = g.get("/bucket/new").await;
     assert_eq!((got.body.as_slice(), got.header("x-amz-meta-a"), got.header("content-type")), (&b"new"[..], "1", "text/plain"));
     assert_eq!(ask("DELETE", url("DELETE", "/bucket/new", "", "", expires(SOON))).send().await.status, 204);
+    // The path of a bucket is signed with a slash by some clients and without one by others.
+    for signed in ["/bucket", "/bucket/"] {
+        let link = url("GET", signed, "", "", expires(SOON)).replacen("/bucket/?", "/bucket?", 1) + "&list-type=2&prefix=k";
+        let list = ask("GET", link.clone()).send().await;
+        assert_eq!((list.status, list.elements("Key")), (200, vec!["k"]), "{signed}");
+        assert_eq!(ask("HEAD", link).send().await.status, 403);
+    }
+    let foreign = url("GET", "/bucket/", "", "", expires(SOON)).replacen("/bucket/?", "/bucke2?", 1);
+    assert_eq!(ask("GET", foreign).send().await.error(), (403, "SignatureDoesNotMatch"));
     // Virtual hosts: the bucket is signed wherever it stands.
     let link = url("GET", "/bucket/k", "", "", expires(SOON)).replacen("/bucket", "", 1);
     assert_eq!(g.ask("GET", &link).anonymous().header("host", "bucket.s3.test").send().await.body, b"hello");
@@ -96,6 +105,11 @@ async fn the_setting_says_where() {
     let g = gateway(SignatureV2::On).await;
     assert_eq!(header(&g).send().await.status, 200);
     assert_eq!(g.ask("GET", &link()).anonymous().send().await.status, 200);
+
+    let dated =
+        |date: &str| g.ask("GET", "/bucket/k").anonymous().header("date", date).header("authorization", "AWS ANNSKEY:abcd");
+    assert_eq!(dated("soon").send().await.error(), (403, "AccessDenied"));
+    assert_eq!(dated("Sun, 06 Nov 1994 08:49:37 GMT").send().await.error(), (403, "RequestTimeTooSkewed"));
 
     let g = gateway(SignatureV2::Presigned).await;
     let answer = header(&g).send().await;
