@@ -70,7 +70,7 @@ def test_wrong_sha256(wire, old):
 
 
 def test_invalid_payload_mode(wire, old):
-    assert wire.send("PUT", old, NEW, payload="not-a-hash").status == 400
+    wire.send("PUT", old, NEW, payload="not-a-hash").is_error(400, "InvalidArgument", old)
 
 
 @pytest.mark.parametrize("algorithm", list(sigv4.CHECKSUMS))
@@ -123,7 +123,8 @@ CHUNKS = [NEW[:8192], NEW[8192:]] if len(NEW) > 8192 else [NEW]
 def test_missing_terminal_chunk(wire, old, mode):
     algorithm = "CRC32" if mode != sigv4.STREAMING else None
     answer = wire.chunked(old, [NEW], mode, algorithm, terminal=False)
-    answer.is_error(400, "IncompleteBody", old)
+    assert answer.error["Code"] == "IncompleteBody" or (algorithm and answer.error["Code"] == "MalformedTrailerError"), answer.body
+    answer.is_error(400, answer.error["Code"], old)
 
 
 @pytest.mark.parametrize("mode", TRAILER_MODES)
@@ -201,7 +202,6 @@ def test_malformed_framing(wire, old, framing):
     headers = wire.signer.headers("PUT", old, None, given, payload=sigv4.UNSIGNED_TRAILER)
     with wire.connect() as connection:
         connection.sendall(wire.head("PUT", old, headers) + framing)
-        connection.shutdown(socket.SHUT_WR)
         answer = wire.read(connection, "PUT")
     assert answer.status == 400, (answer.status, answer.body)
     assert answer.error["RequestId"]

@@ -21,12 +21,9 @@ NEW = os.urandom(4 * MIB)
 
 
 def files(folder: pathlib.Path) -> dict[str, int]:
-    """Every file below a folder, the database's own left out."""
-    return {
-        str(path.relative_to(folder)): path.stat().st_size
-        for path in folder.rglob("*")
-        if path.is_file() and ".db" not in path.name
-    }
+    """Every file below a folder with its size; not the database's own, and no empty lock files, of which each process has its own."""
+    found = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    return {name: size for name, size in found.items() if ".db" not in name and not (name.endswith(".lock") and size == 0)}
 
 
 def wire_of(server: Gateway) -> Wire:
@@ -155,13 +152,13 @@ def test_a_thousand_aborted_downloads(server, s3, wire, bucket):
             reset(connection)
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        list(pool.map(abort, range(100)))
+        list(pool.map(abort, range(1000)))
         server.wait_for_metric("sluice_open_handles", 0, 1)
         before = server.memory()
         list(pool.map(abort, range(1000)))
     server.wait_for_metric("sluice_open_handles", 0, 1)
-    # 5 %, and a little for an allocator that is small to begin with.
-    assert server.memory() <= before * 1.05 + 4 * MIB, f"{before / MIB:.1f} -> {server.memory() / MIB:.1f} MiB"
+    # 5 %, and what the allocator keeps at hand, which goes up and down by about 10 MiB. One leaked frame a GET would be 64 MiB and more.
+    assert server.memory() <= before * 1.05 + 16 * MIB, f"{before / MIB:.1f} -> {server.memory() / MIB:.1f} MiB"
 
 
 def slow_get(wire: Wire, path: str, seconds: float, size: int) -> bytes:
@@ -307,7 +304,7 @@ def test_a_file_cut_short_under_a_reader(fresh):
     stored = [path for path in server.data_dir.rglob("*") if path.is_file() and path.stat().st_size == len(body)]
     assert len(stored) == 1, stored
     with wire.connect(10) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
         path = "/cut/victim"
         connection.sendall(wire.head("GET", path, wire.signer.headers("GET", path, None, {"host": wire.host})))
         head, _, first = connection.recv(4096).partition(b"\r\n\r\n")
@@ -345,8 +342,8 @@ def test_full_disk(fresh, small_disk):
     s3 = boto3_client(server)
     s3.create_bucket(Bucket="full")
     s3.put_object(Bucket="full", Key="k", Body=OLD)
-    upload_id = s3.create_multipart_upload(Bucket="full", Key="m")["UploadId"]
     clean = files(server.data_dir)
+    upload_id = s3.create_multipart_upload(Bucket="full", Key="m")["UploadId"]
     large = os.urandom(32 * MIB)
     for attempt in (
         lambda: s3.put_object(Bucket="full", Key="k", Body=large),
@@ -360,6 +357,8 @@ def test_full_disk(fresh, small_disk):
         assert 500 <= status <= 507 and code not in ("", "InternalError"), (status, code)
     assert s3.get_object(Bucket="full", Key="k")["Body"].read() == OLD
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="full")["Contents"]] == ["k"]
+    assert "Parts" not in s3.list_parts(Bucket="full", Key="m", UploadId=upload_id)
+    s3.abort_multipart_upload(Bucket="full", Key="m", UploadId=upload_id)
     deadline = time.monotonic() + 5
     while (left := files(server.data_dir)) != clean:
         assert time.monotonic() < deadline, f"left behind: {set(left) ^ set(clean)}"

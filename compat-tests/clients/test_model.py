@@ -85,10 +85,11 @@ class Bucket(hypothesis.stateful.RuleBasedStateMachine):
     def copy(self, source, to, metadata):
         replaced = {} if metadata is None else {"MetadataDirective": "REPLACE", "Metadata": metadata}
         code = self.code(self.s3.copy_object, Key=to, CopySource={"Bucket": self.bucket, "Key": source}, **replaced)
-        if source not in self.model:
+        if source == to and metadata is None:
+            # Nothing would change: refused, whether or not there is anything.
+            assert code == "InvalidRequest" or (code == "NoSuchKey" and source not in self.model)
+        elif source not in self.model:
             assert code == "NoSuchKey"
-        elif source == to and metadata is None:
-            assert code == "InvalidRequest"
         else:
             assert code == ""
             body, held, _ = self.model[source]

@@ -54,6 +54,8 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `EntityExists` when the id or the name is taken.
     async fn create_identity(&self, identity: &IdentityRecord) -> Result<()>;
+    /// One identity by id.
+    async fn identity(&self, id: &str) -> Result<Option<IdentityRecord>>;
     /// One identity by name.
     async fn identity_by_name(&self, name: &str) -> Result<Option<IdentityRecord>>;
     /// All identities in name order.

@@ -225,6 +225,8 @@ pub(crate) async fn identities(store: Store) {
     assert_eq!(kind(store.create_identity(&identity("1", "eve")).await), "EntityExists");
     assert_eq!(store.identity_by_name("root").await.unwrap(), Some(identity("2", "root")));
     assert_eq!(store.identity_by_name("ROOT").await.unwrap(), None);
+    assert_eq!(store.identity("1").await.unwrap(), Some(identity("1", "zoe")));
+    assert_eq!(store.identity("zoe").await.unwrap(), None);
     assert_eq!(store.identities().await.unwrap(), [identity("2", "root"), identity("1", "zoe")]);
 }
 

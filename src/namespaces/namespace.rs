@@ -1,5 +1,6 @@
 //! One bucket, loaded.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,7 +28,16 @@ pub struct Namespace {
     pub(super) settings: ArcSwap<BTreeMap<String, Arc<str>>>,
     /// Held while row and table (or row and document) change, so that they change in the same order.
     pub(super) changes: tokio::sync::Mutex<()>,
+    /// What documents mean, once somebody has asked: each beside the text that it was made from.
+    compiled: ArcSwap<Vec<Compiled>>,
     gate: Gate,
+}
+
+/// A settings document that has been understood.
+#[derive(Clone, Debug)]
+struct Compiled {
+    text: Arc<str>,
+    meaning: Arc<dyn Any + Send + Sync>,
 }
 
 impl Namespace {
@@ -39,8 +49,29 @@ impl Namespace {
             mounts: ArcSwap::from_pointee(mounts),
             settings: ArcSwap::from_pointee(settings),
             changes: tokio::sync::Mutex::new(()),
+            compiled: ArcSwap::default(),
             gate: Gate::new(),
         }
+    }
+
+    /// A settings document, understood by `compile`; `None` when the bucket has none of this name. Done once for each text and type,
+    /// however often it is asked for: `compile` must depend on the text alone.
+    pub fn compiled<T: Send + Sync + 'static>(&self, name: &str, compile: impl FnOnce(&str) -> T) -> Option<Arc<T>> {
+        let settings = self.settings.load();
+        let text = settings.get(name)?;
+        let known = |c: &Compiled| if Arc::ptr_eq(&c.text, text) { c.meaning.clone().downcast::<T>().ok() } else { None };
+        if let Some(meaning) = self.compiled.load().iter().find_map(known) {
+            return Some(meaning);
+        }
+        let meaning = Arc::new(compile(text));
+        let new = Compiled { text: text.clone(), meaning: meaning.clone() };
+        self.compiled.rcu(|all| {
+            // Texts that are no longer the bucket's go at the next chance.
+            let settings = self.settings.load();
+            let kept = all.iter().filter(|c| settings.values().any(|text| Arc::ptr_eq(text, &c.text)));
+            kept.cloned().chain([new.clone()]).collect::<Vec<_>>()
+        });
+        Some(meaning)
     }
 
     /// The gate that writers pass when they publish.
@@ -82,6 +113,12 @@ impl Namespace {
             Some((mount, _)) if *mount.prefix == *prefix && Arc::ptr_eq(&mount.provider, provider) => Ok(()),
             _ => Err(Error::new(ErrorKind::SlowDown, "publish under a mount that went").with("bucket", &self.bucket.name)),
         }
+    }
+
+    /// A settings document. No I/O.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<Arc<str>> {
+        self.settings.load().get(name).cloned()
     }
 
     /// Whether no mount holds any object, hidden behind another mount or not.

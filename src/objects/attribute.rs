@@ -20,6 +20,10 @@ pub const STORAGE_CLASS: &str = "storage-class";
 pub const USER_PREFIX: &str = "meta.";
 /// Tags, URL-encoded as `x-amz-tagging` sends them.
 pub const TAGS: &str = "tags";
+/// The access control list as [`crate::tokens::acl::Acl::to_json`] writes it; only when it is not private.
+pub const ACL: &str = "acl";
+/// The canonical id of the owner, when that is not the owner of the bucket.
+pub const OWNER: &str = "owner";
 /// What the checksum covers: `FULL_OBJECT` or `COMPOSITE`; only on multipart objects, which otherwise are `FULL_OBJECT`.
 pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
 /// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by

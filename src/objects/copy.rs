@@ -59,7 +59,7 @@ impl Objects {
     /// Copies (a range of) an object into a part of an upload. `range` must lie within the source.
     ///
     /// # Errors
-    /// As [`copy`](Self::copy), `InvalidArgument` for a range outside of the source, and `NoSuchUpload`.
+    /// As [`copy`](Self::copy), `RangeNotSatisfiable` for a range outside of the source, and `NoSuchUpload`.
     pub async fn copy_part(
         &self,
         from: (&Namespace, &str),
@@ -77,8 +77,8 @@ impl Objects {
             if let Some((first, last)) = range
                 && (first > last || last >= info.size)
             {
-                let message = format!("Range specified is not valid for source object of size: {}", info.size);
-                return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "copy a part"));
+                let kind = provider::ErrorKind::RangeNotSatisfiable { size: info.size };
+                return Err(Error::new(ErrorKind::Provider(kind), "copy a part"));
             }
             let spec = range.map(|(first, last)| RangeSpec::Between(first, last));
             match self.open(&source, &info.etag, spec, compute.clone()).await {
@@ -182,7 +182,13 @@ impl<'a> Source<'a> {
 /// The attributes that the destination gets, without anything that was computed from the source's bytes: its checksums are
 /// computed anew, and it is a plain object, whatever parts the source was made of.
 fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
-    let mut attributes = copy.attributes.clone().unwrap_or_else(|| info.attributes.clone());
+    let mut attributes = copy.attributes.clone().unwrap_or_else(|| {
+        let mut attributes = info.attributes.clone();
+        // Whose the source is, and who may read it, is not a property of the copy.
+        attributes.remove(attribute::ACL);
+        attributes.remove(attribute::OWNER);
+        attributes
+    });
     let computed = Algorithm::ALL.into_iter().map(Algorithm::attribute);
     for name in computed.chain([attribute::CHECKSUM_TYPE, attribute::PARTS, attribute::UPLOAD]) {
         attributes.remove(name);

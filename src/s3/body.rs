@@ -72,7 +72,7 @@ where
 /// The checksum headers of a request: at most one, with its raw value.
 ///
 /// # Errors
-/// `InvalidRequest` when there are several, or one that cannot be.
+/// `InvalidRequest` when there are several, `BadDigest` for one that cannot be.
 pub(crate) fn checksum_header(headers: &HeaderMap) -> Result<Option<(Algorithm, Vec<u8>)>> {
     let mut found = None;
     for name in headers.keys() {
@@ -95,11 +95,11 @@ pub(crate) fn checksum_header(headers: &HeaderMap) -> Result<Option<(Algorithm, 
 /// The raw value of a checksum in base64.
 ///
 /// # Errors
-/// `InvalidRequest` when it is none.
+/// `BadDigest` when it is none: no body can have it.
 pub(crate) fn raw(algorithm: Algorithm, base64: &str) -> Result<Vec<u8>> {
     match BASE64.decode(base64.trim()) {
         Ok(bytes) if bytes.len() == algorithm.bytes() => Ok(bytes),
-        _ => Err(Failure::request(format!("Value for {} header is invalid.", algorithm.header()))),
+        _ => Err(Failure::because(Code::BadDigest, format!("Value for {} header is invalid.", algorithm.header()))),
     }
 }
 
@@ -290,13 +290,13 @@ mod tests {
         let length = ("content-length", "1");
         assert_eq!(code(&[length, ("content-md5", "nope")]), Code::InvalidDigest);
         assert_eq!(code(&[length, ("content-md5", "")]), Code::InvalidDigest);
-        assert_eq!(code(&[length, ("x-amz-checksum-crc32", "AAAA")]), Code::InvalidRequest);
+        assert_eq!(code(&[length, ("x-amz-checksum-crc32", "AAAA")]), Code::BadDigest);
         assert_eq!(
             code(&[length, ("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-checksum-crc32c", "AAAAAA==")]),
             Code::InvalidRequest
         );
         assert_eq!(code(&[length, ("x-amz-sdk-checksum-algorithm", "CRC32")]), Code::InvalidRequest);
-        assert_eq!(code(&[length, ("x-amz-checksum-sha1", "AAAA")]), Code::InvalidRequest);
+        assert_eq!(code(&[length, ("x-amz-checksum-sha1", "AAAA")]), Code::BadDigest);
         let good = declared(&headers(&[length, ("x-amz-checksum-crc32", "AAAAAQ==")]), None, 9).unwrap();
         assert_eq!(good.checksums, [(Algorithm::Crc32, vec![0, 0, 0, 1])]);
     }

@@ -47,7 +47,7 @@ codes! {
     AccessForbidden FORBIDDEN "CORSResponse: CORS is not enabled for this bucket.";
     AuthorizationHeaderMalformed BAD_REQUEST "The authorization header that you provided is not valid.";
     AuthorizationQueryParametersError BAD_REQUEST "The authorization query parameters that you provided are not valid.";
-    BadDigest BAD_REQUEST "The Content-MD5 you specified did not match what we received.";
+    BadDigest BAD_REQUEST "The Content-MD5 or checksum value that you specified did not match what the server received.";
     BadRequest BAD_REQUEST "Bad Request";
     BucketAlreadyExists CONFLICT "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.";
     BucketAlreadyOwnedByYou CONFLICT "Your previous request to create the named bucket succeeded and you already own it.";
@@ -62,12 +62,13 @@ codes! {
     InternalError INTERNAL_SERVER_ERROR "We encountered an internal error. Please try again.";
     InvalidAccessKeyId FORBIDDEN "The AWS Access Key Id you provided does not exist in our records.";
     InvalidArgument BAD_REQUEST "Invalid Argument";
+    InvalidBucketState CONFLICT "Object Lock configuration cannot be enabled on existing buckets";
+    InvalidBucketAclWithObjectOwnership BAD_REQUEST "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidBucketName BAD_REQUEST "The specified bucket is not valid.";
     InvalidDigest BAD_REQUEST "The Content-MD5 you specified was invalid.";
     InvalidEncryptionAlgorithmError BAD_REQUEST "The encryption request that you specified is not valid.";
     InvalidLocationConstraint BAD_REQUEST "The specified location-constraint is not valid";
     InvalidPart BAD_REQUEST "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.";
-    InvalidPartNumber RANGE_NOT_SATISFIABLE "The requested partnumber is not satisfiable";
     InvalidPartOrder BAD_REQUEST "The list of parts was not in ascending order. Parts must be ordered by part number.";
     InvalidPolicyDocument BAD_REQUEST "The content of the form does not meet the conditions specified in the policy document.";
     InvalidRange RANGE_NOT_SATISFIABLE "The requested range is not satisfiable";
@@ -79,6 +80,7 @@ codes! {
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
     MalformedACLError BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
+    MalformedPolicy BAD_REQUEST "Policy has invalid resource";
     MalformedPOSTRequest BAD_REQUEST "The body of your POST request is not well-formed multipart/form-data.";
     MalformedTrailerError BAD_REQUEST "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     MalformedXML BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
@@ -116,6 +118,7 @@ codes! {
     SignatureDoesNotMatch FORBIDDEN "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
     SlowDown SERVICE_UNAVAILABLE "Please reduce your request rate.";
     UnexpectedContent BAD_REQUEST "This request does not support content";
+    UnresolvableGrantByEmailAddress BAD_REQUEST "The e-mail address you provided does not match any account on record.";
     UserKeyMustBeSpecified BAD_REQUEST "The bucket POST must contain the specified field name. If it is specified, check the order of the fields.";
     XAmzContentSHA256Mismatch BAD_REQUEST "The provided 'x-amz-content-sha256' header does not match what was computed.";
 }
@@ -303,7 +306,7 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::InvalidPart => Code::InvalidPart.into(),
         ErrorKind::InvalidPartOrder => Code::InvalidPartOrder.into(),
         ErrorKind::EntityTooSmall => Code::EntityTooSmall.into(),
-        ErrorKind::InvalidPartNumber => Code::InvalidPartNumber.into(),
+        ErrorKind::InvalidPartNumber => Failure::because(Code::InvalidPart, "The requested partnumber is not satisfiable"),
         ErrorKind::NotModified(info) => not_modified(info),
         ErrorKind::PreconditionFailed(condition) => Failure::new(Code::PreconditionFailed).field("Condition", *condition),
         ErrorKind::InvalidArgument(message) => Failure::because(Code::InvalidArgument, message.clone()),

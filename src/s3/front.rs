@@ -1,6 +1,7 @@
 //! The service: from a request to an answer, whatever happens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,13 +12,16 @@ use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
 
 use super::access::Access;
+use super::address::Address;
 use super::auth::Auth;
-use super::error::{Code, Failure, Scene};
-use super::form::{Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::cors::{self, Asking};
+use super::error::{Code, Failure, Result, Scene};
+use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
 use super::terminal::Terminated;
-use super::{Settings, address, operation, xml};
+use super::{Settings, SignatureV2, address, operation, signature_v2, xml};
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
@@ -65,11 +69,18 @@ pub struct RequestFacts {
     pub error: &'static str,
 }
 
+/// Who is at the other end of the connection. Among the request's extensions, for policies that look at `aws:SourceIp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// The S3 service. Cheap to clone.
 #[derive(Clone)]
 pub struct Front {
     service: S3Service,
+    parts: Arc<Parts>,
     domains: Arc<[String]>,
+    signature_v2: SignatureV2,
+    tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Front {
@@ -93,16 +104,18 @@ impl Front {
         config.aws_chunked_stream_max_chunk_size = MAX_SIGNED_CHUNK_BYTES;
         config.form_max_field_size = MAX_FORM_FIELD_BYTES;
         config.form_max_fields_size = MAX_FIELDS_BYTES / 2;
-        config.enable_sig_v2 = parts.settings.signature_v2;
+        let signature_v2 = parts.settings.signature_v2;
+        config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
 
+        let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
         let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         builder.set_auth(Auth::new(parts.tokens.clone()));
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
-        builder.set_route(Route::new(parts));
-        Self { service: builder.build(), domains }
+        builder.set_route(Route::new(parts.clone()));
+        Self { service: builder.build(), parts, domains, signature_v2, tokens }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -116,17 +129,46 @@ impl Front {
         let method = request.method().clone();
         let uri = request.uri().clone();
         let host = request.headers().get(http::header::HOST).cloned();
-        let mut response = match self.service.call(prepared(request)).await {
-            Ok(response) => response,
-            Err(error) => {
-                tracing::error!(%request_id, %error, "the S3 service gave no answer");
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
-                response
+        if method == Method::OPTIONS {
+            // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
+            return self.preflight(request.headers(), &uri, host.as_ref(), &request_id).await;
+        }
+        let asking = Asking::of(&method, request.headers());
+        let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
+            self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
+        } else {
+            let request = if self.signature_v2 == SignatureV2::Off {
+                request
+            } else {
+                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+            };
+            let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
+            match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
+                Ok(response) if response.extensions().get::<Operation>().is_some() => response,
+                Ok(response) => {
+                    let status = response.status();
+                    let failed = status.is_client_error() || status.is_server_error();
+                    let outcome = match form {
+                        Some((copied, headers)) if failed => form::refuse_unsigned_policy(&copied, &headers),
+                        _ => Ok(()),
+                    };
+                    let outcome = outcome.and_then(|()| if failed { Err(failure_of(&response, &uri)) } else { Ok(response) });
+                    let mut response = self.retold(outcome, &method, &uri, host.as_ref(), &request_id);
+                    if failed && method == Method::HEAD {
+                        // The code went with the body: the status is all that is known.
+                        *response.status_mut() = status;
+                    }
+                    response
+                }
+                Err(error) => {
+                    tracing::error!(%request_id, %error, "the S3 service gave no answer");
+                    self.retold(Err(Code::InternalError.into()), &method, &uri, host.as_ref(), &request_id)
+                }
             }
         };
-        if response.extensions().get::<Operation>().is_none() {
-            response = self.retold(response, &method, &uri, host.as_ref(), &request_id);
+        if let Some(asking) = asking {
+            let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
+            asking.share(&self.parts.namespaces, &bucket, &mut response).await;
         }
         if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
             response.extensions_mut().insert(ErrorCode(code));
@@ -134,10 +176,30 @@ impl Front {
         response
     }
 
+    async fn preflight(&self, headers: &HeaderMap, uri: &Uri, host: Option<&HeaderValue>, request_id: &str) -> Response<Body> {
+        let read = address::read(uri.path(), host.and_then(|h| h.to_str().ok()), &self.domains);
+        let (answer, address) = match read {
+            Ok(address) => (cors::preflight(&self.parts.namespaces, &address, headers).await, address),
+            Err(failure) => (Err(failure), Address::default()),
+        };
+        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, ..RequestFacts::default() };
+        let mut response = answer.unwrap_or_else(|failure| {
+            facts.error = failure.code().name();
+            let scene = Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
+            failure.answer(scene, false)
+        });
+        if !facts.error.is_empty() {
+            response.extensions_mut().insert(ErrorCode(facts.error));
+        }
+        response.extensions_mut().insert(Operation(Op::Options.name()));
+        response.extensions_mut().insert(facts);
+        response
+    }
+
     /// An answer of the framework's own, in AWS's shape and words.
     fn retold(
         &self,
-        response: Response<Body>,
+        outcome: Result<Response<Body>>,
         method: &Method,
         uri: &Uri,
         host: Option<&HeaderValue>,
@@ -152,24 +214,24 @@ impl Front {
             Err(_) => "PostObject",
         };
         let mut facts = RequestFacts { bucket: address.bucket, key: address.key, ..RequestFacts::default() };
-        let status = response.status();
-        let mut response = if status.is_client_error() || status.is_server_error() {
-            let failure = failure_of(&response, uri);
-            facts.error = failure.code().name();
-            let scene = Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
-            let mut told = failure.answer(scene, method == Method::HEAD);
-            if method == Method::HEAD {
-                // The code went with the body: the status is all that is known.
-                *told.status_mut() = status;
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(failure) => {
+                facts.error = failure.code().name();
+                let scene =
+                    Scene { resource: uri.path(), bucket: &facts.bucket, key: &facts.key, request_id, host_id: host_id() };
+                failure.answer(scene, method == Method::HEAD)
             }
-            told
-        } else {
-            response
         };
         response.extensions_mut().insert(Operation(operation));
         response.extensions_mut().insert(facts);
         response
     }
+}
+
+/// The other end of a request's connection.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
 }
 
 /// The id of a request.
@@ -178,17 +240,16 @@ pub(super) fn request_id(extensions: &Extensions) -> Arc<str> {
 }
 
 /// A request with a body that the framework takes, watched where the framework does not look.
-fn prepared<B>(request: Request<B>) -> Request<Body>
+fn prepared<B>(request: Request<B>, form: Option<&Copied>) -> Request<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<s3s::StdError>,
 {
     let (mut head, body) = request.into_parts();
     let chunked = || head.headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == SIGNED_CHUNKS);
-    let body = if route::is_form(&head.method, &head.headers) {
-        let copied = Copied::default();
+    let body = if let Some(copied) = form {
         head.extensions.insert(copied.clone());
-        boxed(Copying::new(body, copied))
+        boxed(Copying::new(body, copied.clone()))
     } else if chunked() {
         boxed(Terminated::new(body))
     } else if body.is_end_stream() {
@@ -215,10 +276,32 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
     match (code, message) {
         // The framework says these in its own words.
         (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),
-        (Some(Code::AuthorizationQueryParametersError), _) if expires_too_late(uri) => Failure::because(
-            Code::AuthorizationQueryParametersError,
-            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+        (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds < 0) => {
+            Failure::because(Code::AccessDenied, "Request has expired")
+        }
+        (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds > 604_800) => {
+            Failure::because(
+                Code::AuthorizationQueryParametersError,
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+            )
+        }
+        (Some(Code::AccessDenied), Some(message)) if message.starts_with("Signature Version 2 is disabled") => {
+            signature_v2::refusal()
+        }
+        (Some(Code::InvalidRequest), Some("missing presigned url v2 fields")) => Failure::because(
+            Code::AccessDenied,
+            "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         ),
+        (
+            Some(Code::InvalidRequest),
+            Some(
+                "missing date"
+                | "invalid date"
+                | "invalid x-amz-date"
+                | "missing header: x-amz-date"
+                | "invalid header: x-amz-date",
+            ),
+        ) => Failure::because(Code::AccessDenied, "AWS authentication requires a valid Date or x-amz-date header"),
         // A policy that a form breaks forbids the form; only a policy that cannot be read is a bad document.
         (Some(Code::InvalidPolicyDocument), Some(message)) if breaks_policy(message) => {
             Failure::because(Code::AccessDenied, format!("Invalid according to Policy: {message}"))
@@ -248,9 +331,9 @@ fn breaks_policy(message: &str) -> bool {
     message.starts_with("Policy condition") || message.starts_with("Bucket in form field")
 }
 
-fn expires_too_late(uri: &Uri) -> bool {
-    let query = Query::parse(uri.query()).unwrap_or_default();
-    query.get("X-Amz-Expires").and_then(|v| v.parse::<u64>().ok()).is_some_and(|seconds| seconds > 604_800)
+/// How many seconds a presigned URL lives.
+fn expires(uri: &Uri) -> Option<i64> {
+    Query::parse(uri.query()).unwrap_or_default().get("X-Amz-Expires")?.parse().ok()
 }
 
 /// Takes headers off an answer that has no body.

@@ -6,6 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use sluice_provider::Attributes;
 
+use super::encryption;
 use super::error::{Code, Failure, Result};
 use super::query::Query;
 use crate::objects::attribute;
@@ -60,14 +61,14 @@ fn lenient(value: &HeaderValue) -> String {
     }
 }
 
-/// Content-Encoding without the `aws-chunked` that belongs to the transfer.
+/// Content-Encoding without the `aws-chunked` that belongs to the transfer; where there is none, it stays as it was written.
 fn without_aws_chunked(encoding: &str) -> String {
-    encoding
-        .split(',')
-        .map(str::trim)
-        .filter(|c| !c.is_empty() && !c.eq_ignore_ascii_case("aws-chunked"))
-        .collect::<Vec<_>>()
-        .join(",")
+    let codings = || encoding.split(',').map(str::trim).filter(|c| !c.is_empty());
+    let transfer = |coding: &str| coding.eq_ignore_ascii_case("aws-chunked");
+    if !codings().any(transfer) {
+        return encoding.to_owned();
+    }
+    codings().filter(|c| !transfer(c)).collect::<Vec<_>>().join(",")
 }
 
 /// Reads system headers, user metadata and the storage class into attributes.
@@ -225,10 +226,14 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String, Option
 /// Refuses headers that ask for protection Sluice does not give: to ignore them would be to lie.
 ///
 /// # Errors
-/// `NotImplemented`, `InvalidRequest`.
+/// `NotImplemented`, `InvalidRequest`; before them those of [`encryption::check`].
 pub(crate) fn refuse_unkept(headers: &HeaderMap) -> Result<()> {
+    encryption::check(headers)?;
     for name in headers.keys() {
         let name = name.as_str();
+        if name.starts_with("x-amz-copy-source-server-side-encryption-customer-") {
+            return Err(Failure::request("The encryption parameters are not applicable to this object."));
+        }
         if name.starts_with("x-amz-server-side-encryption") {
             return Err(Failure::not_implemented("Server-side encryption is not implemented.").field("Header", name));
         }
@@ -278,6 +283,7 @@ mod tests {
     fn aws_chunked_is_never_stored() {
         assert_eq!(to_attributes(&headers(&[("content-encoding", "aws-chunked")])).unwrap().get("content-encoding"), None);
         assert_eq!(without_aws_chunked("aws-chunked, gzip, AWS-chunked"), "gzip");
+        assert_eq!(without_aws_chunked("deflate, gzip"), "deflate, gzip");
     }
 
     #[test]

@@ -23,22 +23,22 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
+    DeleteBucketCors DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
     DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
-    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetPublicAccessBlock HeadBucket HeadObject
+    GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 21] = [
+const BUCKET_CONFIGURATIONS: [&str; 17] = [
     "abac",
     "accelerate",
     "analytics",
-    "cors",
     "encryption",
     "intelligent-tiering",
     "inventory",
@@ -50,16 +50,13 @@ const BUCKET_CONFIGURATIONS: [&str; 21] = [
     "metadataTable",
     "metrics",
     "notification",
-    "ownershipControls",
-    "policy",
-    "publicAccessBlock",
     "replication",
     "requestPayment",
     "website",
 ];
 
 /// The sub-resources of an object that Sluice does not have.
-const OBJECT_EXTRAS: [&str; 7] = ["annotation", "encryption", "renameObject", "restore", "select", "torrent", "append"];
+const OBJECT_EXTRAS: [&str; 6] = ["annotation", "encryption", "renameObject", "restore", "select", "append"];
 
 /// Finds the operation.
 ///
@@ -126,12 +123,20 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         }),
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
+            ("cors", Op::PutBucketCors),
+            ("policy", Op::PutBucketPolicy),
             ("acl", Op::PutBucketAcl),
+            ("ownershipControls", Op::PutBucketOwnershipControls),
+            ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
+        Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
+        Method::DELETE if query.has("policy") => Op::DeleteBucketPolicy,
+        Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
+        Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,
@@ -172,6 +177,8 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
     }
     Some(match *method {
         Method::GET if query.has("attributes") => Op::GetObjectAttributes,
+        Method::GET if query.has("torrent") => Op::GetObjectTorrent,
+        _ if query.has("torrent") => Op::NotImplemented,
         Method::GET if upload => Op::ListParts,
         Method::GET => Op::GetObject,
         Method::PUT if upload && copy => Op::UploadPartCopy,
@@ -213,16 +220,22 @@ mod tests {
             ("GET", "/b?inventory&id=x", Op::GetBucketConfiguration),
             ("HEAD", "/b", Op::HeadBucket),
             ("PUT", "/b", Op::CreateBucket),
-            ("PUT", "/b?cors", Op::NotImplemented),
+            ("PUT", "/b?cors", Op::PutBucketCors),
             ("PUT", "/b?versioning", Op::NotImplemented),
-            ("DELETE", "/b?cors", Op::DeleteBucketConfiguration),
+            ("DELETE", "/b?cors", Op::DeleteBucketCors),
+            ("PUT", "/b?website", Op::NotImplemented),
+            ("DELETE", "/b?website", Op::DeleteBucketConfiguration),
+            ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
+            ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
+            ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
+            ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
             ("DELETE", "/b", Op::DeleteBucket),
             ("POST", "/b?delete", Op::DeleteObjects),
             ("GET", "/b/k", Op::GetObject),
             ("GET", "/b/k?x-id=GetObject&response-content-type=a", Op::GetObject),
             ("GET", "/b/k?attributes", Op::GetObjectAttributes),
             ("GET", "/b/k?uploadId=u", Op::ListParts),
-            ("GET", "/b/k?torrent", Op::NotImplemented),
+            ("GET", "/b/k?torrent", Op::GetObjectTorrent),
             ("HEAD", "/b/k?partNumber=1", Op::HeadObject),
             ("PUT", "/b/k?partNumber=1&uploadId=u", Op::UploadPart),
             ("PUT", "/b/k?tagging", Op::PutObjectTagging),

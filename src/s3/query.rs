@@ -42,6 +42,28 @@ impl Query {
         self.get(name).is_some()
     }
 
+    /// Whether the name is there in any case, with a value.
+    pub(crate) fn any_case(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())
+    }
+
+    /// Whether any name is there twice.
+    pub(crate) fn repeats(&self) -> bool {
+        self.0.iter().enumerate().any(|(at, (name, _))| self.0.iter().take(at).any(|(other, _)| other == name))
+    }
+
+    /// The pairs in the order of their names.
+    pub(crate) fn sorted(&self) -> Vec<(String, String)> {
+        let mut pairs = self.0.clone();
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        pairs
+    }
+
+    /// Only the pairs of these names.
+    pub(crate) fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
+        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+    }
+
     /// Whether there is nothing at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

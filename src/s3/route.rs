@@ -8,14 +8,15 @@ use s3s::host::{S3Host, VirtualHost};
 use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 
-use super::access::{Admitted, Asked, admit};
+use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
 use super::call::Call;
 use super::error::{Failure, Result, Scene};
-use super::front::{Operation, Parts, RequestFacts, request_id, strip_body};
+use super::front::{Operation, Parts, RequestFacts, peer, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
+use super::signature_v2;
 use crate::telemetry::host_id;
 
 /// The route.
@@ -55,17 +56,20 @@ fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
 impl Route {
     async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
         let Read { address, query, op } = read;
-        if op == Op::Options {
-            return (Err(super::error::Code::AccessForbidden.into()), address);
+        if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
+            return (Err(failure), address);
         }
+        let peer = peer(&request.extensions);
         let asked = Asked {
             credentials: request.credentials.as_ref(),
             op: Some(op),
             bucket: &address.bucket,
+            key: &address.key,
+            peer,
             headers: &request.headers,
             query: &query,
         };
-        let Admitted { identity, namespace } = match admit(&self.parts, asked).await {
+        let Admitted { identity, namespace, ground } = match admit(&self.parts, asked).await {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), address),
         };
@@ -80,6 +84,9 @@ impl Route {
             trailers: request.trailing_headers,
             identity,
             namespace,
+            ground,
+            peer,
+            source_ground: Ground::Lists,
             uri: request.uri,
             request_id: request_id.clone(),
         };

@@ -14,8 +14,22 @@ pub struct Settings {
     pub max_write_size_bytes: u64,
     /// The largest XML body in bytes.
     pub max_xml_size_bytes: usize,
-    /// Accept the old Signature Version 2 (header, presigned URL and form). It signs neither the body nor all headers.
-    pub signature_v2: bool,
+    /// Where the old Signature Version 2 is accepted: `presigned` is in the query of a URL and in POST forms, where clients still
+    /// make it; `on` is in the Authorization header too; `off` is nowhere. It signs no body and only some headers, and it is HMAC-SHA1.
+    pub signature_v2: SignatureV2,
+}
+
+/// Where Signature Version 2 is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureV2 {
+    /// Nowhere.
+    Off,
+    /// In the query of a URL and in POST forms: what boto3, aws-cli and older upload forms make unless they are told otherwise.
+    #[default]
+    Presigned,
+    /// Everywhere.
+    On,
 }
 
 impl Default for Settings {
@@ -25,7 +39,7 @@ impl Default for Settings {
             domains: Vec::new(),
             max_write_size_bytes: 5 * 1024 * 1024 * 1024,
             max_xml_size_bytes: 20 * 1024 * 1024,
-            signature_v2: false,
+            signature_v2: SignatureV2::default(),
         }
     }
 }

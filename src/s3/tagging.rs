@@ -12,16 +12,17 @@ pub(crate) const MAX_BUCKET_TAGS: usize = 50;
 
 const KEPT_AS_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Tags in the order they were given.
+/// Keys and values.
 pub(crate) type Tags = Vec<(String, String)>;
 
-fn checked(tags: Tags, most: usize) -> Result<Tags> {
+/// Tags are a set: they are kept and shown in the order of their keys.
+fn checked(mut tags: Tags, most: usize) -> Result<Tags> {
     let invalid = |message: &'static str| Failure::because(Code::InvalidTag, message);
     if tags.len() > most {
         return Err(if most == MAX_OBJECT_TAGS {
-            Failure::because(Code::BadRequest, format!("Object tags cannot be greater than {most}"))
+            Failure::because(Code::InvalidTag, format!("Object tags cannot be greater than {most}"))
         } else {
-            Failure::because(Code::BadRequest, format!("Bucket tag count cannot be greater than {most}"))
+            Failure::because(Code::InvalidTag, format!("Bucket tag count cannot be greater than {most}"))
         });
     }
     for (at, (name, value)) in tags.iter().enumerate() {
@@ -46,13 +47,14 @@ fn checked(tags: Tags, most: usize) -> Result<Tags> {
             return Err(invalid("Cannot provide multiple Tags with the same key").field("TagKey", name.clone()));
         }
     }
+    tags.sort();
     Ok(tags)
 }
 
 /// Reads `x-amz-tagging`: `name=value&…`, URL-encoded.
 ///
 /// # Errors
-/// `InvalidTag`, `InvalidArgument`, `BadRequest`.
+/// `InvalidTag`, `InvalidArgument`.
 pub(crate) fn from_header(text: &str) -> Result<Tags> {
     let bad = || {
         Failure::argument(
@@ -77,7 +79,7 @@ pub(crate) fn from_header(text: &str) -> Result<Tags> {
 /// Reads a `<Tagging>` document.
 ///
 /// # Errors
-/// `MalformedXML`, `InvalidTag`, `BadRequest`.
+/// `MalformedXML`, `InvalidTag`.
 pub(crate) fn from_xml(document: &Element, most: usize) -> Result<Tags> {
     let set = document.child("TagSet").ok_or(Code::MalformedXML)?;
     let mut tags = Tags::new();
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn tags_go_round() {
-        let tags = from_header("a=1&b%20c=d%2Fe+f&empty").unwrap();
+        let tags = from_header("empty&b%20c=d%2Fe+f&a=1").unwrap();
         assert_eq!(tags, [("a".into(), "1".into()), ("b c".into(), "d/e f".into()), ("empty".into(), String::new())]);
         assert_eq!(from_attribute(&to_attribute(&tags)), tags);
         assert!(from_header("").unwrap().is_empty());
@@ -135,7 +137,7 @@ mod tests {
     fn tags_are_checked_as_aws_does() {
         let code = |r: Result<Tags>| r.unwrap_err().code();
         let many: Vec<_> = (0..11).map(|i| format!("{i}=x")).collect();
-        assert_eq!(code(from_header(&many.join("&"))), Code::BadRequest);
+        assert_eq!(code(from_header(&many.join("&"))), Code::InvalidTag);
         assert_eq!(code(from_header(&format!("{}=x", "k".repeat(129)))), Code::InvalidTag);
         assert_eq!(code(from_header(&format!("k={}", "v".repeat(257)))), Code::InvalidTag);
         assert_eq!(code(from_header("aws:x=1")), Code::InvalidTag);

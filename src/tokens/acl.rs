@@ -83,7 +83,7 @@ impl Grantee {
 
     fn includes(&self, identity: Option<&str>) -> bool {
         match self {
-            Self::Identity(id) => identity == Some(id.as_str()),
+            Self::Identity(id) => id == identity.unwrap_or(ANONYMOUS),
             Self::AllUsers => true,
             Self::AuthenticatedUsers => identity.is_some(),
             Self::LogDelivery => false,
@@ -113,6 +113,9 @@ pub struct Acl {
 
 /// The largest number of grants in a list.
 pub const MAX_GRANTS: usize = 100;
+
+/// The canonical id that AWS gives to everybody who does not sign: the owner of what an unsigned request has written.
+pub const ANONYMOUS: &str = "65a011a29cdf8ec533ec3d1ccaae921c";
 
 /// A canned list (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/acl-overview.html#canned-acl>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,12 +185,12 @@ impl Acl {
         acl
     }
 
-    /// Whether the identity (`None`: an unsigned request) may do this. The owner may always read and change the list; what else the
-    /// owner may do, the grants say, as on AWS.
+    /// Whether the identity (`None`: an unsigned request, which stands for [`ANONYMOUS`]) may do this. The owner may always read and
+    /// change the list; what else the owner may do, the grants say, as on AWS.
     #[must_use]
     pub fn allows(&self, identity: Option<&str>, wanted: Permission) -> bool {
         let acp = matches!(wanted, Permission::ReadAcp | Permission::WriteAcp);
-        (acp && identity == Some(self.owner.as_str()))
+        (acp && self.owner == identity.unwrap_or(ANONYMOUS))
             || self.grants.iter().any(|g| g.permission.covers(wanted) && g.grantee.includes(identity))
     }
 
@@ -201,6 +204,13 @@ impl Acl {
     #[must_use]
     pub fn is_public(&self) -> bool {
         self.grants.iter().any(|g| matches!(g.grantee, Grantee::AllUsers | Grantee::AuthenticatedUsers))
+    }
+
+    /// Without the grants that [`is_public`](Self::is_public) means.
+    #[must_use]
+    pub fn without_public(mut self) -> Self {
+        self.grants.retain(|g| !matches!(g.grantee, Grantee::AllUsers | Grantee::AuthenticatedUsers));
+        self
     }
 
     /// As it is stored.
@@ -254,6 +264,21 @@ mod tests {
         let acl = Acl { owner: "me".into(), grants: vec![] };
         assert!(acl.allows(Some("me"), Permission::WriteAcp));
         assert!(!acl.allows(Some("me"), Permission::Read));
+    }
+
+    #[test]
+    fn what_nobody_signed_for_is_anonymous() {
+        let acl = Acl::private(ANONYMOUS);
+        assert!(acl.allows(None, Permission::Read) && acl.allows(None, Permission::WriteAcp));
+        assert!(!acl.allows(Some("you"), Permission::Read));
+        assert!(!Acl::private("me").allows(None, Permission::ReadAcp));
+    }
+
+    #[test]
+    fn public_grants_can_be_taken_away() {
+        let mut acl = Acl::canned(Canned::PublicReadWrite, "me", "me");
+        acl.grants.push(Grant { grantee: Grantee::AuthenticatedUsers, permission: Permission::Read });
+        assert!(acl.clone().without_public().is_private() && !acl.without_public().is_public());
     }
 
     #[test]

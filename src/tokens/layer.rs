@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::cache::{Cache, CacheCounts, Limits};
+use super::people::People;
 use super::seal::Seal;
 use super::secret::{Secret, generate_access_key, generate_identity_id};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +43,7 @@ pub struct Tokens {
     store: Arc<dyn MetaStore>,
     seal: Seal,
     cache: Cache,
+    people: People,
 }
 
 impl Tokens {
@@ -65,7 +67,7 @@ impl Tokens {
                 "the secrets in the metadata store were sealed with another master key: give that one, or begin with a new store";
             return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "open token layer"));
         }
-        Ok(Self { store, seal, cache: Cache::new(limits) })
+        Ok(Self { store, seal, cache: Cache::new(limits), people: People::new() })
     }
 
     /// The credential of an access key, from the cache or the store; `None` when unknown or inactive.
@@ -155,6 +157,22 @@ impl Tokens {
         } else {
             Err(Error::new(ErrorKind::EntityExists, OPERATION).with("name", name).with("its root flag is", found.root))
         }
+    }
+
+    /// The identity of a canonical id, from a cache or the store.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn identity_of(&self, id: &str) -> Result<Option<Arc<Identity>>> {
+        self.people.get(id, || self.store.identity(id)).await
+    }
+
+    /// The identity of a name, from the store.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`.
+    pub async fn identity_named(&self, name: &str) -> Result<Option<Identity>> {
+        self.store.identity_by_name(name).await
     }
 
     /// Whether any root identity has a key that may be used: false on a first start.

@@ -9,6 +9,8 @@ pub mod acl;
 mod cache;
 mod layer;
 mod master_key;
+mod people;
+pub mod policy;
 mod seal;
 mod secret;
 #[cfg(test)]

@@ -25,6 +25,7 @@ pub(super) const REMOVE_MOUNT: &str = "DELETE FROM mounts WHERE bucket = ?1 AND 
 
 pub(super) const CREATE_IDENTITY: &str =
     "INSERT INTO identities (id, name, root, created) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+pub(super) const IDENTITY: &str = "SELECT id, name, root, created FROM identities WHERE id = ?1";
 pub(super) const IDENTITY_BY_NAME: &str = "SELECT id, name, root, created FROM identities WHERE name = ?1";
 pub(super) const IDENTITIES: &str = "SELECT id, name, root, created FROM identities ORDER BY name";
 

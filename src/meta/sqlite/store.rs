@@ -156,6 +156,10 @@ impl MetaStore for SqliteStore {
         taken_unless(created.rows_affected() > 0, OPERATION)
     }
 
+    async fn identity(&self, id: &str) -> Result<Option<IdentityRecord>> {
+        patiently(|| query_as(sql::IDENTITY).bind(id).fetch_optional(&self.readers)).await.map_err(failed("read identity"))
+    }
+
     async fn identity_by_name(&self, name: &str) -> Result<Option<IdentityRecord>> {
         patiently(|| query_as(sql::IDENTITY_BY_NAME).bind(name).fetch_optional(&self.readers))
             .await

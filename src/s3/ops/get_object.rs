@@ -11,13 +11,17 @@ use sluice_provider::PartNumber;
 use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag};
 use crate::s3::error::{Code, Failure, Result};
-use crate::s3::{checksums, conditions, dates, headers, parts, range};
+use crate::s3::{checksums, conditions, dates, encryption, headers, parts, range};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
     let read = read(call)?;
     let namespace = call.namespace()?;
-    let opened = call.parts.objects.get(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(&namespace, &opened.found.info.attributes)?;
     let mut response = respond(call, &read, &opened.found)?;
     *response.body_mut() = match opened.body {
         OpenBody::Full(bytes) => Body::from(bytes),
@@ -30,13 +34,18 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
 pub(crate) async fn head(call: &mut Call) -> Answer {
     let read = read(call)?;
     let namespace = call.namespace()?;
-    let found = call.parts.objects.head(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    let found = match call.parts.objects.head(&namespace, &call.key, &read).await {
+        Ok(found) => found,
+        Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(&namespace, &found.info.attributes)?;
     respond(call, &read, &found)
 }
 
 fn read(call: &Call) -> Result<ReadRequest> {
     call.only_null_version()?;
-    if call.headers.keys().any(|n| n.as_str().starts_with("x-amz-server-side-encryption-customer-")) {
+    encryption::refuse_on_read(&call.headers)?;
+    if encryption::has_customer_key(&call.headers) {
         return Err(Failure::request("The encryption parameters are not applicable to this object."));
     }
     let mut read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };

@@ -2,25 +2,24 @@
 
 use sluice_provider::{ListEntry, ListFrom};
 
+use crate::s3::acl;
 use crate::s3::call::{Answer, Call, document};
-use crate::s3::error::Failure;
-use crate::s3::listing::{Listing, from_token, token, write_object};
+use crate::s3::listing::{Listing, from_token, owners, token, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let listing = Listing::read(call)?;
     let namespace = call.namespace()?;
     let start_after = call.query.get("start-after").unwrap_or_default();
     let continued = call.query.get("continuation-token");
-    if continued == Some("") {
-        return Err(Failure::argument("continuation-token", "", "The continuation token provided is incorrect"));
-    }
     let from = match continued {
-        Some(token) => from_token(token)?,
-        None if start_after.is_empty() => ListFrom::Start,
-        None => ListFrom::After(start_after.to_owned()),
+        // An empty token is said back, and continues nothing.
+        Some(token) if !token.is_empty() => from_token(token)?,
+        _ if start_after.is_empty() => ListFrom::Start,
+        _ => ListFrom::After(start_after.to_owned()),
     };
-    let owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let shows_owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let page = listing.page(call, from).await?;
+    let people = if shows_owners { Some(call.people(owners(&namespace, &page)).await?) } else { None };
 
     let mut xml = listing.document(&page);
     xml.root("ListBucketResult");
@@ -46,7 +45,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         if let ListEntry::Object(info) = entry {
             xml.open("Contents");
             listing.names.write(&mut xml, "Key", info.key.as_str());
-            write_object(&mut xml, info, owners.then(|| call.owner(&namespace)));
+            let owner = people.as_ref().map(|p| p.person(acl::object_owner(&namespace, &info.attributes)));
+            write_object(&mut xml, info, owner);
             xml.close("Contents");
         }
     }
