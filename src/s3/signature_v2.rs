@@ -2,7 +2,7 @@
 //!
 //! The framework verifies it, and with it every `x-amz-*` header. Of the query, though, Version 2 signs only the names of a fixed
 //! list, and the framework takes a name that is there twice for one that is not there. So that nobody turns the URL they were
-//! given into another request, nothing outside the signature may choose the operation. docs/adr/0001-signature-v2.md has the why.
+//! given into another request, nothing outside the signature may choose the operation. docs/adr/0002-signature-v2.md has the why.
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use http::{HeaderMap, Method, Request, Uri};
