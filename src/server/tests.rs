@@ -114,6 +114,8 @@ fn endless() -> TestBody {
 async fn every_answer_is_signed_by_the_house_and_counted() {
     let rig = start(
         |request: Request<RequestBody>| async move {
+            // Policies look at it.
+            assert!(request.extensions().get::<crate::s3::Peer>().unwrap().0.is_loopback());
             let id = request.extensions().get::<RequestId>().unwrap().0.to_string();
             let mut response = text(StatusCode::OK, &id);
             response.extensions_mut().insert(crate::s3::Operation("GetObject"));
