@@ -45,19 +45,37 @@ def test_with_curl(server, link, bucket, tmp_path):
     assert curl("-sS", "--fail", "-r", "3-6", server.endpoint + link("GET", key="curl")).stdout == b"curl"
 
 
+def test_by_boto3_with_signature_version_2(server, s3, bucket):
+    """What boto3 and aws-cli make for a URL unless they are told otherwise."""
+    s3.put_object(Bucket=bucket, Key="k", Body=b"hello")
+    old = boto3_client(server, signature_version="s3")
+    wire = Wire(server.port, ACCESS_KEY, SECRET_KEY)
+
+    def path(operation: str, **params) -> str:
+        url = old.generate_presigned_url(operation, Params={"Bucket": bucket, **params})
+        assert "Signature=" in url and "X-Amz" not in url
+        return url.removeprefix(server.endpoint)
+
+    assert wire.plain("GET", path("get_object", Key="k")).body == b"hello"
+    assert wire.plain("GET", path("list_objects_v2")).status == 200
+    assert wire.plain("PUT", path("put_object", Key="new"), b"new").status == 200
+    assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"new"
+    wire.plain("PUT", path("get_object", Key="k"), b"x").is_error(403, "SignatureDoesNotMatch", f"/{bucket}/k")
+    wire.plain("GET", path("get_object", Key="k") + "&attributes").is_error(403, "AccessDenied", f"/{bucket}/k")
+
+
 def test_the_old_signature_in_links_only(server, s3, bucket):
-    """boto3 and aws-cli presign with Signature Version 2 unless told otherwise: their links open. In a header it is refused."""
+    """A client that was told nothing about signatures presigns with version 2: the link opens, and ends. In a header it is refused."""
     s3.put_object(Bucket=bucket, Key="dir/ü +.txt", Body=BODY)
     wire = Wire(server.port, ACCESS_KEY, SECRET_KEY)
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "dir/ü +.txt"})
+    where = {"Bucket": bucket, "Key": "dir/ü +.txt"}
+    url = s3.generate_presigned_url("get_object", Params=where)
     assert "Signature=" in url and "X-Amz" not in url
-    target = url.removeprefix(server.endpoint)
-    assert wire.plain("GET", target).body == BODY
-    wire.plain("PUT", target, b"x").is_error(403, "SignatureDoesNotMatch")
-    expired = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "dir/ü +.txt"}, ExpiresIn=-5)
+    assert wire.plain("GET", url.removeprefix(server.endpoint)).body == BODY
+    expired = s3.generate_presigned_url("get_object", Params=where, ExpiresIn=-5)
     wire.plain("GET", expired.removeprefix(server.endpoint)).is_error(403, "AccessDenied")
     with pytest.raises(botocore.exceptions.ClientError) as refused:
-        boto3_client(server, signature_version="s3").get_object(Bucket=bucket, Key="dir/ü +.txt")
+        boto3_client(server, signature_version="s3").get_object(**where)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
 
 
