@@ -127,7 +127,7 @@ pub(super) fn form_v2(fields: &[(&str, &str)], conditions: &str, file: &str) -> 
     raw_form(&[fields, &[("AWSAccessKeyId", ANN.0), ("policy", &policy), ("signature", &signature)]].concat(), file)
 }
 
-fn raw_form(fields: &[(&str, &str)], file: &str) -> String {
+pub(super) fn raw_form(fields: &[(&str, &str)], file: &str) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         text += &format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");

@@ -307,3 +307,64 @@ async fn a_missing_object_is_told_to_those_who_may_list_its_name() {
     assert_eq!(status(&g, BOB, "HEAD", "/bucket/none").await, 403);
     assert_eq!(status(&g, BOB, "GET", "/bucket/in/a").await, 403);
 }
+
+#[tokio::test]
+async fn forms_are_judged_by_their_fields() {
+    let everybody = |resource: &str, condition: &str| statement("Allow", r#""*""#, r#""s3:PutObject""#, resource, condition);
+    let g = with(&[everybody(r#""arn:aws:s3:::bucket/up/*""#, r#""StringEqualsIfExists":{"s3:x-amz-acl":"private"}"#)]).await;
+    let post = |fields: &[(&str, &str)]| {
+        let body = forms::raw_form(fields, "hello");
+        async { forms::post(&g, body).await.status }
+    };
+    assert_eq!(post(&[("key", "up/a")]).await, 204);
+    assert_eq!(post(&[("key", "down/a")]).await, 403);
+    assert_eq!(post(&[("key", "up/b"), ("acl", "private")]).await, 204);
+    assert_eq!(post(&[("key", "up/c"), ("acl", "public-read")]).await, 403);
+    let tags = "<Tagging><TagSet><Tag><Key>a</Key><Value>1</Value></Tag></TagSet></Tagging>";
+    assert_eq!(post(&[("key", "up/d"), ("tagging", tags)]).await, 403, "to tag is an action of its own");
+    assert_eq!(g.get("/bucket?prefix=up/").await.elements("Key"), ["up/a", "up/b"]);
+    let denied = document(&[deny(r#""s3:PutObject""#, r#""StringEquals":{"s3:authType":"POST"}"#)]);
+    assert_eq!(g.put("/bucket?policy", denied).await.status, 204);
+    assert_eq!(g.ask("PUT", "/bucket?acl").header("x-amz-acl", "public-read-write").send().await.status, 200);
+    assert_eq!(post(&[("key", "e")]).await, 403);
+    assert_eq!(g.ask("PUT", "/bucket/e").anonymous().body("x").send().await.status, 200, "only forms are denied");
+}
+
+#[tokio::test]
+async fn public_policies_may_be_blocked() {
+    let block = |g: &Gateway, name: &str| {
+        let document = format!("<PublicAccessBlockConfiguration><{name}>true</{name}></PublicAccessBlockConfiguration>");
+        let ask = g.ask("PUT", "/bucket?publicAccessBlock").body(document);
+        async move { assert_eq!(ask.send().await.status, 200) }
+    };
+    let public = statement("Allow", r#""*""#, r#""s3:GetObject""#, ALL, "");
+    let g = with(&[public.clone(), allow(r#""s3:GetObject""#, "")]).await;
+    assert_eq!(g.ask("GET", "/bucket/a").anonymous().send().await.status, 200);
+    block(&g, "RestrictPublicBuckets").await;
+    assert_eq!(g.ask("GET", "/bucket/a").anonymous().send().await.status, 403);
+    assert_eq!(status(&g, BOB, "GET", "/bucket/a").await, 403, "a public policy lets in nobody from outside");
+    assert_eq!(status(&g, ANN, "GET", "/bucket/a").await, 200);
+    assert_eq!(g.put("/bucket?policy", document(&[allow(r#""s3:GetObject""#, "")])).await.status, 204);
+    assert_eq!(status(&g, BOB, "GET", "/bucket/a").await, 200, "this one is not public");
+    block(&g, "BlockPublicPolicy").await;
+    assert_eq!(g.put("/bucket?policy", document(&[public])).await.error(), (403, "AccessDenied"));
+    assert_eq!(g.put("/bucket?policy", document(&[deny(r#""s3:PutObject""#, "")])).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_policy_gives_away_only_what_is_the_owners() {
+    let g = with(&[allow(r#""s3:PutObject""#, ""), statement("Allow", r#""*""#, r#""s3:GetObject""#, ALL, "")]).await;
+    assert_eq!(g.ask("PUT", "/bucket/bobs").by(BOB).body("y").send().await.status, 200);
+    assert_eq!(g.ask("GET", "/bucket/a").anonymous().send().await.status, 200);
+    assert_eq!(g.ask("GET", "/bucket/bobs").anonymous().send().await.status, 403);
+    assert_eq!(g.ask("GET", "/bucket/bobs").by(BOB).send().await.body, b"y");
+}
+
+#[tokio::test]
+async fn a_list_does_not_outweigh_a_deny() {
+    let g = with(&[deny(r#""s3:ListBucket""#, "")]).await;
+    assert_eq!(g.ask("PUT", "/bucket?acl").header("x-amz-acl", "public-read").send().await.status, 200);
+    assert_eq!(status(&g, BOB, "GET", "/bucket").await, 403);
+    assert_eq!(g.ask("GET", "/bucket").anonymous().send().await.status, 403);
+    assert_eq!(status(&g, BOB, "GET", "/bucket?versions").await, 200);
+}
