@@ -319,3 +319,18 @@ def test_no_secret_in_the_log(fresh):
     wire.plain("GET", f"/quiet/k?X-Amz-Signature={signature}")
     server.stop()
     assert SECRET_KEY not in server.log() and signature not in server.log()
+
+
+def test_mounts_are_swept_while_it_runs(fresh, tmp_path):
+    """What an ended process left in the staging of a shared mount goes without a restart."""
+    server = fresh(config="[mounts]\nsweep_secs = 1\n")
+    boto3_client(server).create_bucket(Bucket="swept")
+    server.mount("swept", "shared/", "local", root=str(tmp_path / "shared"))
+    for root in (server.data_dir / "buckets" / "swept", tmp_path / "shared"):
+        dead = root / ".sluice" / "staging" / "dead"
+        dead.mkdir()
+        (dead / "1").write_bytes(b"half an object")
+        deadline = time.monotonic() + 10
+        while dead.exists():
+            assert time.monotonic() < deadline, "nobody sweeps"
+            time.sleep(0.05)

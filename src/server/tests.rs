@@ -347,3 +347,20 @@ async fn the_code_of_an_error_is_counted() {
     ask(&rig, "GET /a HTTP/1.1").await;
     assert!(rig.metrics.render(false).contains(r#"sluice_errors_total{code="SignatureDoesNotMatch"} 1"#));
 }
+
+#[tokio::test]
+async fn a_refused_upload_reads_its_answer() {
+    let refuses = |_request: Request<RequestBody>| async { text(StatusCode::FORBIDDEN, "no") };
+    let rig = start(refuses, Given::default()).await;
+    let bytes = vec![7; 8 << 20];
+    let mut stream = connect(&rig, &format!("PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())).await;
+    // The whole body goes out before the answer is looked at, and neither is lost to a reset.
+    timeout(SOON, stream.write_all(&bytes)).await.unwrap().unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.ends_with("no"), "{answer}");
+    // A client that never stops does not keep the connection.
+    let mut stream = connect(&rig, "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").await;
+    let endless = async { while stream.write_all(&bytes).await.is_ok() {} };
+    timeout(SOON, endless).await.expect("the connection is closed");
+}
