@@ -1,5 +1,7 @@
-//! Who may do what. Root and the owner of a bucket may do everything with it; others, and those who do not sign, what a list grants.
+//! Who may do what. What the bucket's policy denies is denied to everybody. Root and the owner of a bucket may do everything else
+//! with it; others, and those who do not sign, what the policy allows or a list grants.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -11,11 +13,13 @@ use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::headers::{overrides, text};
 use super::operation::Op;
+use super::policy::{self, About};
 use super::query::Query;
-use super::{Parts, acl, signature_v2};
+use super::{Parts, acl, front, signature_v2};
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
 use crate::tokens::acl::{ANONYMOUS, Permission};
+use crate::tokens::policy::Decision;
 
 /// Everybody who does not sign.
 static NOBODY: LazyLock<Arc<Identity>> =
@@ -28,6 +32,33 @@ pub(crate) struct Admitted {
     pub(crate) identity: Arc<Identity>,
     /// The bucket; `None` for operations that need none.
     pub(crate) namespace: Option<Arc<Namespace>>,
+    /// Why they may.
+    pub(crate) ground: Ground,
+}
+
+/// What a request was admitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Ownership, or the bucket's list; of an object's list, the operation has yet to ask.
+    Lists,
+    /// The bucket's policy, whatever the lists say.
+    Policy,
+    /// Nothing so far: only the body tells what it is about, and the operation asks the policy then ([`Ground::settle`]).
+    Nothing,
+}
+
+impl Ground {
+    /// Comes to an end with what the policy says once everything is known.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn settle(self, decision: Decision) -> Result<()> {
+        match decision {
+            Decision::Allow => Ok(()),
+            Decision::Silent if self != Self::Nothing => Ok(()),
+            Decision::Silent | Decision::Deny => Err(Code::AccessDenied.into()),
+        }
+    }
 }
 
 /// A request as far as access is concerned.
@@ -39,6 +70,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) op: Option<Op>,
     /// The bucket; empty for none.
     pub(crate) bucket: &'a str,
+    /// The key; empty for none.
+    pub(crate) key: &'a str,
+    /// Who is at the other end of the connection.
+    pub(crate) peer: Option<IpAddr>,
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
     /// The query.
@@ -90,26 +125,46 @@ pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
     let identity = sender(parts, asked).await?;
     let anonymous = identity.id == ANONYMOUS;
     if bucket.is_empty() || matches!(op, Some(Op::CreateBucket)) {
-        return if anonymous { Err(Code::AccessDenied.into()) } else { Ok(Admitted { identity, namespace: None }) };
+        let admitted = Admitted { identity, namespace: None, ground: Ground::Lists };
+        return if anonymous { Err(Code::AccessDenied.into()) } else { Ok(admitted) };
     }
     if anonymous {
         check_anonymous(op, query)?;
     }
     let namespace = parts.namespaces.get(bucket).await?;
-    if !acl::may_use(&identity, &namespace) {
-        let allowed = match need(op) {
-            Need::Ownership => false,
-            Need::OfBucket(wanted) => acl::bucket_allows(&namespace, &identity, wanted),
-            Need::OfObject => true,
-        };
-        if !allowed {
-            return Err(refused(parts, op, &namespace));
-        }
-    }
+    let ground = ground(parts, &identity, &namespace, asked).await?;
     if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
         check_owner(&identity, &namespace, expected)?;
     }
-    Ok(Admitted { identity, namespace: Some(namespace) })
+    Ok(Admitted { identity, namespace: Some(namespace), ground })
+}
+
+/// Asks policy and lists.
+async fn ground(parts: &Parts, identity: &Identity, namespace: &Namespace, asked: Asked<'_>) -> Result<Ground> {
+    let Asked { op, key, headers, query, peer, .. } = asked;
+    let decision = match op {
+        // Whose key or tags are in the body.
+        None | Some(Op::DeleteObjects | Op::PutObjectTagging) => None,
+        Some(op) => Some(policy::decide(parts, identity, namespace, About::new(op, key, headers, query, peer)).await?),
+    };
+    match decision {
+        Some(Decision::Deny) => return Err(refused(parts, op, namespace)),
+        Some(Decision::Allow) => return Ok(Ground::Policy),
+        Some(Decision::Silent) | None => {}
+    }
+    let listed = acl::may_use(identity, namespace)
+        || match need(op) {
+            Need::Ownership => false,
+            Need::OfBucket(wanted) => acl::bucket_allows(namespace, identity, wanted),
+            Need::OfObject => true,
+        };
+    if listed {
+        Ok(Ground::Lists)
+    } else if decision.is_none() && policy::is_there(namespace) {
+        Ok(Ground::Nothing)
+    } else {
+        Err(refused(parts, op, namespace))
+    }
 }
 
 /// Checks whose bucket the sender expects it to be.
@@ -205,7 +260,16 @@ impl S3Access for Access {
         let query = query_of(cx.uri()).map_err(|f| to_framework(&f))?;
         let bucket = cx.s3_path().get_bucket_name().unwrap_or_default().to_owned();
         // Only forms come this way: the route takes everything else.
-        let asked = Asked { credentials: cx.credentials(), op: None, bucket: &bucket, headers: cx.headers(), query: &query };
+        let peer = front::peer(cx.extensions_mut());
+        let asked = Asked {
+            credentials: cx.credentials(),
+            op: None,
+            bucket: &bucket,
+            key: "",
+            peer,
+            headers: cx.headers(),
+            query: &query,
+        };
         let admitted = admit(&self.0, asked).await.map_err(|f| to_framework(&f))?;
         cx.extensions_mut().insert(admitted);
         Ok(())

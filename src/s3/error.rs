@@ -80,6 +80,7 @@ codes! {
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
     MalformedACLError BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
+    MalformedPolicy BAD_REQUEST "Policy has invalid resource";
     MalformedPOSTRequest BAD_REQUEST "The body of your POST request is not well-formed multipart/form-data.";
     MalformedTrailerError BAD_REQUEST "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     MalformedXML BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";

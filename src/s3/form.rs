@@ -22,7 +22,10 @@ use super::access::Admitted;
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::front::{Operation, Parts, RequestFacts};
-use super::{acl, body, conditions, headers, tagging, xml};
+use super::operation::Op;
+use super::policy::{self, About};
+use super::query::Query;
+use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
 
 /// The most bytes that fields may take before the file.
@@ -160,7 +163,7 @@ impl Forms {
     }
 
     async fn store(&self, request: S3Request<PostObjectInput>) -> Result<S3Response<PostObjectOutput>> {
-        let Admitted { identity, namespace } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
+        let Admitted { identity, namespace, ground } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
         let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
         refuse_unsigned_policy(&copied, &request.headers)?;
@@ -193,6 +196,9 @@ impl Forms {
         if !tags.is_empty() {
             attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
         }
+        let (query, peer) = (Query::default(), front::peer(&request.extensions));
+        let about = About { form: true, tags: Some(&tags), ..About::new(Op::PutObject, &input.key, &said, &query, peer) };
+        ground.settle(policy::decide(&self.0, &identity, &namespace, about).await?)?;
         acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
         let when = conditions::write(&said)?;
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;

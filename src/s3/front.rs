@@ -1,6 +1,7 @@
 //! The service: from a request to an answer, whatever happens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -67,6 +68,10 @@ pub struct RequestFacts {
     /// The S3 error code; empty when all went well.
     pub error: &'static str,
 }
+
+/// Who is at the other end of the connection. Among the request's extensions, for policies that look at `aws:SourceIp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 /// The S3 service. Cheap to clone.
 #[derive(Clone)]
@@ -222,6 +227,11 @@ impl Front {
         response.extensions_mut().insert(facts);
         response
     }
+}
+
+/// The other end of a request's connection.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
 }
 
 /// The id of a request.

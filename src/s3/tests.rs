@@ -14,6 +14,7 @@ mod listings;
 mod multipart;
 mod objects;
 mod ownership;
+mod policies;
 mod refusals;
 mod signature_v2;
 

@@ -112,13 +112,16 @@ pub(crate) async fn told(
     wanted: Permission,
     failure: Failure,
 ) -> Failure {
-    if may_use(identity, namespace) {
+    // A server's trouble says nothing of the object.
+    let trouble = |failure: &Failure| failure.code().status().is_server_error();
+    if may_use(identity, namespace) || trouble(&failure) {
         return failure;
     }
     let allowed = match failure.code() {
         Code::NoSuchKey => bucket_allows(namespace, identity, Permission::Read),
-        _ => match parts.objects.head(namespace, key, &ReadRequest::default()).await {
+        _ => match parts.objects.head(namespace, key, &ReadRequest::default()).await.map_err(Failure::from) {
             Ok(found) => object_allows(namespace, identity, &found.info.attributes, wanted),
+            Err(failure) if trouble(&failure) => return failure,
             Err(_) => false,
         },
     };

@@ -78,9 +78,9 @@ async fn found(call: &Call, namespace: &Namespace, wanted: Permission) -> Result
     call.only_null_version()?;
     match call.parts.objects.head(namespace, &call.key, &ReadRequest::default()).await {
         Ok(found) => {
-            acl::check_object(namespace, &call.identity, &found.info.attributes, wanted)?;
+            call.check_object(namespace, &found.info.attributes, wanted)?;
             Ok(found.info)
         }
-        Err(error) => Err(acl::told(&call.parts, namespace, &call.identity, &call.key, wanted, error.into()).await),
+        Err(error) => Err(call.untouched(namespace, &call.key, wanted, error.into()).await),
     }
 }

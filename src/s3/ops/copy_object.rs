@@ -44,7 +44,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         ));
     }
     let mut source = conditions::copy_source(&call.headers)?;
-    let from = call.source(&bucket).await?;
+    let from = call.source(&bucket, &key).await?;
     let to = call.namespace()?;
     let of_source = |failure: Failure| match failure.code() {
         Code::NoSuchKey => failure.field("Key", key.clone()),

@@ -14,11 +14,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     if let Some(version) = version.filter(|v| v != "null") {
         return Err(no_such_version(&key, &version));
     }
+    let from = call.source(&bucket, &key).await?;
     let (number, id) = target(call)?;
     let mut source = conditions::copy_source(&call.headers)?;
     let header = call.header("x-amz-copy-source-range")?;
     let range = header.map(range::copy_source).transpose()?;
-    let from = call.source(&bucket).await?;
     let to = call.namespace()?;
     call.check_upload_of(&to, id).await?;
     let of_source = |failure: Failure| match failure.code() {
