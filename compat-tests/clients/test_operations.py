@@ -214,12 +214,14 @@ def test_health_and_metrics(fresh):
         s3.put_object(Bucket="seen", Key=f"k{number}", Body=b"x")
     for number in range(200):
         wire.plain("GET", f"/unknown-{number}/path")
+        wire.plain("GET", f"/seen/k{number}")
     status, text = server.admin_get("/metrics")
     assert status == 200
     series = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(series) < 500
     assert not any("k17" in line or "unknown-17" in line for line in series), "labels must stay bounded"
-    assert server.metrics()['sluice_errors_total{code="AccessDenied"}'] >= 200, "refusals are counted"
+    for code in ("NoSuchBucket", "AccessDenied"):
+        assert server.metrics()[f'sluice_errors_total{{code="{code}"}}'] >= 200, "refusals are counted"
     assert server.metric("sluice_open_handles") == 0
     # Neither the admin paths nor the metrics are reachable where the objects are.
     for path in ("/metrics", "/health/ready"):
