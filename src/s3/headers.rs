@@ -79,12 +79,15 @@ fn without_aws_chunked(encoding: &str) -> String {
 /// Reads system headers, user metadata and the storage class into attributes.
 ///
 /// # Errors
-/// `MetadataTooLarge`, `InvalidStorageClass`.
+/// `MetadataTooLarge`, `InvalidStorageClass`, `InvalidRedirectLocation`.
 pub(crate) fn to_attributes(headers: &HeaderMap) -> Result<Attributes> {
     let mut attributes = Attributes::new();
     for (header, name) in KEPT {
         let Some(value) = headers.get(header).filter(|v| !v.is_empty()) else { continue };
         let value = lenient(value);
+        if name == attribute::WEBSITE_REDIRECT && !["/", "http://", "https://"].iter().any(|prefix| value.starts_with(prefix)) {
+            return Err(Code::InvalidRedirectLocation.into());
+        }
         if name == attribute::CONTENT_ENCODING {
             let value = without_aws_chunked(&value);
             if !value.is_empty() {
