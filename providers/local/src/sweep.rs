@@ -39,7 +39,9 @@ impl Store {
         for name in names_in(root)? {
             let Some(process) = name.strip_suffix(".lock") else {
                 // A directory without a lock file is what a sweep that was cut short left.
-                if name != "lock" && name != self.space.process() && !exists(root, &format!("{name}.lock")) {
+                // Nor is it there any more when its lock file came first.
+                let orphaned = || !exists(root, &format!("{name}.lock")) && exists(root, &name);
+                if name != "lock" && name != self.space.process() && orphaned() {
                     swept.files += self.clear(root, &name)?;
                     swept.processes += 1;
                 }
@@ -79,8 +81,11 @@ impl Store {
             {
                 crate::record::remove(&self.space, &record);
             }
-            unlinkat(&dir, &file, AtFlags::empty())?;
-            files += 1;
+            match unlinkat(&dir, &file, AtFlags::empty()) {
+                Ok(()) => files += 1,
+                Err(Errno::ISDIR) => files += self.clear(dir.as_fd(), &file)?,
+                Err(errno) => return Err(errno),
+            }
         }
         unlinkat(root, name, AtFlags::REMOVEDIR)?;
         Ok(files)
