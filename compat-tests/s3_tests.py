@@ -25,6 +25,15 @@ SELECTION = (
     " or s3website or s3website_routing_rules or s3website_redirect_location or fails_without_logging_rollover or abac_test)"
 )
 
+# Tests that want an identity without any other bucket: they are run once more by themselves if the crowd made them fail.
+ALONE = ("test_list_buckets_paginated",)
+
+# The suite signs some requests with Version 2 in the Authorization header, which is off by default.
+CONFIG = '[s3]\nsignature_v2 = "on"\n'
+
+# The location constraint of the suite's buckets. Not us-east-1, whose constraint S3 shows as none.
+LOCATION = "eu-west-1"
+
 IDENTITIES = {
     "main": ("SLUICES3TESTSMAIN001", "main/secret/of/the/s3tests/identity/0001"),
     "alt": ("SLUICES3TESTSALT0001", "alt/secret/of/the/s3tests/identity/00001"),
@@ -56,7 +65,7 @@ def configuration(server: gateway.Gateway) -> str:
             display_name = {owner.get("DisplayName", identity)}
             user_id = {owner["ID"]}
             email = {identity}@example.com
-            api_name = {gateway.REGION}
+            api_name = {LOCATION}
             access_key = {access_key}
             secret_key = {secret_key}
             tenant = {identity}
@@ -86,6 +95,8 @@ def tolerant_copy(checkout: pathlib.Path, to: pathlib.Path) -> None:
 def results(report: pathlib.Path) -> dict[str, tuple[str, str]]:
     """Outcome and last line of the error, by test."""
     found: dict[str, tuple[str, str]] = {}
+    if not report.exists():
+        return found
     for case in xml.etree.ElementTree.parse(report).getroot().iter("testcase"):
         name = case.get("name", "")
         outcome, why = "passed", ""
@@ -137,32 +148,42 @@ def write_lists(outcome: dict[str, tuple[str, str]]) -> None:
 def main() -> int:
     arguments = sys.argv[1:]
     update = "--update" in arguments
-    arguments = [argument for argument in arguments if argument != "--update"]
-    partial = bool(arguments)
+    headers = "--headers" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--update", "--headers")]
+    # The lists are about test_s3.py alone.
+    partial = bool(arguments) or headers
+    module = "test_headers.py" if headers else "test_s3.py"
     out = gateway.target_dir() / "s3-tests"
     out.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory(prefix="s3-tests-") as work_name:
         work = pathlib.Path(work_name)
         tolerant_copy(pathlib.Path(os.environ["S3TESTS_DIR"]).resolve(), work / "suite")
-        server = gateway.Gateway(config=os.environ.get("SLUICE_TEST_CONFIG", ""))
+        server = gateway.Gateway(config=os.environ.get("SLUICE_TEST_CONFIG", CONFIG))
         try:
             server.start()
             for identity, (access_key, secret_key) in IDENTITIES.items():
                 server.create_key(f"s3tests-{identity}", access_key, secret_key)
             (work / "s3tests.conf").write_text(configuration(server))
             report = out / "report.xml"
-            command = [sys.executable, "-m", "pytest", "s3tests/functional/test_s3.py", "-m", SELECTION]
-            command += ["-n", "4", "-q", "--tb=native", "--no-header", "-p", "no:cacheprovider"]
+            again = out / "report-alone.xml"
+            for old in (report, again):
+                old.unlink(missing_ok=True)
+            command = [sys.executable, "-m", "pytest", f"s3tests/functional/{module}", "-m", SELECTION]
             # A timeout while a report is made would end the whole run.
-            command += ["--timeout=60", "-o", "timeout_func_only=true"]
-            command += ["-o", "junit_family=xunit1", f"--junitxml={report}", *arguments]
+            command += ["--timeout=120", "-o", "timeout_func_only=true", "-q", "--tb=native", "--no-header", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
             env = gateway.clean_environment()
             env["S3TEST_CONF"] = str(work / "s3tests.conf")
             env["S3TEST_STUCK"] = str(work / "stuck")
             began = time.monotonic()
             with open(out / "pytest.log", "w") as log:
-                done = subprocess.run(command, cwd=work / "suite", env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=1800)
+                where = {"cwd": work / "suite", "env": env, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+                done = subprocess.run([*command, "-n", "4", f"--junitxml={report}", *arguments], timeout=1800, **where)
+                outcome = results(report)
+                crowded = [name for name in ALONE if outcome.get(name, ("passed",))[0] == "failed"]
+                if crowded:
+                    subprocess.run([*command, f"--junitxml={again}", "-k", " or ".join(crowded)], timeout=300, **where)
+                    outcome.update({name: found for name, found in results(again).items() if name in crowded})
             took = time.monotonic() - began
             (out / "gateway.log").write_text(server.log())
             stuck = (work / "stuck").read_text().splitlines() if (work / "stuck").exists() else []
@@ -170,7 +191,6 @@ def main() -> int:
         finally:
             server.remove()
 
-    outcome = results(report)
     passed = {name for name, (kind, _) in outcome.items() if kind == "passed"}
     failed = {name for name, (kind, _) in outcome.items() if kind == "failed"}
     (out / "passed.txt").write_text("".join(f"{name}\n" for name in sorted(passed)))

@@ -105,10 +105,10 @@ def content(name: str, number: int) -> bytes:
 
 
 def fill(folder: pathlib.Path, count: int = 1000) -> dict[str, bytes]:
-    """Writes `count` files with awkward names; one path is 1024 bytes long. Returns their bytes by relative path."""
+    """Writes `count` files with awkward names; one is a key of 1024 bytes below `tree/`. Returns their bytes by relative path."""
     names = list(FILE_NAMES)
-    longest = "/".join(["L" * 204] * 5)
-    assert len(longest) == 1024
+    longest = "/".join(["L" * 203] * 5)
+    assert len("tree/" + longest) == 1024
     names.append(longest)
     number = 0
     while len(names) < count:

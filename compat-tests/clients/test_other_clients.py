@@ -89,10 +89,10 @@ def s3cmd(server, tmp_path, home):
     config = tmp_path / "s3cfg"
     config.write_text(
         f"[default]\naccess_key = {ACCESS_KEY}\nsecret_key = {SECRET_KEY}\nhost_base = 127.0.0.1:{server.port}\n"
-        f"host_bucket = 127.0.0.1:{server.port}\nuse_https = False\nbucket_location = {REGION}\n"
+        f"host_bucket = 127.0.0.1:{server.port}\nuse_https = False\nbucket_location = {REGION}\nmax_retries = 1\n"
     )
     tool = Tool(program("s3cmd"), env={**client_environment(home, server), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}, cwd=tmp_path)
-    tool.command += ["--config", str(config), "--no-progress", "--max-retries=1"]
+    tool.command += ["--config", str(config), "--no-progress"]
     return tool
 
 

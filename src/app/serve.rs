@@ -150,11 +150,23 @@ impl Gateway {
         let idle = Duration::from_secs(config.server.idle_timeout_secs);
         let s3_limits = Limits { idle, connections: config.server.max_connections };
         let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS };
-        let expiry = config.uploads.clone();
+        let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
+        let sweep_uploads = move || {
+            let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
+            async move { uploads.sweep_expired(&namespaces, &expiry).await }
+        };
+        let sweep_mounts = move || {
+            let namespaces = Arc::clone(&mounted);
+            async move {
+                namespaces.sweep_mounts().await;
+            }
+        };
+        let secs = Duration::from_secs;
         let background = vec![
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
-            runtime::spawn("sweep of uploads", async move { uploads.sweep_for_ever(&namespaces, &expiry).await }),
+            runtime::every("sweep of uploads", secs(config.uploads.sweep_secs), sweep_uploads),
+            runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
         let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell();

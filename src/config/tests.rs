@@ -35,6 +35,7 @@ fn other_value(key: &str, default: &Value, number: u16) -> (Value, String) {
         "meta.dsn" => format!("sqlite:/tmp/{number}.db"),
         "data_dir" => format!("/tmp/{number}"),
         "log.format" => "json".to_owned(),
+        "s3.signature_v2" => ["off", "on"][usize::from(number % 2 == 0)].to_owned(),
         "log.level" => format!("info,part{number}=debug"),
         "default_mount.root" => format!("/tmp/{number}/{{bucket}}"),
         _ => format!("name-{number}"),

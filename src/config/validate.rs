@@ -25,6 +25,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     check("s3.max_xml_size_bytes", config.s3.max_xml_size_bytes >= 1024, "must be at least 1024");
     check("handles.sweep_secs", config.handles.sweep_secs > 0, "must be at least 1");
     check("handles.idle_secs", config.handles.idle_secs > 0, "must be at least 1");
+    check("mounts.sweep_secs", config.mounts.sweep_secs > 0, "must be at least 1");
     check("uploads.sweep_secs", config.uploads.sweep_secs > 0, "must be at least 1");
     check("meta.dsn", config.meta.dsn.starts_with("sqlite:"), "must begin with `sqlite:`");
     check("default_mount.provider", !config.default_mount.provider.is_empty(), "must name a kind of provider");

@@ -11,21 +11,27 @@ use sluice_provider::{
     AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage, ListQuery,
     Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
 };
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::Opener;
 use crate::meta::MountRecord;
 
 /// A provider that is not there yet. Answers `Unavailable` with the reason; a call after the pause tries to open it again, one
-/// attempt at a time, and from the first success on every call goes to the real provider.
+/// attempt at a time (also when it outlasts everybody's patience), and from the first success on every call goes to the real provider.
 pub struct LateMount {
     record: MountRecord,
     opener: Opener,
     pause: Duration,
     patience: Duration,
+    outcome: Arc<Outcome>,
+    attempt: Arc<Semaphore>,
+}
+
+/// What the attempts came to.
+struct Outcome {
     opened: OnceLock<Arc<dyn Provider>>,
     failure: Mutex<Failure>,
-    attempt: tokio::sync::Semaphore,
 }
 
 struct Failure {
@@ -40,32 +46,40 @@ impl LateMount {
     /// `patience`.
     #[must_use]
     pub fn new(record: MountRecord, opener: Opener, reason: String, pause: Duration, patience: Duration) -> Self {
-        let failure = Mutex::new(Failure { reason, at: Instant::now() });
-        Self { record, opener, pause, patience, opened: OnceLock::new(), failure, attempt: tokio::sync::Semaphore::new(1) }
+        let outcome = Outcome { opened: OnceLock::new(), failure: Mutex::new(Failure { reason, at: Instant::now() }) };
+        Self { record, opener, pause, patience, outcome: Arc::new(outcome), attempt: Arc::new(Semaphore::new(1)) }
     }
 
     /// The real provider, if it can be had.
     async fn provider(&self) -> Result<&Arc<dyn Provider>> {
-        if let Some(provider) = self.opened.get() {
+        if let Some(provider) = self.outcome.opened.get() {
             return Ok(provider);
         }
-        let due = self.failure.lock().at.elapsed() >= self.pause;
+        let due = self.outcome.failure.lock().at.elapsed() >= self.pause;
         // Whoever does not get the permit answers the last reason at once instead of queueing behind the attempt.
-        if due && let Ok(_permit) = self.attempt.try_acquire() {
-            match tokio::time::timeout(self.patience, (self.opener)(self.record.clone())).await {
-                Ok(Ok(provider)) => {
-                    tracing::info!(bucket = self.record.bucket, prefix = self.record.prefix, "mount is back");
-                    return Ok(self.opened.get_or_init(|| provider));
-                }
-                Ok(Err(error)) => *self.failure.lock() = Failure { reason: error.to_string(), at: Instant::now() },
-                Err(_) => *self.failure.lock() = Failure { reason: "it did not open in time".to_owned(), at: Instant::now() },
+        if due && let Ok(permit) = Arc::clone(&self.attempt).try_acquire_owned() {
+            let (outcome, opening) = (Arc::clone(&self.outcome), (self.opener)(self.record.clone()));
+            // Nobody may wait any more when it ends, but it counts until then: an attempt that hangs holds a thread, and the next one
+            // would take another.
+            let attempt = tokio::spawn(async move {
+                outcome.take(opening.await.map_err(|error| error.to_string()));
+                drop(permit);
+            });
+            match tokio::time::timeout(self.patience, attempt).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.outcome.take(Err(error.to_string())),
+                Err(_) => self.outcome.take(Err("it did not open in time".to_owned())),
+            }
+            if let Some(provider) = self.outcome.opened.get() {
+                tracing::info!(bucket = self.record.bucket, prefix = self.record.prefix, "mount is back");
+                return Ok(provider);
             }
         }
         Err(self.unavailable())
     }
 
     fn unavailable(&self) -> Error {
-        let reason = self.failure.lock().reason.clone();
+        let reason = self.outcome.failure.lock().reason.clone();
         Error::new(ErrorKind::Unavailable, "mount is not open")
             .with("prefix", format!("{:?}", self.record.prefix))
             .with("reason", reason)
@@ -77,11 +91,21 @@ impl LateMount {
     }
 }
 
+impl Outcome {
+    fn take(&self, attempted: std::result::Result<Arc<dyn Provider>, String>) {
+        match attempted {
+            // There is one attempt at a time, so none is there yet.
+            Ok(provider) => drop(self.opened.set(provider)),
+            Err(reason) => *self.failure.lock() = Failure { reason, at: Instant::now() },
+        }
+    }
+}
+
 impl fmt::Debug for LateMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateMount")
             .field("prefix", &self.record.prefix)
-            .field("opened", &self.opened.get())
+            .field("opened", &self.outcome.opened.get())
             .finish_non_exhaustive()
     }
 }
@@ -91,7 +115,7 @@ impl Provider for LateMount {
     /// What is hoped for: nothing is refused for a feature while the mount cannot say.
     fn features(&self) -> Features {
         let hoped = Features { conditions: true, attributes: true, persistent: true, writable: true, max_object_bytes: None };
-        self.opened.get().map_or(hoped, |provider| provider.features())
+        self.outcome.opened.get().map_or(hoped, |provider| provider.features())
     }
 
     async fn head(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
@@ -130,7 +154,7 @@ impl Provider for LateMount {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        match self.opened.get() {
+        match self.outcome.opened.get() {
             Some(provider) => provider.multipart(),
             None => Some(self),
         }
@@ -164,5 +188,48 @@ impl Multipart for LateMount {
 
     async fn abort(&self, key: &Key, upload: &UploadId) -> Result<()> {
         self.multipart_of().await?.abort(key, upload).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::mounts::probe::Probe;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_is_the_only_one_and_counts_when_it_ends() {
+        let (attempts, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let opener: Opener = {
+            let (attempts, gate) = (Arc::clone(&attempts), Arc::clone(&gate));
+            Arc::new(move |_| {
+                attempts.fetch_add(1, Ordering::SeqCst);
+                let gate = Arc::clone(&gate);
+                Box::pin(async move {
+                    drop(gate.acquire().await);
+                    Ok(Probe::new() as Arc<dyn Provider>)
+                })
+            })
+        };
+        let record = MountRecord {
+            bucket: "bucket".into(),
+            prefix: String::new(),
+            provider: "probe".into(),
+            settings: std::collections::BTreeMap::new(),
+        };
+        let second = Duration::from_secs(1);
+        let late = LateMount::new(record, opener, "it hangs".into(), second, second);
+        for _ in 0..5 {
+            tokio::time::advance(second * 2).await;
+            assert_eq!(*late.check().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        }
+        assert_eq!(attempts.load(Ordering::SeqCst), 1);
+        gate.add_permits(1);
+        while late.check().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(attempts.load(Ordering::SeqCst), 1);
     }
 }

@@ -7,8 +7,12 @@ mod late;
 #[cfg(test)]
 pub(crate) mod probe;
 mod registry;
+mod settings;
 mod table;
+mod upkeep;
 
 pub use late::LateMount;
 pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, open, opener, shareable};
+pub use settings::Settings;
 pub use table::{Mount, MountTable, Segment, Segments, Until};
+pub use upkeep::{Sweep, Upkeep};

@@ -22,6 +22,8 @@ pub(crate) struct Probe {
     calls: Mutex<BTreeMap<&'static str, usize>>,
     /// Every call answers Unavailable.
     pub(crate) down: AtomicBool,
+    /// Aborts of uploads never answer.
+    pub(crate) aborts_hang: AtomicBool,
     /// Reads break off after this many bytes, when not 0.
     pub(crate) break_after: AtomicUsize,
     /// What `complete` answers after it has done its work: as if the process had died before it heard of it.
@@ -36,6 +38,7 @@ impl Probe {
             inner: Memory::new(Default::default()),
             calls: Mutex::default(),
             down: AtomicBool::new(false),
+            aborts_hang: AtomicBool::new(false),
             break_after: AtomicUsize::new(0),
             lose_complete: AtomicBool::new(false),
             before_get: Mutex::new(None),
@@ -161,6 +164,9 @@ impl Multipart for Probe {
 
     async fn abort(&self, key: &Key, upload: &UploadId) -> Result<()> {
         self.enter("abort")?;
+        if self.aborts_hang.load(Ordering::SeqCst) {
+            futures::future::pending::<()>().await;
+        }
         self.inner.multipart().unwrap().abort(key, upload).await
     }
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sluice_provider as provider;
 use sluice_provider::{MAX_KEY_BYTES, Provider};
 use sluice_provider_local as local;
 use sluice_provider_memory as memory;
 
+use tokio::sync::Semaphore;
+
+use super::{Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
 
@@ -20,11 +24,22 @@ pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
 /// The kinds, for messages.
 const KINDS: &str = "local, memory";
 
-/// Opens the provider of a mount.
+/// Mounts that are being opened on the blocking pool. One on a dead file system hangs there, whether or not anybody still waits for it:
+/// however often it is tried, threads are left for others.
+static OPENING: Semaphore = Semaphore::const_new(16);
+
+#[async_trait]
+impl Sweep for local::Local {
+    async fn sweep(&self) -> provider::Result<()> {
+        Self::sweep(self).await.map(drop)
+    }
+}
+
+/// Opens the provider of a mount, and puts it on the list of those to be swept.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown kind or setting, the provider's own error when it cannot start.
-pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
+pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provider>> {
     match mount.provider.as_str() {
         "memory" => {
             let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
@@ -34,8 +49,15 @@ pub async fn open(mount: &MountRecord) -> Result<Arc<dyn Provider>> {
             let known = "root, durability, follow_symlinks, xattrs, openat2";
             let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
             // It makes directories, looks at the file system and may hang on a dead one.
-            let opened = tokio::task::spawn_blocking(move || local::Local::open(settings)).await;
-            Ok(Arc::new(opened.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))??))
+            let failed = |e| Error::new(ErrorKind::Internal, "open mount").caused_by(e);
+            let permit = OPENING.acquire().await.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))?;
+            let opened = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                local::Local::open(settings)
+            });
+            let opened = Arc::new(opened.await.map_err(failed)??);
+            upkeep.tend(&opened);
+            Ok(opened)
         }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
@@ -54,8 +76,11 @@ fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
 
 /// [`open`] as an [`Opener`].
 #[must_use]
-pub fn opener() -> Opener {
-    Arc::new(|mount| Box::pin(async move { open(&mount).await }))
+pub fn opener(upkeep: Upkeep) -> Opener {
+    Arc::new(move |mount| {
+        let upkeep = upkeep.clone();
+        Box::pin(async move { open(&mount, &upkeep).await })
+    })
 }
 
 /// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. Memory never
@@ -94,7 +119,7 @@ mod tests {
             (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
             (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
         ] {
-            let error = open(&mount).await.unwrap_err();
+            let error = open(&mount, &Upkeep::default()).await.unwrap_err();
             let ErrorKind::InvalidArgument(message) = error.kind() else { unreachable!("{error}") };
             assert!(message.contains(named) && message.contains(known), "{message}");
         }
@@ -102,10 +127,19 @@ mod tests {
 
     #[tokio::test]
     async fn both_kinds_open() {
-        open(&record("memory", &[("quota_bytes", "1000")])).await.unwrap().check().await.unwrap();
+        let upkeep = Upkeep::default();
+        open(&record("memory", &[("quota_bytes", "1000")]), &upkeep).await.unwrap().check().await.unwrap();
         let root = tempfile::tempdir().unwrap();
         let root = root.path().join("new");
-        open(&record("local", &[("root", root.to_str().unwrap())])).await.unwrap().check().await.unwrap();
+        let local = open(&record("local", &[("root", root.to_str().unwrap())]), &upkeep).await.unwrap();
+        local.check().await.unwrap();
+        // What a process that has ended left behind goes with the next sweep.
+        let left = root.join(".sluice/staging/dead");
+        std::fs::create_dir(&left).unwrap();
+        assert_eq!(upkeep.sweep().await, 1);
+        assert!(!left.exists());
+        drop(local);
+        assert_eq!(upkeep.sweep().await, 0);
     }
 
     #[test]

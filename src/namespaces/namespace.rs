@@ -103,6 +103,18 @@ impl Namespace {
         }
     }
 
+    /// Makes sure, after something was published, that its key is still served from where it was resolved to. Mounts can come and go
+    /// meanwhile, and nobody would find it: then it must not be acknowledged, and a second try goes to the right place.
+    ///
+    /// # Errors
+    /// `SlowDown`.
+    pub fn still_serves(&self, key: &str, provider: &Arc<dyn Provider>, prefix: &str) -> Result<()> {
+        match self.mounts.load().resolve(key) {
+            Some((mount, _)) if *mount.prefix == *prefix && Arc::ptr_eq(&mount.provider, provider) => Ok(()),
+            _ => Err(Error::new(ErrorKind::SlowDown, "publish under a mount that went").with("bucket", &self.bucket.name)),
+        }
+    }
+
     /// A settings document. No I/O.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<Arc<str>> {

@@ -11,7 +11,8 @@ use super::{Gate, Permit};
 use crate::handles::Guard;
 
 /// What is known of a body that was watched. Keeps the handle open and the gate's permit until it is dropped: to be dropped after
-/// the provider has answered.
+/// the provider has answered. The body keeps both as well, so that a request that was given up does not let go of them before a
+/// provider that is publishing already.
 #[derive(Debug)]
 pub struct Passage(Arc<Inner>);
 
@@ -46,6 +47,7 @@ pub fn watch(body: PutBody, guard: Option<Guard>, gate: Option<Gate>) -> (PutBod
     let seal = Arc::new(OnceLock::new());
     let bytes = AtomicU64::new(0);
     let inner = Arc::new(Inner { guard, gate, permit: Mutex::new(None), seal: Arc::clone(&seal), bytes });
+    let kept = Arc::clone(&inner);
     let stream = futures::stream::unfold(Some((body, Arc::clone(&inner))), |state| async move {
         let (mut body, inner) = state?;
         match inner.step(&mut body).await {
@@ -53,6 +55,10 @@ pub fn watch(body: PutBody, guard: Option<Guard>, gate: Option<Gate>) -> (PutBod
             Ok(None) => None,
             Err(error) => Some((Err(error), None)),
         }
+    });
+    // The state above goes with the end of the stream, this with the body.
+    let stream = stream.inspect(move |_| {
+        let _ = &kept;
     });
     (PutBody::new(stream.boxed(), size, seal), Passage(inner))
 }
@@ -82,5 +88,28 @@ impl Inner {
         // Set once: the stream ends here.
         let _ = self.seal.set(body.seal()?);
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use sluice_provider::{Attributes, ETag};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_is_gone_does_not_let_go_of_the_gate_before_the_provider_does() {
+        let gate = Gate::new();
+        let seal = Seal { etag: ETag::new("e").unwrap(), attributes: Attributes::new() };
+        let body = PutBody::from_bytes(Bytes::from_static(b"x"), seal);
+        let (mut body, passage) = watch(body, None, Some(gate.clone()));
+        while body.chunk().await.unwrap().is_some() {}
+        drop(passage);
+        assert!(gate.enter_alone().now_or_never().is_none(), "the provider still has the body");
+        drop(body);
+        assert!(gate.enter_alone().now_or_never().unwrap().is_ok());
     }
 }

@@ -14,7 +14,7 @@ use super::opening::Opening;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
-use crate::mounts::{MountTable, Opener, check_prefix, opener};
+use crate::mounts::{MountTable, Opener, Upkeep, check_prefix, opener};
 
 /// How long the last look into a bucket may keep its writers waiting.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -28,6 +28,7 @@ pub struct Namespaces {
     store: Arc<dyn MetaStore>,
     default_mount: DefaultMount,
     opening: Opening,
+    upkeep: Upkeep,
     /// Loaded ones, and those that somebody is loading right now.
     cells: DashMap<String, Cell>,
 }
@@ -70,13 +71,19 @@ impl Namespaces {
     /// Over a store.
     #[must_use]
     pub fn new(store: Arc<dyn MetaStore>, default_mount: DefaultMount) -> Self {
-        Self::with_opener(store, default_mount, opener())
+        let upkeep = Upkeep::default();
+        Self { upkeep: upkeep.clone(), ..Self::with_opener(store, default_mount, opener(upkeep)) }
     }
 
     /// Over a store, opening mounts in a way of its own.
     #[must_use]
     pub fn with_opener(store: Arc<dyn MetaStore>, default_mount: DefaultMount, opener: Opener) -> Self {
-        Self { store, default_mount, opening: Opening::new(opener), cells: DashMap::new() }
+        Self { store, default_mount, opening: Opening::new(opener), upkeep: Upkeep::default(), cells: DashMap::new() }
+    }
+
+    /// Sweeps the providers of all mounts that are open, each once; answers how many. To be called now and then.
+    pub async fn sweep_mounts(&self) -> usize {
+        self.upkeep.sweep().await
     }
 
     /// The namespace of a bucket. 100 concurrent first calls load it once. No I/O when it is loaded.

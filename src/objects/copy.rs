@@ -59,7 +59,7 @@ impl Objects {
     /// Copies (a range of) an object into a part of an upload. `range` must lie within the source.
     ///
     /// # Errors
-    /// As [`copy`](Self::copy), `InvalidArgument` for a range outside of the source, and `NoSuchUpload`.
+    /// As [`copy`](Self::copy), `RangeNotSatisfiable` for a range outside of the source, and `NoSuchUpload`.
     pub async fn copy_part(
         &self,
         from: (&Namespace, &str),
@@ -77,8 +77,8 @@ impl Objects {
             if let Some((first, last)) = range
                 && (first > last || last >= info.size)
             {
-                let message = format!("Range specified is not valid for source object of size: {}", info.size);
-                return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "copy a part"));
+                let kind = provider::ErrorKind::RangeNotSatisfiable { size: info.size };
+                return Err(Error::new(ErrorKind::Provider(kind), "copy a part"));
             }
             let spec = range.map(|(first, last)| RangeSpec::Between(first, last));
             match self.open(&source, &info.etag, spec, compute.clone()).await {
@@ -99,7 +99,7 @@ impl Objects {
         to: (&Namespace, &str),
         copy: &CopyRequest,
     ) -> Result<Option<ObjectInfo>> {
-        let (provider, inner, _) = to.0.resolve(to.1)?;
+        let (provider, inner, prefix) = to.0.resolve(to.1)?;
         let wanted = copy.checksum.is_none_or(|a| info.attributes.get(a.attribute()).is_some() && checksums(info) == [a]);
         if !Arc::ptr_eq(&provider, &source.provider) || !is_md5(&info.etag) || !wanted {
             return Ok(None);
@@ -114,8 +114,16 @@ impl Objects {
         }
         let options =
             CopyOptions { source_if_match: Some(info.etag.clone()), when: copy.when.clone(), attributes: Some(attributes) };
-        let _permit = to.0.publishing().await?;
-        let copied = provider.copy(&source.inner, &inner, &options).await?;
+        let permit = to.0.publishing().await?;
+        let (from, into, on) = (source.inner.clone(), inner, Arc::clone(&provider));
+        // Given up or not, it goes on until it has ended, and holds the gate as long.
+        let copied = tokio::spawn(async move {
+            let copied = on.copy(&from, &into, &options).await;
+            drop(permit);
+            copied
+        });
+        let copied = copied.await.map_err(|e| Error::new(ErrorKind::Internal, "copy").caused_by(e))??;
+        to.0.still_serves(to.1, &provider, &prefix)?;
         with_key(copied, to.1).map(Some)
     }
 

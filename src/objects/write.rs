@@ -17,7 +17,8 @@ impl Objects {
     /// Stores a body.
     ///
     /// # Errors
-    /// The body's own, the condition's, the provider's; `NoSuchBucket` when the bucket went meanwhile.
+    /// The body's own, the condition's, the provider's; `NoSuchBucket` when the bucket went meanwhile, `SlowDown` when another mount
+    /// serves the key by now.
     pub async fn put(&self, ns: &Namespace, key: &str, body: PutBody, put: PutOptions) -> Result<ObjectInfo> {
         let guard = self.handle(ns, key, Purpose::Write);
         self.store(ns, key, body, put, guard).await
@@ -32,12 +33,15 @@ impl Objects {
         put: PutOptions,
         guard: Guard,
     ) -> Result<ObjectInfo> {
-        let (provider, inner, _) = ns.resolve(key)?;
+        let (provider, inner, prefix) = ns.resolve(key)?;
         let (body, passage) = watch(body, Some(guard), Some(ns.gate().clone()));
         let stored = provider.put(&inner, body, &put).await;
         drop(passage);
         match stored {
-            Ok(info) => with_key(info, key),
+            Ok(info) => {
+                ns.still_serves(key, &provider, &prefix)?;
+                with_key(info, key)
+            }
             Err(error) if ns.gate().is_closed() => {
                 Err(Error::new(ErrorKind::NoSuchBucket, "put into a bucket that was deleted").caused_by(error))
             }

@@ -1,29 +1,64 @@
-//! Who may do what. There are no policies and no open ACLs yet: a request is signed, its sender owns the bucket or is root.
+//! Who may do what. What the bucket's policy denies is denied to everybody. Root and the owner of a bucket may do everything else
+//! with it; others, and those who do not sign, what the policy allows or a list grants.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use s3s::S3Result;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::Credentials;
 
-use super::Parts;
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::headers::{overrides, text};
 use super::operation::Op;
+use super::policy::{self, About};
 use super::query::Query;
-use super::signature_v2;
+use super::{Parts, acl, front, signature_v2};
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
+use crate::tokens::acl::{ANONYMOUS, Permission};
+use crate::tokens::policy::Decision;
+
+/// Everybody who does not sign.
+static NOBODY: LazyLock<Arc<Identity>> =
+    LazyLock::new(|| Arc::new(Identity { id: ANONYMOUS.to_owned(), name: String::new(), root: false, created: 0 }));
 
 /// Who asks, and the bucket they may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
-    /// The sender.
+    /// The sender; with the id [`ANONYMOUS`] when the request is not signed.
     pub(crate) identity: Arc<Identity>,
     /// The bucket; `None` for operations that need none.
     pub(crate) namespace: Option<Arc<Namespace>>,
+    /// Why they may.
+    pub(crate) ground: Ground,
+}
+
+/// What a request was admitted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// Ownership, or the bucket's list; of an object's list, the operation has yet to ask.
+    Lists,
+    /// The bucket's policy, whatever the lists say.
+    Policy,
+    /// Nothing so far: only the body tells what it is about, and the operation asks the policy then ([`Ground::settle`]).
+    Nothing,
+}
+
+impl Ground {
+    /// Comes to an end with what the policy says once everything is known.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn settle(self, decision: Decision) -> Result<()> {
+        match decision {
+            Decision::Allow => Ok(()),
+            Decision::Silent if self != Self::Nothing => Ok(()),
+            Decision::Silent | Decision::Deny => Err(Code::AccessDenied.into()),
+        }
+    }
 }
 
 /// A request as far as access is concerned.
@@ -35,10 +70,50 @@ pub(crate) struct Asked<'a> {
     pub(crate) op: Option<Op>,
     /// The bucket; empty for none.
     pub(crate) bucket: &'a str,
+    /// The key; empty for none.
+    pub(crate) key: &'a str,
+    /// Who is at the other end of the connection.
+    pub(crate) peer: Option<IpAddr>,
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
     /// The query.
     pub(crate) query: &'a Query,
+}
+
+/// What somebody needs who neither owns the bucket nor is root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    /// Nothing helps.
+    Ownership,
+    /// This, by the bucket's list.
+    OfBucket(Permission),
+    /// A permission by the object's list, which the operation checks as soon as it knows the object: [`acl::check_object`].
+    OfObject,
+}
+
+fn need(op: Option<Op>) -> Need {
+    // A form stores an object.
+    let Some(op) = op else { return Need::OfBucket(Permission::Write) };
+    match op {
+        Op::HeadBucket | Op::ListObjects | Op::ListObjectsV2 | Op::ListObjectVersions | Op::ListMultipartUploads => {
+            Need::OfBucket(Permission::Read)
+        }
+        // Whose upload it is, the operations look at themselves: `Call::check_upload`.
+        Op::AbortMultipartUpload
+        | Op::CompleteMultipartUpload
+        | Op::CopyObject
+        | Op::CreateMultipartUpload
+        | Op::DeleteObject
+        | Op::DeleteObjects
+        | Op::ListParts
+        | Op::PutObject
+        | Op::UploadPart
+        | Op::UploadPartCopy => Need::OfBucket(Permission::Write),
+        Op::GetBucketAcl => Need::OfBucket(Permission::ReadAcp),
+        Op::PutBucketAcl => Need::OfBucket(Permission::WriteAcp),
+        Op::GetObject | Op::HeadObject | Op::GetObjectAttributes | Op::GetObjectAcl | Op::PutObjectAcl => Need::OfObject,
+        _ => Need::Ownership,
+    }
 }
 
 /// Decides.
@@ -46,17 +121,71 @@ pub(crate) struct Asked<'a> {
 /// # Errors
 /// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`.
 pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
-    let Asked { credentials, op, bucket, headers, query } = asked;
+    let Asked { op, bucket, headers, query, .. } = asked;
+    let identity = sender(parts, asked).await?;
+    let anonymous = identity.id == ANONYMOUS;
+    if bucket.is_empty() || matches!(op, Some(Op::CreateBucket)) {
+        let admitted = Admitted { identity, namespace: None, ground: Ground::Lists };
+        return if anonymous { Err(Code::AccessDenied.into()) } else { Ok(admitted) };
+    }
+    if anonymous {
+        check_anonymous(op, query)?;
+    }
+    let namespace = parts.namespaces.get(bucket).await?;
+    let ground = ground(parts, &identity, &namespace, asked).await?;
+    if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
+        check_owner(&identity, &namespace, expected)?;
+    }
+    Ok(Admitted { identity, namespace: Some(namespace), ground })
+}
+
+/// Asks policy and lists.
+async fn ground(parts: &Parts, identity: &Identity, namespace: &Namespace, asked: Asked<'_>) -> Result<Ground> {
+    let Asked { op, key, headers, query, peer, .. } = asked;
+    let decision = match op {
+        // Whose key or tags are in the body.
+        None | Some(Op::DeleteObjects | Op::PutObjectTagging) => None,
+        Some(op) => Some(policy::decide(parts, identity, namespace, About::new(op, key, headers, query, peer)).await?),
+    };
+    match decision {
+        Some(Decision::Deny) => return Err(refused(parts, op, namespace)),
+        Some(Decision::Allow) => return Ok(Ground::Policy),
+        Some(Decision::Silent) | None => {}
+    }
+    let listed = acl::may_use(identity, namespace)
+        || match need(op) {
+            Need::Ownership => false,
+            Need::OfBucket(wanted) => acl::bucket_allows(namespace, identity, wanted),
+            Need::OfObject => true,
+        };
+    if listed {
+        Ok(Ground::Lists)
+    } else if decision.is_none() && policy::is_there(namespace) {
+        Ok(Ground::Nothing)
+    } else {
+        Err(refused(parts, op, namespace))
+    }
+}
+
+/// Checks whose bucket the sender expects it to be.
+///
+/// # Errors
+/// `AccessDenied`.
+pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: &str) -> Result<()> {
+    let owner = &namespace.bucket.owner;
+    if expected == owner || (identity.id == *owner && expected == identity.name) {
+        Ok(())
+    } else {
+        Err(Code::AccessDenied.into())
+    }
+}
+
+/// Who asks: the one whose signature was verified, or nobody in particular.
+async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Arc<Identity>> {
+    let Asked { credentials, op, headers, query, .. } = asked;
     let Some(credentials) = credentials else {
-        if overrides(query) {
-            return Err(Failure::request("Request specific response headers cannot be used for anonymous GET requests."));
-        }
-        let denied = Failure::new(Code::AccessDenied);
-        return Err(match (op, http::HeaderValue::from_str(&parts.settings.region)) {
-            // This is how clients find out a bucket's region before they can sign for it.
-            (Some(Op::HeadBucket), Ok(region)) => denied.header(http::HeaderName::from_static("x-amz-bucket-region"), region),
-            _ => denied,
-        });
+        // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
+        return if claims_identity(headers, query) { Err(Code::AccessDenied.into()) } else { Ok(NOBODY.clone()) };
     };
     if op.is_some() && !signature_v2::is_used(headers, query) && !host_is_signed(headers, query) {
         return Err(Failure::because(Code::AccessDenied, "There were headers present in the request which were not signed")
@@ -67,21 +196,39 @@ pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
         return Err(Code::InvalidToken.into());
     }
     let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
-    let identity = credential.identity.clone();
-    if bucket.is_empty() || matches!(op, Some(Op::CreateBucket)) {
-        return Ok(Admitted { identity, namespace: None });
+    Ok(credential.identity.clone())
+}
+
+/// Whether a request carries anything that belongs to a signature.
+fn claims_identity(headers: &HeaderMap, query: &Query) -> bool {
+    const PARAMETERS: [&str; 6] =
+        ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Security-Token", "AWSAccessKeyId", "Signature"];
+    headers.contains_key(http::header::AUTHORIZATION)
+        || headers.contains_key("x-amz-security-token")
+        || PARAMETERS.iter().any(|name| query.has(name))
+}
+
+/// What AWS lets nobody do without a signature, whatever a list says.
+fn check_anonymous(op: Option<Op>, query: &Query) -> Result<()> {
+    if overrides(query) {
+        return Err(Failure::request("Request specific response headers cannot be used for anonymous GET requests."));
     }
-    let namespace = parts.namespaces.get(bucket).await?;
-    if !identity.root && identity.id != namespace.bucket.owner {
-        return Err(Code::AccessDenied.into());
+    let what = match op {
+        Some(Op::CopyObject | Op::UploadPartCopy) => "copy objects",
+        Some(Op::CreateMultipartUpload) => "initiate multipart uploads",
+        _ => return Ok(()),
+    };
+    Err(Failure::because(Code::AccessDenied, format!("Anonymous users cannot {what}.  Please authenticate.")))
+}
+
+fn refused(parts: &Parts, op: Option<Op>, namespace: &Namespace) -> Failure {
+    let denied = Failure::new(Code::AccessDenied);
+    let region = if namespace.bucket.location.is_empty() { &parts.settings.region } else { &namespace.bucket.location };
+    match (op, HeaderValue::from_str(region)) {
+        // This is how clients find out a bucket's region before they can sign for it.
+        (Some(Op::HeadBucket), Ok(region)) => denied.header(HeaderName::from_static("x-amz-bucket-region"), region),
+        _ => denied,
     }
-    if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
-        let owner = &namespace.bucket.owner;
-        if expected != owner && !(identity.id == *owner && expected == identity.name) {
-            return Err(Code::AccessDenied.into());
-        }
-    }
-    Ok(Admitted { identity, namespace: Some(namespace) })
 }
 
 /// Whether `host` is among the signed headers. Without it a signed request can be replayed against another bucket of a
@@ -113,7 +260,16 @@ impl S3Access for Access {
         let query = query_of(cx.uri()).map_err(|f| to_framework(&f))?;
         let bucket = cx.s3_path().get_bucket_name().unwrap_or_default().to_owned();
         // Only forms come this way: the route takes everything else.
-        let asked = Asked { credentials: cx.credentials(), op: None, bucket: &bucket, headers: cx.headers(), query: &query };
+        let peer = front::peer(cx.extensions_mut());
+        let asked = Asked {
+            credentials: cx.credentials(),
+            op: None,
+            bucket: &bucket,
+            key: "",
+            peer,
+            headers: cx.headers(),
+            query: &query,
+        };
         let admitted = admit(&self.0, asked).await.map_err(|f| to_framework(&f))?;
         cx.extensions_mut().insert(admitted);
         Ok(())
@@ -128,7 +284,6 @@ fn query_of(uri: &Uri) -> Result<Query> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn the_host_must_be_signed() {
@@ -142,5 +297,31 @@ mod tests {
         assert!(!signed("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=x-amz-date;x-host, Signature=s", ""));
         assert!(signed("", "X-Amz-SignedHeaders=content-type%3Bhost"));
         assert!(!signed("", "X-Amz-SignedHeaders=content-type"));
+    }
+
+    #[test]
+    fn half_a_signature_is_not_none() {
+        let claims = |header: Option<&'static str>, query: &str| {
+            let mut headers = HeaderMap::new();
+            if let Some(name) = header {
+                headers.insert(name, HeaderValue::from_static("x"));
+            }
+            claims_identity(&headers, &Query::parse(Some(query)).unwrap())
+        };
+        assert!(!claims(None, "list-type=2") && !claims(Some("x-amz-date"), ""));
+        assert!(claims(Some("authorization"), "") && claims(Some("x-amz-security-token"), ""));
+        for query in ["X-Amz-Credential=a", "X-Amz-Signature=", "AWSAccessKeyId=a&Expires=1", "Signature=s"] {
+            assert!(claims(None, query), "{query}");
+        }
+    }
+
+    #[test]
+    fn lists_open_what_aws_says_they_open() {
+        assert_eq!(need(None), Need::OfBucket(Permission::Write));
+        assert_eq!(need(Some(Op::HeadBucket)), Need::OfBucket(Permission::Read));
+        assert_eq!(need(Some(Op::DeleteObjects)), Need::OfBucket(Permission::Write));
+        for op in [Op::DeleteBucket, Op::GetBucketLocation, Op::PutObjectTagging, Op::GetObjectTagging, Op::PutBucketTagging] {
+            assert_eq!(need(Some(op)), Need::Ownership, "{op:?}");
+        }
     }
 }

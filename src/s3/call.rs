@@ -1,21 +1,30 @@
 //! A request on its way through an operation, and the answers operations give.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use s3s::{Body, TrailingHeaders};
-use sluice_provider::PutBody;
+use sluice_provider::{Attributes, PutBody};
 
+use super::access::{Ground, check_owner};
+use super::acl::{self, People};
 use super::body;
 use super::error::{Code, Failure, Result};
 use super::headers::text;
 use super::operation::Op;
+use super::policy::{self, About};
 use super::query::Query;
+use super::tagging::Tags;
 use super::xml::{self, Element, Xml};
 use super::{Parts, conditions};
+use crate::error::ErrorKind;
+use crate::meta::UploadRecord;
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
+use crate::tokens::acl::Permission;
+use crate::tokens::policy::Decision;
 use crate::transfer::Declared;
 
 /// What an operation answers.
@@ -39,10 +48,16 @@ pub(crate) struct Call {
     pub(crate) body: Body,
     /// Trailers; there exactly when an aws-chunked body is being decoded.
     pub(crate) trailers: Option<TrailingHeaders>,
-    /// Who asks.
+    /// Who asks; see [`super::access::Admitted`].
     pub(crate) identity: Arc<Identity>,
     /// The bucket, loaded; `None` for operations without one.
     pub(crate) namespace: Option<Arc<Namespace>>,
+    /// Why they may.
+    pub(crate) ground: Ground,
+    /// Why they may read the source of a copy, once [`source`](Self::source) has been asked.
+    pub(crate) source_ground: Ground,
+    /// Who is at the other end of the connection.
+    pub(crate) peer: Option<IpAddr>,
     /// The URI as it was asked for.
     pub(crate) uri: http::Uri,
     /// `x-amz-request-id`.
@@ -58,21 +73,131 @@ impl Call {
         self.namespace.clone().ok_or_else(|| Code::NoSuchBucket.into())
     }
 
-    /// Whether the sender may act on a bucket of this owner. There are no policies yet: root may, and the owner.
-    pub(crate) fn may_use(&self, namespace: &Namespace) -> bool {
-        self.identity.root || self.identity.id == namespace.bucket.owner
-    }
-
-    /// Another bucket, if the sender may use it.
+    /// The bucket that a copy reads from. Whether the sender may read the object, [`check_read`](Self::check_read) tells.
     ///
     /// # Errors
     /// `NoSuchBucket`, `AccessDenied`.
-    pub(crate) async fn other(&self, bucket: &str) -> Result<Arc<Namespace>> {
-        if let Some(namespace) = self.namespace.as_ref().filter(|n| n.bucket.name == bucket) {
-            return Ok(namespace.clone());
+    pub(crate) async fn source(&mut self, bucket: &str, key: &str) -> Result<Arc<Namespace>> {
+        let namespace = match self.namespace.as_ref().filter(|n| n.bucket.name == bucket) {
+            Some(namespace) => namespace.clone(),
+            None => self.parts.namespaces.get(bucket).await.map_err(|e| Failure::from(e).field("BucketName", bucket))?,
+        };
+        if let Some(expected) = self.header("x-amz-source-expected-bucket-owner")? {
+            check_owner(&self.identity, &namespace, expected)?;
         }
-        let namespace = self.parts.namespaces.get(bucket).await.map_err(|e| Failure::from(e).field("BucketName", bucket))?;
-        if self.may_use(&namespace) { Ok(namespace) } else { Err(Code::AccessDenied.into()) }
+        self.source_ground = match self.decide(&namespace, About { op: Op::GetObject, ..self.about(key) }).await? {
+            Decision::Deny => return Err(Code::AccessDenied.into()),
+            Decision::Allow => Ground::Policy,
+            Decision::Silent => Ground::Lists,
+        };
+        Ok(namespace)
+    }
+
+    /// This request as policies see it, about this key.
+    fn about<'c>(&'c self, key: &'c str) -> About<'c> {
+        About::new(self.op, key, &self.headers, &self.query, self.peer)
+    }
+
+    async fn decide(&self, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
+        policy::decide(&self.parts, &self.identity, namespace, about).await
+    }
+
+    /// Whether the sender may do what only the body has told: to this key, in this version, with these tags.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn check_policy(&self, key: &str, versioned: bool, tags: Option<&Tags>) -> Result<()> {
+        let about = self.about(key);
+        let about = About { versioned: versioned || about.versioned, tags, ..about };
+        self.ground.settle(self.decide(&*self.namespace()?, about).await?)
+    }
+
+    /// Whether the policy of a bucket lets the sender read its objects. The owner's own alone: a policy gives away nothing that
+    /// belongs to somebody else.
+    fn reads_by_policy(&self) -> bool {
+        let ground = if matches!(self.op, Op::CopyObject | Op::UploadPartCopy) { self.source_ground } else { self.ground };
+        ground == Ground::Policy
+    }
+
+    /// Whether the sender may read an object with these attributes.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_read(&self, namespace: &Namespace, attributes: &Attributes) -> Result<()> {
+        self.check_object(namespace, attributes, Permission::Read)
+    }
+
+    /// Whether the sender may do this to an object with these attributes.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_object(&self, namespace: &Namespace, attributes: &Attributes, wanted: Permission) -> Result<()> {
+        if self.reads_by_policy() && acl::object_owner(namespace, attributes) == namespace.bucket.owner {
+            return Ok(());
+        }
+        acl::check_object(namespace, &self.identity, attributes, wanted)
+    }
+
+    /// What the sender may be told of a failure to read an object. See [`acl::told`].
+    pub(crate) async fn unread(&self, namespace: &Namespace, key: &str, failure: Failure) -> Failure {
+        self.untouched(namespace, key, Permission::Read, failure).await
+    }
+
+    /// What the sender may be told of a failure to do this to an object. See [`acl::told`].
+    pub(crate) async fn untouched(&self, namespace: &Namespace, key: &str, wanted: Permission, failure: Failure) -> Failure {
+        if acl::may_use(&self.identity, namespace) {
+            return failure;
+        }
+        // Boxed, so that the frequent case does not carry it around.
+        Box::pin(async {
+            if failure.code() == Code::NoSuchKey {
+                // Whoever may list the name may know that it is not there.
+                let about = About { op: Op::ListObjectsV2, key: "", prefix: Some(key), ..self.about(key) };
+                match self.decide(namespace, about).await {
+                    Ok(Decision::Allow) => return failure,
+                    Ok(Decision::Silent) => {}
+                    Ok(Decision::Deny) => return Code::AccessDenied.into(),
+                    Err(failure) => return failure,
+                }
+            } else if self.reads_by_policy() {
+                return failure;
+            }
+            acl::told(&self.parts, namespace, &self.identity, key, wanted, failure).await
+        })
+        .await
+    }
+
+    /// Whether the sender may go on with an upload: who began it may, who may do everything with the bucket, and whom the policy
+    /// lets.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_upload(&self, namespace: &Namespace, upload: &UploadRecord) -> Result<()> {
+        let all = self.ground == Ground::Policy || acl::may_use(&self.identity, namespace);
+        if all || upload.initiator == self.identity.id { Ok(()) } else { Err(Code::AccessDenied.into()) }
+    }
+
+    /// As [`check_upload`](Self::check_upload), of an upload that is not at hand. One that does not exist is nobody's.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn check_upload_of(&self, namespace: &Namespace, upload_id: &str) -> Result<()> {
+        if self.ground == Ground::Policy || acl::may_use(&self.identity, namespace) {
+            return Ok(());
+        }
+        match self.parts.uploads.get(namespace, &self.key, upload_id).await {
+            Ok(upload) => self.check_upload(namespace, &upload),
+            Err(error) if matches!(error.kind(), ErrorKind::NoSuchUpload) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The names of those whom an answer shows.
+    ///
+    /// # Errors
+    /// `ServiceUnavailable`.
+    pub(crate) async fn people<'i>(&self, ids: impl Iterator<Item = &'i str> + Send) -> Result<People> {
+        People::find(&self.parts, &self.identity, ids).await
     }
 
     /// A header as text.
@@ -139,12 +264,6 @@ impl Call {
             return Err(Code::MissingRequestBodyError.into());
         }
         xml::parse(&bytes, root)
-    }
-
-    /// The owner of the bucket as `<Owner>` shows it: a display name only where it is known.
-    pub(crate) fn owner<'c>(&'c self, namespace: &'c Namespace) -> (&'c str, Option<&'c str>) {
-        let id = namespace.bucket.owner.as_str();
-        (id, (id == self.identity.id).then_some(self.identity.name.as_str()))
     }
 
     /// The region of a bucket.

@@ -78,10 +78,10 @@ fn never() -> Result<ETag> {
     ETag::new("-").map_err(Failure::from)
 }
 
-/// The condition on a write: `If-None-Match: *` or an `If-Match`.
+/// The condition on a write: an `If-Match` or an `If-None-Match`. S3 documents `*` for the latter; a tag means what RFC 9110 says.
 ///
 /// # Errors
-/// `NotImplemented` for what S3 does not have either, such as an If-None-Match with a tag.
+/// `NotImplemented` for lists and for both at once, as on S3.
 pub(crate) fn write(headers: &HeaderMap) -> Result<PutWhen> {
     let refuse = |name: &str| {
         Failure::not_implemented("A header you provided implies functionality that is not implemented").field("Header", name)
@@ -89,7 +89,12 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<PutWhen> {
     match (text(headers, "if-match")?, text(headers, "if-none-match")?) {
         (None, None) => Ok(PutWhen::Always),
         (None, Some(none)) if none.trim() == "*" => Ok(PutWhen::IfAbsent),
-        (None, Some(_)) => Err(refuse("If-None-Match")),
+        (None, Some(none)) if none.contains(',') => Err(refuse("If-None-Match")),
+        (None, Some(none)) => match tag(none) {
+            (Some(tag), _) => Ok(PutWhen::IfNoneMatch(tag)),
+            // No object has such a tag.
+            _ => Ok(PutWhen::Always),
+        },
         (Some(_), Some(_)) => Err(refuse("If-Match")),
         (Some(matches), None) if matches.trim() == "*" => Ok(PutWhen::IfPresent),
         (Some(matches), None) if matches.contains(',') => Err(refuse("If-Match")),
@@ -104,7 +109,7 @@ pub(crate) fn write(headers: &HeaderMap) -> Result<PutWhen> {
 pub(crate) fn name_of(when: &PutWhen) -> Option<&'static str> {
     match when {
         PutWhen::Always => None,
-        PutWhen::IfAbsent => Some("If-None-Match"),
+        PutWhen::IfAbsent | PutWhen::IfNoneMatch(_) => Some("If-None-Match"),
         PutWhen::IfPresent | PutWhen::IfMatch(_) => Some("If-Match"),
     }
 }
@@ -176,7 +181,9 @@ mod tests {
         assert_eq!(write(&headers(&[("if-none-match", "*")])).unwrap(), PutWhen::IfAbsent);
         assert_eq!(write(&headers(&[("if-match", "\"x\"")])).unwrap(), PutWhen::IfMatch(etag("x")));
         assert_eq!(write(&headers(&[("if-match", "*")])).unwrap(), PutWhen::IfPresent);
-        assert!(write(&headers(&[("if-none-match", "\"x\"")])).is_err());
+        assert_eq!(write(&headers(&[("if-none-match", "\"x\"")])).unwrap(), PutWhen::IfNoneMatch(etag("x")));
+        assert!(write(&headers(&[("if-none-match", "\"x\", \"y\"")])).is_err());
+        assert!(write(&headers(&[("if-none-match", "*"), ("if-match", "*")])).is_err());
     }
 
     #[test]

@@ -63,6 +63,7 @@ codes! {
     InvalidAccessKeyId FORBIDDEN "The AWS Access Key Id you provided does not exist in our records.";
     InvalidArgument BAD_REQUEST "Invalid Argument";
     InvalidBucketState CONFLICT "Object Lock configuration cannot be enabled on existing buckets";
+    InvalidBucketAclWithObjectOwnership BAD_REQUEST "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidBucketName BAD_REQUEST "The specified bucket is not valid.";
     InvalidDigest BAD_REQUEST "The Content-MD5 you specified was invalid.";
     InvalidEncryptionAlgorithmError BAD_REQUEST "The encryption request that you specified is not valid.";
@@ -79,6 +80,7 @@ codes! {
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
     MalformedACLError BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
+    MalformedPolicy BAD_REQUEST "Policy has invalid resource";
     MalformedPOSTRequest BAD_REQUEST "The body of your POST request is not well-formed multipart/form-data.";
     MalformedTrailerError BAD_REQUEST "The request contained trailing data that was not well-formed or did not conform to our published schema.";
     MalformedXML BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
@@ -116,6 +118,7 @@ codes! {
     SignatureDoesNotMatch FORBIDDEN "The request signature we calculated does not match the signature you provided. Check your key and signing method.";
     SlowDown SERVICE_UNAVAILABLE "Please reduce your request rate.";
     UnexpectedContent BAD_REQUEST "This request does not support content";
+    UnresolvableGrantByEmailAddress BAD_REQUEST "The e-mail address you provided does not match any account on record.";
     UserKeyMustBeSpecified BAD_REQUEST "The bucket POST must contain the specified field name. If it is specified, check the order of the fields.";
     XAmzContentSHA256Mismatch BAD_REQUEST "The provided 'x-amz-content-sha256' header does not match what was computed.";
 }

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -20,7 +22,10 @@ use super::access::Admitted;
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::front::{Operation, Parts, RequestFacts};
-use super::{acl, body, conditions, headers, tagging, xml};
+use super::operation::Op;
+use super::policy::{self, About};
+use super::query::Query;
+use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
 
 /// The most bytes that fields may take before the file.
@@ -29,6 +34,14 @@ pub(crate) const MAX_FIELDS_BYTES: usize = 256 * 1024;
 /// The first bytes of a form. Among the request's extensions.
 #[derive(Clone, Default)]
 pub(crate) struct Copied(Arc<Mutex<Vec<u8>>>);
+
+impl Copied {
+    /// The fields before the file.
+    fn fields(&self, headers: &HeaderMap) -> Vec<(String, String)> {
+        let bytes = self.0.lock();
+        boundary(headers).map(|b| fields(&bytes, &b)).unwrap_or_default()
+    }
+}
 
 /// A body whose first bytes are kept in a [`Copied`].
 pub(crate) struct Copying<B> {
@@ -69,6 +82,33 @@ fn boundary(headers: &HeaderMap) -> Option<String> {
         name.trim().eq_ignore_ascii_case("boundary").then_some(value.trim())
     })?;
     Some(parameter.trim_matches('"').to_owned())
+}
+
+/// A form that says who sends it but is not signed is not an anonymous one: something is missing.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(crate) fn refuse_unsigned_policy(copied: &Copied, headers: &HeaderMap) -> Result<()> {
+    let fields = copied.fields(headers);
+    let has = |name: &str| fields.iter().any(|(n, _)| n == name);
+    let signed = has("signature") || has("x-amz-signature");
+    if !signed && ["policy", "awsaccesskeyid", "x-amz-credential"].into_iter().any(has) {
+        let message =
+            "Bucket POST must contain a field named 'Signature'.  If it is specified, please check the order of the fields.";
+        return Err(Failure::argument("Signature", "", message));
+    }
+    Ok(())
+}
+
+/// Whether a policy's `expiration` is written as the documentation has it, `2013-08-06T12:00:00.000Z`: the framework reads more.
+fn check_expiration(policy: &str) -> Result<()> {
+    let document: Option<serde_json::Value> =
+        BASE64.decode(policy.trim()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let text = document.as_ref().and_then(|d| d.get("expiration")).and_then(|e| e.as_str()).unwrap_or_default();
+    if text.as_bytes().get(10) == Some(&b'T') && text.ends_with('Z') {
+        return Ok(());
+    }
+    Err(Failure::because(Code::InvalidPolicyDocument, format!("Invalid Policy: Invalid 'expiration' value: '{text}'")))
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -123,14 +163,16 @@ impl Forms {
     }
 
     async fn store(&self, request: S3Request<PostObjectInput>) -> Result<S3Response<PostObjectOutput>> {
-        let namespace = request.extensions.get::<Admitted>().and_then(|a| a.namespace.clone()).ok_or(Code::AccessDenied)?;
+        let Admitted { identity, namespace, ground } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
+        let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
-        let fields = {
-            let bytes = copied.0.lock();
-            boundary(&request.headers).map(|b| fields(&bytes, &b)).unwrap_or_default()
-        };
-        let said = to_headers(&fields);
+        refuse_unsigned_policy(&copied, &request.headers)?;
+        let fields = copied.fields(&request.headers);
+        let mut said = to_headers(&fields);
         let field = |name: &str| fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        if let Some(policy) = field("policy") {
+            check_expiration(policy)?;
+        }
         let input = request.input;
         if input.key.is_empty() {
             return Err(Failure::argument("key", "", "User key must have a length greater than 0."));
@@ -142,10 +184,9 @@ impl Forms {
         if field("x-amz-security-token").is_some_and(|t| !t.is_empty()) {
             return Err(Code::InvalidToken.into());
         }
-        if let Some(acl) = field("acl").filter(|a| !a.is_empty()) {
-            acl::check_canned(acl)?;
+        if let Some(name) = said.remove("acl") {
+            said.insert("x-amz-acl", name);
         }
-        acl::check_headers(&said)?;
         headers::refuse_unkept(&said)?;
         let mut attributes = headers::to_attributes(&said)?;
         let tags = match field("tagging").filter(|t| !t.is_empty()) {
@@ -155,6 +196,10 @@ impl Forms {
         if !tags.is_empty() {
             attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
         }
+        let (query, peer) = (Query::default(), front::peer(&request.extensions));
+        let about = About { form: true, tags: Some(&tags), ..About::new(Op::PutObject, &input.key, &said, &query, peer) };
+        ground.settle(policy::decide(&self.0, &identity, &namespace, about).await?)?;
+        acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
         let when = conditions::write(&said)?;
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);

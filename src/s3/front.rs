@@ -1,6 +1,7 @@
 //! The service: from a request to an answer, whatever happens.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::address::Address;
 use super::auth::Auth;
 use super::cors::{self, Asking};
 use super::error::{Code, Failure, Result, Scene};
-use super::form::{Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
 use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
@@ -68,6 +69,10 @@ pub struct RequestFacts {
     pub error: &'static str,
 }
 
+/// Who is at the other end of the connection. Among the request's extensions, for policies that look at `aws:SourceIp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 /// The S3 service. Cheap to clone.
 #[derive(Clone)]
 pub struct Front {
@@ -75,6 +80,7 @@ pub struct Front {
     parts: Arc<Parts>,
     domains: Arc<[String]>,
     signature_v2: SignatureV2,
+    tokens: Arc<Tokens>,
 }
 
 impl fmt::Debug for Front {
@@ -101,6 +107,7 @@ impl Front {
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
 
+        let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
         let mut builder = S3ServiceBuilder::new(Forms::new(parts.clone()));
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -108,7 +115,7 @@ impl Front {
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
         builder.set_route(Route::new(parts.clone()));
-        Self { service: builder.build(), parts, domains, signature_v2 }
+        Self { service: builder.build(), parts, domains, signature_v2, tokens }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -130,12 +137,22 @@ impl Front {
         let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
             self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
         } else {
-            match self.service.call(prepared(request)).await {
+            let request = if self.signature_v2 == SignatureV2::Off {
+                request
+            } else {
+                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+            };
+            let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
+            match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
                 Ok(response) if response.extensions().get::<Operation>().is_some() => response,
                 Ok(response) => {
                     let status = response.status();
                     let failed = status.is_client_error() || status.is_server_error();
-                    let outcome = if failed { Err(failure_of(&response, &uri)) } else { Ok(response) };
+                    let outcome = match form {
+                        Some((copied, headers)) if failed => form::refuse_unsigned_policy(&copied, &headers),
+                        _ => Ok(()),
+                    };
+                    let outcome = outcome.and_then(|()| if failed { Err(failure_of(&response, &uri)) } else { Ok(response) });
                     let mut response = self.retold(outcome, &method, &uri, host.as_ref(), &request_id);
                     if failed && method == Method::HEAD {
                         // The code went with the body: the status is all that is known.
@@ -212,23 +229,27 @@ impl Front {
     }
 }
 
+/// The other end of a request's connection.
+pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<Peer>().map(|peer| peer.0)
+}
+
 /// The id of a request.
 pub(super) fn request_id(extensions: &Extensions) -> Arc<str> {
     extensions.get::<RequestId>().map_or_else(|| Arc::from(""), |id| id.0.clone())
 }
 
 /// A request with a body that the framework takes, watched where the framework does not look.
-fn prepared<B>(request: Request<B>) -> Request<Body>
+fn prepared<B>(request: Request<B>, form: Option<&Copied>) -> Request<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<s3s::StdError>,
 {
     let (mut head, body) = request.into_parts();
     let chunked = || head.headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == SIGNED_CHUNKS);
-    let body = if route::is_form(&head.method, &head.headers) {
-        let copied = Copied::default();
+    let body = if let Some(copied) = form {
         head.extensions.insert(copied.clone());
-        boxed(Copying::new(body, copied))
+        boxed(Copying::new(body, copied.clone()))
     } else if chunked() {
         boxed(Terminated::new(body))
     } else if body.is_end_stream() {
@@ -255,10 +276,15 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
     match (code, message) {
         // The framework says these in its own words.
         (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),
-        (Some(Code::AuthorizationQueryParametersError), _) if expires_too_late(uri) => Failure::because(
-            Code::AuthorizationQueryParametersError,
-            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
-        ),
+        (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds < 0) => {
+            Failure::because(Code::AccessDenied, "Request has expired")
+        }
+        (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds > 604_800) => {
+            Failure::because(
+                Code::AuthorizationQueryParametersError,
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+            )
+        }
         (Some(Code::AccessDenied), Some(message)) if message.starts_with("Signature Version 2 is disabled") => {
             signature_v2::refusal()
         }
@@ -266,6 +292,16 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
             Code::AccessDenied,
             "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters",
         ),
+        (
+            Some(Code::InvalidRequest),
+            Some(
+                "missing date"
+                | "invalid date"
+                | "invalid x-amz-date"
+                | "missing header: x-amz-date"
+                | "invalid header: x-amz-date",
+            ),
+        ) => Failure::because(Code::AccessDenied, "AWS authentication requires a valid Date or x-amz-date header"),
         // A policy that a form breaks forbids the form; only a policy that cannot be read is a bad document.
         (Some(Code::InvalidPolicyDocument), Some(message)) if breaks_policy(message) => {
             Failure::because(Code::AccessDenied, format!("Invalid according to Policy: {message}"))
@@ -295,9 +331,9 @@ fn breaks_policy(message: &str) -> bool {
     message.starts_with("Policy condition") || message.starts_with("Bucket in form field")
 }
 
-fn expires_too_late(uri: &Uri) -> bool {
-    let query = Query::parse(uri.query()).unwrap_or_default();
-    query.get("X-Amz-Expires").and_then(|v| v.parse::<u64>().ok()).is_some_and(|seconds| seconds > 604_800)
+/// How many seconds a presigned URL lives.
+fn expires(uri: &Uri) -> Option<i64> {
+    Query::parse(uri.query()).unwrap_or_default().get("X-Amz-Expires")?.parse().ok()
 }
 
 /// Takes headers off an answer that has no body.

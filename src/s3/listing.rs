@@ -8,7 +8,8 @@ use sluice_provider::{ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo};
 use super::call::{Call, write_owner};
 use super::error::{Failure, Result};
 use super::xml::Xml;
-use super::{checksums, dates};
+use super::{acl, checksums, dates};
+use crate::namespaces::Namespace;
 use crate::objects::attribute;
 
 /// What `encoding-type=url` leaves alone.
@@ -128,6 +129,14 @@ impl Listing {
             }
         }
     }
+}
+
+/// The owners of the objects of a page.
+pub(crate) fn owners<'a>(namespace: &'a Namespace, page: &'a ListPage) -> impl Iterator<Item = &'a str> + Send {
+    page.entries.iter().filter_map(|entry| match entry {
+        ListEntry::Object(info) => Some(acl::object_owner(namespace, &info.attributes)),
+        ListEntry::Prefix(_) => None,
+    })
 }
 
 /// Writes what `<Contents>` and `<Version>` have in common.

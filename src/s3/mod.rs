@@ -28,6 +28,7 @@ mod listing;
 mod operation;
 mod ops;
 mod parts;
+mod policy;
 mod query;
 mod range;
 mod route;
@@ -39,5 +40,5 @@ mod terminal;
 mod tests;
 mod xml;
 
-pub use front::{Front, Operation, Parts, RequestFacts};
+pub use front::{Front, Operation, Parts, Peer, RequestFacts};
 pub use settings::{Settings, SignatureV2};

@@ -23,18 +23,19 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    DeleteBucketCors DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketCors PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 20] = [
+const BUCKET_CONFIGURATIONS: [&str; 17] = [
     "abac",
     "accelerate",
     "analytics",
@@ -49,9 +50,6 @@ const BUCKET_CONFIGURATIONS: [&str; 20] = [
     "metadataTable",
     "metrics",
     "notification",
-    "ownershipControls",
-    "policy",
-    "publicAccessBlock",
     "replication",
     "requestPayment",
     "website",
@@ -126,13 +124,19 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
+            ("policy", Op::PutBucketPolicy),
             ("acl", Op::PutBucketAcl),
+            ("ownershipControls", Op::PutBucketOwnershipControls),
+            ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
             ("versioning", Op::NotImplemented),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
+        Method::DELETE if query.has("policy") => Op::DeleteBucketPolicy,
+        Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
+        Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
         Method::DELETE if unkept() => Op::DeleteBucketConfiguration,
         Method::DELETE => Op::DeleteBucket,
         Method::POST if query.has("delete") => Op::DeleteObjects,
@@ -221,6 +225,10 @@ mod tests {
             ("DELETE", "/b?cors", Op::DeleteBucketCors),
             ("PUT", "/b?website", Op::NotImplemented),
             ("DELETE", "/b?website", Op::DeleteBucketConfiguration),
+            ("PUT", "/b?publicAccessBlock", Op::PutPublicAccessBlock),
+            ("DELETE", "/b?publicAccessBlock", Op::DeletePublicAccessBlock),
+            ("PUT", "/b?ownershipControls", Op::PutBucketOwnershipControls),
+            ("DELETE", "/b?ownershipControls", Op::DeleteBucketOwnershipControls),
             ("DELETE", "/b", Op::DeleteBucket),
             ("POST", "/b?delete", Op::DeleteObjects),
             ("GET", "/b/k", Op::GetObject),

@@ -67,6 +67,13 @@ impl Query {
         self.iter().enumerate().any(|(at, (name, _))| self.iter().take(at).any(|(other, _)| other == name))
     }
 
+    /// The pairs in the order of their names.
+    pub(crate) fn sorted(&self) -> Vec<(String, String)> {
+        let mut pairs = self.0.clone();
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        pairs
+    }
+
     /// Only the pairs of these names.
     pub(crate) fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
         let mut kept = Self::default();

@@ -8,11 +8,11 @@ use s3s::host::{S3Host, VirtualHost};
 use s3s::route::S3Route;
 use s3s::{Body, S3Request, S3Response, S3Result};
 
-use super::access::{Admitted, Asked, admit};
+use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
 use super::call::Call;
 use super::error::{Failure, Result, Scene};
-use super::front::{Operation, Parts, RequestFacts, request_id, strip_body};
+use super::front::{Operation, Parts, RequestFacts, peer, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
@@ -59,14 +59,17 @@ impl Route {
         if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
             return (Err(failure), address);
         }
+        let peer = peer(&request.extensions);
         let asked = Asked {
             credentials: request.credentials.as_ref(),
             op: Some(op),
             bucket: &address.bucket,
+            key: &address.key,
+            peer,
             headers: &request.headers,
             query: &query,
         };
-        let Admitted { identity, namespace } = match admit(&self.parts, asked).await {
+        let Admitted { identity, namespace, ground } = match admit(&self.parts, asked).await {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), address),
         };
@@ -81,6 +84,9 @@ impl Route {
             trailers: request.trailing_headers,
             identity,
             namespace,
+            ground,
+            peer,
+            source_ground: Ground::Lists,
             uri: request.uri,
             request_id: request_id.clone(),
         };

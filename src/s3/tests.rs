@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
 mod access;
+mod acls;
 mod bodies;
 mod buckets;
 mod copies;
@@ -12,6 +13,10 @@ mod gateway;
 mod listings;
 mod multipart;
 mod objects;
+mod ownership;
+mod policies;
+mod refusals;
+mod signature_v2;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 

@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::labels::Labels;
 use super::request_body::{BodyError, RequestBody};
 use crate::runtime::Gate;
-use crate::s3::{Operation, RequestFacts};
+use crate::s3::{Operation, Peer, RequestFacts};
 use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -84,6 +84,7 @@ impl<S: Service> Edge<S> {
             let limit = self.head_timeout.filter(|_| !grows_with_the_object(&request));
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(connection), idle));
             request.extensions_mut().insert(request_id.clone());
+            request.extensions_mut().insert(Peer(remote.ip()));
             self.call(request, limit, connection).await
         } else {
             Err(Fault::SlowDown)

@@ -54,10 +54,16 @@ impl Uploads {
             }
             let put = PutOptions { when: request.when.clone(), attributes: plan.attributes };
             let permit = ns.publishing().await?;
-            let published = place.multipart()?.complete(&place.key, &place.upload, &plan.parts, &plan.etag, &put).await;
-            drop(permit);
-            match published {
+            let (to, parts) = (place.clone(), plan.parts.clone());
+            // Given up or not, it goes on until it has ended, and holds the gate as long.
+            let publishing = tokio::spawn(async move {
+                let published = to.multipart()?.complete(&to.key, &to.upload, &parts, &plan.etag, &put).await;
+                drop(permit);
+                Ok::<_, Error>(published)
+            });
+            match publishing.await.map_err(|e| Error::new(ErrorKind::Internal, "complete upload").caused_by(e))?? {
                 Ok(info) => {
+                    ns.still_serves(key, place.shared_provider(), &upload.mount_prefix)?;
                     self.forget_completed(&upload, &digest, info.etag.as_str()).await;
                     return with_key(info, key);
                 }

@@ -27,6 +27,7 @@ pub struct Uploads {
 }
 
 /// The mount that holds an upload's bytes, as the provider names them.
+#[derive(Clone)]
 pub(super) struct Place {
     provider: Arc<dyn Provider>,
     pub(super) key: Key,
@@ -38,6 +39,10 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn provider(&self) -> &dyn Provider {
         &*self.provider
+    }
+
+    pub(super) fn shared_provider(&self) -> &Arc<dyn Provider> {
+        &self.provider
     }
 
     pub(super) fn multipart(&self) -> Result<&dyn Multipart> {

@@ -88,6 +88,8 @@ pub enum PutWhen {
     IfPresent,
     /// Only when the object has this ETag.
     IfMatch(ETag),
+    /// Only when there is no object, or one with another ETag.
+    IfNoneMatch(ETag),
 }
 
 /// How to write.
@@ -152,9 +154,11 @@ impl PutWhen {
     pub fn check(&self, current: Option<&ETag>) -> Result<()> {
         match (self, current) {
             (Self::Always, _) | (Self::IfAbsent, None) | (Self::IfPresent, Some(_)) => Ok(()),
+            (Self::IfNoneMatch(_), None) => Ok(()),
             (Self::IfMatch(want), Some(have)) if want == have => Ok(()),
+            (Self::IfNoneMatch(unwanted), Some(have)) if unwanted != have => Ok(()),
             (Self::IfMatch(_) | Self::IfPresent, None) => Err(Error::new(ErrorKind::NotFound, "condition on a missing object")),
-            (Self::IfMatch(_), Some(_)) | (Self::IfAbsent, Some(_)) => {
+            (Self::IfMatch(_) | Self::IfAbsent | Self::IfNoneMatch(_), Some(_)) => {
                 Err(Error::new(ErrorKind::PreconditionFailed, "condition").with("when", format!("{self:?}")))
             }
         }

@@ -1,10 +1,11 @@
 //! Delete, and the directories that it leaves empty.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, fstat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Key, Result};
 
@@ -114,12 +115,20 @@ impl Store {
         }
         let removed = match record {
             None => unlinkat(dir.as_fd(), name, AtFlags::empty()),
+            // No new file is needed for that: on a full disk there could be none, and deleting is what helps.
             Some(record) => {
-                let mut going = self.space.stage().map_err(failed)?;
-                let moved = renameat(dir.as_fd(), name, going.dir(), going.name());
-                going.record = moved.is_ok().then_some(record);
-                going.discard();
-                moved
+                openat(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).and_then(|file| {
+                    let mut going = self.space.reserve(Arc::new(File::from(file)));
+                    let moved = renameat(dir.as_fd(), name, going.dir(), going.name());
+                    match moved {
+                        Ok(()) => {
+                            going.record = Some(record);
+                            going.discard();
+                        }
+                        Err(_) => going.published(),
+                    }
+                    moved
+                })
             }
         };
         match removed {

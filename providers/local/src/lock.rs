@@ -4,15 +4,16 @@
 //! guards are one step. Keys share a fixed number of locks; nobody ever holds two. What is done under a lock is short: data is
 //! written and flushed before it, the directory is flushed after it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Result};
 
-use crate::error::fault;
+use crate::error::{Sys, fault};
+use crate::space::lock_file;
 
 /// Part of the format on disk: processes that share a root must agree on it.
 const SHARDS: u64 = 64;
@@ -27,9 +28,27 @@ pub(crate) struct KeyLocks {
 }
 
 impl KeyLocks {
-    /// Locks that live in `dir`.
-    pub(crate) fn new(dir: OwnedFd) -> Self {
-        Self { dir, shards: (0..SHARDS).map(|_| Mutex::new(None)).collect() }
+    /// Locks that live in `dir`. Their files are all made now: on a full disk objects can still be deleted, and no file be made.
+    pub(crate) fn new(dir: OwnedFd) -> Sys<Self> {
+        for shard in 0..SHARDS {
+            lock_file(dir.as_fd(), &name(shard))?;
+        }
+        Ok(Self { dir, shards: (0..SHARDS).map(|_| Mutex::new(None)).collect() })
+    }
+
+    /// Closes the files of locks that nobody holds now. A root that is used takes one for each shard, and of many roots few are
+    /// used at a time.
+    pub(crate) fn close_idle(&self) {
+        for slot in &self.shards {
+            if let Some(mut file) = slot.try_lock() {
+                *file = None;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn open_files(&self) -> usize {
+        self.shards.iter().filter(|slot| slot.lock().is_some()).count()
     }
 
     /// Waits for the lock of a key. Blocks.
@@ -40,9 +59,7 @@ impl KeyLocks {
         let slot = self.shards.get(usize::try_from(shard).unwrap_or(0)).ok_or_else(busy)?;
         let mut file = slot.try_lock_until(until).ok_or_else(busy)?;
         if file.is_none() {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let opened = openat(&self.dir, format!("{shard:02x}"), flags, Mode::from_raw_mode(0o600));
-            *file = Some(opened.map_err(|e| fault("open lock file", e))?);
+            *file = Some(lock_file(self.dir.as_fd(), &name(shard)).map_err(|e| fault("open lock file", e))?);
         }
         let fd = file.as_ref().ok_or_else(busy)?;
         loop {
@@ -56,6 +73,10 @@ impl KeyLocks {
             }
         }
     }
+}
+
+fn name(shard: u64) -> String {
+    format!("{shard:02x}")
 }
 
 /// Holds the lock of a key until dropped.

@@ -91,7 +91,7 @@ impl Store {
         let failed = |e| fault("publish", e);
         let path = KeyPath::new(key.as_str());
         let prefix = &key.as_str()[..key.as_str().len() - path.leaf().len()];
-        if matches!(when, PutWhen::IfMatch(_)) {
+        if matches!(when, PutWhen::IfMatch(_) | PutWhen::IfNoneMatch(_)) {
             // Compute the ETag of a foreign file before the lock is taken, not under it.
             if let Some((opened, known)) = self.load_key(&path)? {
                 self.info(key, opened, known, false)?;

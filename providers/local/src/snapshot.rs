@@ -17,7 +17,7 @@ use crate::name::Form;
 
 /// The most entries of one directory that are held at once; of a larger one, those that the page needs next.
 const WINDOW: usize = 1 << 20;
-/// What all kept snapshots may weigh together, in bytes.
+/// What all kept snapshots of all roots in the process may weigh together, in bytes.
 const CACHE_BYTES: usize = 64 << 20;
 const CACHE_COUNT: usize = 1024;
 /// An entry: part of [`Snapshot::names`].
@@ -130,10 +130,29 @@ struct Kept {
     used: u64,
 }
 
+/// What the snapshots of all roots weigh now.
+static WEIGHT: AtomicUsize = AtomicUsize::new(0);
+
 #[derive(Debug, Default)]
 struct Shelf {
     kept: HashMap<Inode, Kept>,
-    weight: usize,
+    /// The clock at the last [`forget_unused`](SnapshotCache::forget_unused).
+    swept: u64,
+}
+
+impl Shelf {
+    fn remove(&mut self, id: &Inode) {
+        if let Some(old) = self.kept.remove(id) {
+            WEIGHT.fetch_sub(old.snapshot.weight(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        let weight: usize = self.kept.values().map(|entry| entry.snapshot.weight()).sum();
+        WEIGHT.fetch_sub(weight, Ordering::Relaxed);
+    }
 }
 
 /// Snapshots that are still true.
@@ -166,15 +185,63 @@ impl SnapshotCache {
         }
         let mut shelf = self.kept.lock();
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        shelf.weight += snapshot.weight();
-        if let Some(old) = shelf.kept.insert(id, Kept { snapshot: Arc::clone(snapshot), version, used }) {
-            shelf.weight -= old.snapshot.weight();
-        }
-        while shelf.kept.len() > CACHE_COUNT || shelf.weight > CACHE_BYTES {
+        shelf.remove(&id);
+        WEIGHT.fetch_add(snapshot.weight(), Ordering::Relaxed);
+        shelf.kept.insert(id, Kept { snapshot: Arc::clone(snapshot), version, used });
+        // Of its own only, down to none: a root cannot reach into another's. What those hold and do not use goes with their sweep.
+        while !shelf.kept.is_empty() && (shelf.kept.len() > CACHE_COUNT || WEIGHT.load(Ordering::Relaxed) > CACHE_BYTES) {
             let Some(oldest) = shelf.kept.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { break };
-            if let Some(old) = shelf.kept.remove(&oldest) {
-                shelf.weight -= old.snapshot.weight();
-            }
+            shelf.remove(&oldest);
         }
+    }
+
+    /// Forgets what was not used since the last call.
+    pub(crate) fn forget_unused(&self) {
+        let mut shelf = self.kept.lock();
+        let since = std::mem::replace(&mut shelf.swept, self.clock.load(Ordering::Relaxed));
+        let unused: Vec<_> = shelf.kept.iter().filter(|(_, entry)| entry.used < since).map(|(id, _)| *id).collect();
+        unused.iter().for_each(|id| shelf.remove(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn what_is_not_used_between_two_sweeps_is_forgotten() {
+        let cache = SnapshotCache::default();
+        let stamp = Stamp { size: 0, seconds: 1, nanoseconds: 0 };
+        let version = Version { modified: stamp, changed: (1, 0) };
+        let mut snapshot = Snapshot::default();
+        snapshot.push("a", false, Form::Plain);
+        let snapshot = Arc::new(snapshot);
+        cache.put((1, 1), version, &snapshot);
+        cache.put((1, 2), version, &snapshot);
+        cache.forget_unused();
+        assert!(cache.get((1, 1), version).is_some());
+        cache.forget_unused();
+        assert!(cache.get((1, 1), version).is_some() && cache.get((1, 2), version).is_none());
+    }
+
+    #[test]
+    fn all_roots_together_have_one_budget() {
+        let caches: Vec<_> = (0..4).map(|_| SnapshotCache::default()).collect();
+        let stamp = Stamp { size: 0, seconds: 1, nanoseconds: 0 };
+        let version = Version { modified: stamp, changed: (1, 0) };
+        let mut snapshot = Snapshot::default();
+        snapshot.push(&"x".repeat(CACHE_BYTES / 3), false, Form::Plain);
+        let snapshot = Arc::new(snapshot);
+        for cache in &caches {
+            cache.put((1, 1), version, &snapshot);
+        }
+        let kept = |cache: &&SnapshotCache| cache.get((1, 1), version).is_some();
+        assert!(caches.iter().filter(kept).count() <= 3);
+        drop(caches);
+        // What is dropped is given back: others keep theirs again.
+        let cache = SnapshotCache::default();
+        cache.put((1, 1), version, &snapshot);
+        assert!(cache.get((1, 1), version).is_some());
     }
 }

@@ -35,6 +35,8 @@ const OBJECT: Mode = Mode::from_raw_mode(0o666);
 /// make one costs 0.1 to 0.4 ms of processor time instead of 0.01. Directories beneath one that is marked as the top of a
 /// hierarchy (`chattr +T`) are spread over the disk, and with them the files. A run of files stays together.
 const LANES: u64 = 64;
+/// How the names of these directories begin. Those of staged files are numbers.
+pub(crate) const LANE: &str = "lane-";
 const LANE_FILES: u64 = 256;
 
 /// Where the next file is staged.
@@ -150,20 +152,33 @@ fn spread(dir: BorrowedFd<'_>) -> Sys<()> {
 }
 
 fn lane_name(number: u64) -> String {
-    format!("lane-{number:02x}")
+    format!("{LANE}{number:02x}")
 }
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let made = self.lanes.as_ref().map_or(0, |lanes| lanes.lock().files.div_ceil(LANE_FILES).min(LANES));
-        for number in 0..made {
-            let _ = unlinkat(&self.staging, lane_name(number), AtFlags::REMOVEDIR);
-        }
+        let Ok(root) = self.staging_root.try_clone() else { return };
+        let process = std::mem::take(&mut self.process);
+        let staging = Arc::clone(&self.staging);
+        let lanes = self.lanes.as_ref().map_or(0, |lanes| lanes.lock().files.div_ceil(LANE_FILES).min(LANES));
         // What is left when this fails is swept by the next one to open the root.
-        let emptied = unlinkat(&self.staging_root, &self.process, AtFlags::REMOVEDIR);
-        if emptied.is_ok() {
-            let _ = unlinkat(&self.staging_root, format!("{}.lock", self.process), AtFlags::empty());
-        }
+        in_background(move || {
+            for number in 0..lanes {
+                let _ = unlinkat(&staging, lane_name(number), AtFlags::REMOVEDIR);
+            }
+            let emptied = unlinkat(&root, &process, AtFlags::REMOVEDIR);
+            if emptied.is_ok() {
+                let _ = unlinkat(&root, format!("{process}.lock"), AtFlags::empty());
+            }
+        });
+    }
+}
+
+/// Does what may wait for the disk: the last owner of a thing may be a future that is being dropped on a reactor thread.
+pub(crate) fn in_background(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 
@@ -223,10 +238,6 @@ impl Drop for Staged {
         }
         let (space, dir) = (Arc::clone(&self.space), Arc::clone(&self.dir));
         let (name, record) = (std::mem::take(&mut self.name), self.record.take());
-        match tokio::runtime::Handle::try_current() {
-            // The last owner may be a future that is being dropped on a reactor thread.
-            Ok(runtime) => drop(runtime.spawn_blocking(move || remove(&space, dir.as_fd(), &name, record.as_deref()))),
-            Err(_) => remove(&space, dir.as_fd(), &name, record.as_deref()),
-        }
+        in_background(move || remove(&space, dir.as_fd(), &name, record.as_deref()));
     }
 }

@@ -68,7 +68,7 @@ impl Store {
         let durable = settings.durability == Durability::Fsync;
         let store = Self {
             tree: Tree::new(settings.openat2),
-            locks: KeyLocks::new(locks),
+            locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
             own_times: own_times(&root).map_err(failed("statfs of the root"))?,
             known: KnownCache::default(),
@@ -84,7 +84,10 @@ impl Store {
             space,
             xattrs,
         };
-        store.sweep()?;
+        if let Err(error) = store.sweep() {
+            // Room is lost, and nothing else: no reason to keep all objects from their readers.
+            tracing::warn!(%error, "a root was not swept");
+        }
         Ok(store)
     }
 

@@ -8,7 +8,7 @@ use sluice_provider::Result;
 
 use crate::directory::names_in;
 use crate::error::{Sys, fault};
-use crate::space::lock_file;
+use crate::space::{LANE, lock_file};
 use crate::store::Store;
 
 /// What a sweep removed.
@@ -23,8 +23,11 @@ pub struct Swept {
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Store {
-    /// Removes the staging directories whose process no longer holds their lock. Blocks.
+    /// Removes the staging directories whose process no longer holds their lock, and lets go of what nobody used since the last
+    /// sweep. Blocks.
     pub(crate) fn sweep(&self) -> Result<Swept> {
+        self.locks.close_idle();
+        self.snapshots.forget_unused();
         self.sweep_staging().map_err(|e| fault("sweep", e))
     }
 
@@ -37,28 +40,14 @@ impl Store {
             return if errno == Errno::WOULDBLOCK { Ok(swept) } else { Err(errno) };
         }
         for name in names_in(root)? {
-            let Some(process) = name.strip_suffix(".lock") else {
-                // A directory without a lock file is what a sweep that was cut short left.
-                // Nor is it there any more when its lock file came first.
-                let orphaned = || !exists(root, &format!("{name}.lock")) && exists(root, &name);
-                if name != "lock" && name != self.space.process() && orphaned() {
-                    swept.files += self.clear(root, &name)?;
-                    swept.processes += 1;
-                }
-                continue;
-            };
-            if process == self.space.process() {
+            let process = name.strip_suffix(".lock").unwrap_or(&name);
+            if name == "lock" || process == self.space.process() {
                 continue;
             }
-            let lock = lock_file(root, &name)?;
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => continue,
-                Err(errno) => return Err(errno),
+            // One that cannot be cleared must not keep the others.
+            if let Err(errno) = self.sweep_process(root, &name, process, &mut swept) {
+                tracing::warn!(%errno, process, "what an ended process left in staging cannot be removed");
             }
-            swept.files += self.clear(root, process)?;
-            swept.processes += 1;
-            unlinkat(root, &name, AtFlags::empty())?;
         }
         if swept.files > 0 {
             tracing::info!(files = swept.files, processes = swept.processes, "removed what ended processes left in staging");
@@ -66,14 +55,31 @@ impl Store {
         Ok(swept)
     }
 
-    /// Removes a staging directory with its files and their records.
-    fn clear(&self, root: BorrowedFd<'_>, name: &str) -> Sys<usize> {
+    fn sweep_process(&self, root: BorrowedFd<'_>, name: &str, process: &str, swept: &mut Swept) -> Sys<()> {
+        if name == process {
+            // A directory without a lock file is what a sweep that was cut short left.
+            if !exists(root, &format!("{name}.lock")) {
+                swept.processes += usize::from(self.clear(root, name, swept)?);
+            }
+            return Ok(());
+        }
+        let lock = lock_file(root, name)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        swept.processes += usize::from(self.clear(root, process, swept)?);
+        unlinkat(root, name, AtFlags::empty())
+    }
+
+    /// Removes a staging directory with its files and their records; false when there is none, or something that is not ours keeps it.
+    fn clear(&self, root: BorrowedFd<'_>, name: &str, swept: &mut Swept) -> Sys<bool> {
         let dir: OwnedFd = match openat(root, name, DIRECTORY, Mode::empty()) {
             Ok(dir) => dir,
-            Err(Errno::NOENT) => return Ok(0),
+            Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno),
         };
-        let mut files = 0;
         for file in names_in(dir.as_fd())? {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if let Ok(open) = openat(&dir, &file, flags, Mode::empty())
@@ -82,13 +88,19 @@ impl Store {
                 crate::record::remove(&self.space, &record);
             }
             match unlinkat(&dir, &file, AtFlags::empty()) {
-                Ok(()) => files += 1,
-                Err(Errno::ISDIR) => files += self.clear(dir.as_fd(), &file)?,
-                Err(errno) => return Err(errno),
+                Ok(()) => swept.files += 1,
+                Err(Errno::ISDIR) if file.starts_with(LANE) => {
+                    self.clear(dir.as_fd(), &file, swept)?;
+                }
+                // A directory of somebody else's that a publication was giving back when its process ended.
+                Err(errno) => tracing::warn!(%errno, process = name, file, "something in staging cannot be removed"),
             }
         }
-        unlinkat(root, name, AtFlags::REMOVEDIR)?;
-        Ok(files)
+        match unlinkat(root, name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

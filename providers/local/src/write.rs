@@ -2,6 +2,9 @@
 //!
 //! A small body is collected in memory and takes one hop to a blocking thread, which does everything. A larger one is written
 //! batch by batch while the next is collected: no thread waits for a slow sender.
+//!
+//! A publication that has begun goes on when its caller is gone. The body is kept until it has ended, because whoever made the body
+//! may have put into it what must last as long: the right to publish.
 
 use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
@@ -88,7 +91,14 @@ impl Store {
             check_size(&body, first.bytes as u64)?;
             let seal = body.seal()?;
             let attributes = joined(put, &seal);
-            return self.writes.run(move || store.put_small(&key, &first.chunks, seal, attributes, &when)).await;
+            return self
+                .writes
+                .run(move || {
+                    let stored = store.put_small(&key, &first.chunks, seal, attributes, &when);
+                    drop(body);
+                    stored
+                })
+                .await;
         }
         let space = Arc::clone(&self.space);
         let staged = self.writes.run(move || space.stage().map_err(|e| fault("stage", e))).await?;
@@ -99,7 +109,13 @@ impl Store {
         let seal = body.seal()?;
         let attributes = joined(put, &seal);
         let staged = Arc::into_inner(staged).ok_or_else(|| Error::new(ErrorKind::Internal, "a write is still under way"))?;
-        self.writes.run(move || store.finish(&key, staged, seal, attributes, &when)).await
+        self.writes
+            .run(move || {
+                let stored = store.finish(&key, staged, seal, attributes, &when);
+                drop(body);
+                stored
+            })
+            .await
     }
 
     fn put_small(&self, key: &Key, chunks: &[Bytes], seal: Seal, attributes: Attributes, when: &PutWhen) -> Result<ObjectInfo> {

@@ -1,45 +1,86 @@
-//! GetBucketAcl, PutBucketAcl, GetObjectAcl, PutObjectAcl: everything is its owner's, and an ACL that says so is accepted.
+//! GetBucketAcl, PutBucketAcl, GetObjectAcl, PutObjectAcl.
 
 use http::StatusCode;
+use sluice_provider::{self as provider, AttributeChange, ObjectInfo};
 
-use crate::objects::ReadRequest;
-use crate::s3::acl;
+use crate::namespaces::Namespace;
+use crate::objects::{ReadRequest, attribute};
+use crate::s3::acl::{self, Wish};
 use crate::s3::call::{Answer, Call, document, empty};
-use crate::s3::error::{Code, Result};
+use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml;
+use crate::tokens::acl::Permission;
 
-pub(crate) fn get_bucket(call: &mut Call) -> Answer {
-    let namespace = call.namespace()?;
-    Ok(document(acl::to_xml(call.owner(&namespace))))
+/// How often a change starts over because the object was replaced meanwhile.
+const TRIES: usize = 4;
+
+pub(crate) async fn get_bucket(call: &mut Call) -> Answer {
+    let list = acl::bucket_list(&*call.namespace()?);
+    Ok(document(acl::to_xml(&call.parts, &call.identity, &list).await?))
 }
 
 pub(crate) async fn get_object(call: &mut Call) -> Answer {
-    must_exist(call).await?;
-    get_bucket(call)
+    let namespace = call.namespace()?;
+    let info = found(call, &namespace, Permission::ReadAcp).await?;
+    let list = acl::object_list(&namespace, &info.attributes);
+    Ok(document(acl::to_xml(&call.parts, &call.identity, &list).await?))
 }
 
 pub(crate) async fn put_bucket(call: &mut Call) -> Answer {
-    let canned = acl::check_headers(&call.headers)?;
-    let body = call.document().await?;
-    if !body.is_empty() {
-        if canned {
-            return Err(Code::UnexpectedContent.into());
-        }
-        let policy = xml::parse(&body, "AccessControlPolicy").map_err(|_| Code::MalformedACLError)?;
-        acl::check_policy(&policy, &call.namespace()?.bucket.owner)?;
-    } else if !canned {
-        return Err(Code::MissingSecurityHeader.into());
+    let namespace = call.namespace()?;
+    let wish = wish(call).await?;
+    if let Some(list) = wish.list_in(&namespace, &namespace.bucket.owner)? {
+        let json = (!list.is_private()).then(|| list.to_json());
+        call.parts.namespaces.set_setting(&call.bucket, acl::SETTING, json.as_deref()).await?;
     }
     Ok(empty(StatusCode::OK))
 }
 
 pub(crate) async fn put_object(call: &mut Call) -> Answer {
-    must_exist(call).await?;
-    put_bucket(call).await
+    let namespace = call.namespace()?;
+    let mut info = found(call, &namespace, Permission::WriteAcp).await?;
+    let wish = wish(call).await?;
+    for _ in 0..TRIES {
+        let Some(list) = wish.clone().list_in(&namespace, acl::object_owner(&namespace, &info.attributes))? else {
+            return Ok(empty(StatusCode::OK));
+        };
+        let json = (!list.is_private()).then(|| list.to_json());
+        // Only of the object that the sender was found to have a say in.
+        let change = AttributeChange { if_match: Some(info.etag.clone()), set: vec![(attribute::ACL.to_owned(), json)] };
+        match call.parts.objects.set_attributes(&namespace, &call.key, &change).await {
+            Ok(_) => return Ok(empty(StatusCode::OK)),
+            Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {
+                info = found(call, &namespace, Permission::WriteAcp).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Code::ConditionalRequestConflict.into())
 }
 
-async fn must_exist(call: &Call) -> Result<()> {
+/// What the request wishes for, in its headers or in its body.
+async fn wish(call: &mut Call) -> Result<Wish> {
+    let wish = Wish::from_headers(&call.parts, &call.headers).await?;
+    let body = call.document().await?;
+    match wish {
+        Some(_) if !body.is_empty() => Err(Code::UnexpectedContent.into()),
+        Some(wish) => Ok(wish),
+        None if body.is_empty() => Err(Failure::new(Code::MissingSecurityHeader).field("MissingHeaderName", "x-amz-acl")),
+        None => {
+            let policy = xml::parse(&body, "AccessControlPolicy").map_err(|_| Code::MalformedACLError)?;
+            Wish::from_policy(&call.parts, &policy).await
+        }
+    }
+}
+
+/// The object, if the sender may do this to its list.
+async fn found(call: &Call, namespace: &Namespace, wanted: Permission) -> Result<ObjectInfo> {
     call.only_null_version()?;
-    call.parts.objects.head(&*call.namespace()?, &call.key, &ReadRequest::default()).await?;
-    Ok(())
+    match call.parts.objects.head(namespace, &call.key, &ReadRequest::default()).await {
+        Ok(found) => {
+            call.check_object(namespace, &found.info.attributes, wanted)?;
+            Ok(found.info)
+        }
+        Err(error) => Err(call.untouched(namespace, &call.key, wanted, error.into()).await),
+    }
 }

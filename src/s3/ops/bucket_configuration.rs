@@ -45,12 +45,9 @@ pub(crate) fn call(call: &mut Call) -> Answer {
         Op::GetBucketConfiguration => Err(Code::NoSuchConfiguration.into()),
         Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
         Op::GetBucketLifecycleConfiguration => Err(Code::NoSuchLifecycleConfiguration.into()),
-        Op::GetBucketOwnershipControls => Err(Code::OwnershipControlsNotFoundError.into()),
-        Op::GetBucketPolicy | Op::GetBucketPolicyStatus => Err(Code::NoSuchBucketPolicy.into()),
         Op::GetBucketReplication => Err(Code::ReplicationConfigurationNotFoundError.into()),
         Op::GetBucketWebsite => Err(Code::NoSuchWebsiteConfiguration.into()),
         Op::GetObjectLockConfiguration => Err(Code::ObjectLockConfigurationNotFoundError.into()),
-        Op::GetPublicAccessBlock => Err(Code::NoSuchPublicAccessBlockConfiguration.into()),
         _ => Err(Failure::not_implemented("This operation is not implemented.")),
     }
 }

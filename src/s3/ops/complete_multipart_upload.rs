@@ -29,8 +29,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let upload = call.query.get("uploadId").unwrap_or_default().to_owned();
-    let request = read(call).await?;
     let namespace = call.namespace()?;
+    call.check_upload_of(&namespace, &upload).await?;
+    let request = read(call).await?;
     let (uploads, key) = (call.parts.uploads.clone(), call.key.clone());
     let mut work: BoxFuture<'static, Result<ObjectInfo>> = Box::pin(async move {
         let when = request.when.clone();

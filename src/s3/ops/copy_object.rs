@@ -24,7 +24,6 @@ fn directive(call: &Call, name: &'static str, what: &str) -> Result<Directive> {
 }
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
-    acl::check_headers(&call.headers)?;
     headers::refuse_unkept(&call.headers)?;
     let (bucket, key, version) = headers::copy_source(&call.headers)?;
     if let Some(version) = version.filter(|v| v != "null") {
@@ -45,7 +44,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         ));
     }
     let mut source = conditions::copy_source(&call.headers)?;
-    let from = call.other(&bucket).await?;
+    let from = call.source(&bucket, &key).await?;
     let to = call.namespace()?;
     let of_source = |failure: Failure| match failure.code() {
         Code::NoSuchKey => failure.field("Key", key.clone()),
@@ -54,15 +53,26 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         _ => failure,
     };
     let read = ReadRequest { conditions: source.clone(), ..ReadRequest::default() };
-    let found = call.parts.objects.head(&from, &key, &read).await.map_err(|e| of_source(e.into()))?.info;
-
+    let found = match call.parts.objects.head(&from, &key, &read).await {
+        Ok(found) => found.info,
+        Err(error) => return Err(of_source(call.unread(&from, &key, error.into()).await)),
+    };
     let kept = &found.attributes;
+    call.check_read(&from, kept)?;
+    let mut new = Attributes::new();
+    acl::new_object(&call.parts, &call.identity, &to, &call.headers, &mut new).await?;
+
     let same = metadata == Directive::Copy
         && tags == Directive::Copy
         && !changes_class
         && !redirects
+        && new.is_empty()
         && kept.get(attribute::STORAGE_CLASS).is_none()
         && kept.get(attribute::WEBSITE_REDIRECT).is_none();
+    // What was read of the source must be what is copied, and what the sender may read.
+    if !same || !acl::may_use(&call.identity, &from) || kept.get(attribute::OWNER).is_some() {
+        source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag.clone()])), ..source };
+    }
     let attributes = if same {
         None
     } else {
@@ -76,8 +86,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         if !tags.is_empty() {
             attributes.set(attribute::TAGS, tags);
         }
-        // What was read of the source must be what is copied.
-        source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag.clone()])), ..source };
+        attributes.extend(new.iter());
         Some(attributes)
     };
     let copy = CopyRequest { source, when: when.clone(), attributes, checksum };

@@ -2,12 +2,14 @@
 
 use http::StatusCode;
 
+use super::delete_bucket;
 use crate::error::ErrorKind;
-use crate::s3::acl;
+use crate::s3::acl::{self, Ownership, Wish};
 use crate::s3::address::is_bucket_name;
 use crate::s3::call::{Answer, Call, empty, set};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml;
+use crate::tokens::acl::Acl;
 
 /// The region of AWS where creating one's own bucket again succeeds.
 const FORGIVING_REGION: &str = "us-east-1";
@@ -16,26 +18,59 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     if !is_bucket_name(&call.bucket) {
         return Err(Code::InvalidBucketName.into());
     }
-    acl::check_headers(&call.headers)?;
     if call.header("x-amz-bucket-object-lock-enabled")?.is_some_and(|v| v.eq_ignore_ascii_case("true")) {
         return Err(
             Failure::not_implemented("Object Lock is not implemented.").field("Header", "x-amz-bucket-object-lock-enabled")
         );
     }
-    match call.header("x-amz-object-ownership")? {
-        None | Some("BucketOwnerEnforced" | "BucketOwnerPreferred" | "ObjectWriter") => {}
-        Some(other) => return Err(Failure::argument("x-amz-object-ownership", other, "Invalid x-amz-object-ownership header")),
+    let ownership = match call.header("x-amz-object-ownership")? {
+        None => None,
+        Some(name) => Some(
+            Ownership::from_name(name)
+                .ok_or_else(|| Failure::argument("x-amz-object-ownership", name, "Invalid x-amz-object-ownership header"))?,
+        ),
+    };
+    let owner = &call.identity.id;
+    let list = match Wish::from_headers(&call.parts, &call.headers).await? {
+        Some(wish) => wish.list(owner, owner)?,
+        None => Acl::private(owner),
+    };
+    if ownership == Some(Ownership::BucketOwnerEnforced) && !list.is_private() {
+        return Err(Code::InvalidBucketAclWithObjectOwnership.into());
     }
     let body = call.document().await?;
     let location = location(&body)?;
     match call.parts.namespaces.create(&call.bucket, &call.identity.id, &location).await {
-        Ok(_) => {}
-        Err(e) if matches!(e.kind(), ErrorKind::BucketAlreadyOwnedByYou) && call.parts.settings.region == FORGIVING_REGION => {}
+        Ok(_) => configure(call, ownership, &list).await?,
+        Err(e) if matches!(e.kind(), ErrorKind::BucketAlreadyOwnedByYou) && call.parts.settings.region == FORGIVING_REGION => {
+            // Again is well only for what is there: to open or to close a bucket in passing would be a surprise.
+            let namespace = call.parts.namespaces.get(&call.bucket).await?;
+            if acl::bucket_list(&namespace) != list || (ownership.is_some() && ownership != Ownership::of(&namespace)) {
+                return Err(Code::BucketAlreadyExists.into());
+            }
+        }
         Err(e) => return Err(e.into()),
     }
     let mut response = empty(StatusCode::OK);
     set(&mut response, "location", &format!("/{}", call.bucket));
     Ok(response)
+}
+
+/// Gives a new bucket its documents. A bucket that did not get them was not created as it was asked for, and goes.
+async fn configure(call: &Call, ownership: Option<Ownership>, list: &Acl) -> Result<()> {
+    let json = list.to_json();
+    let documents =
+        [(Ownership::SETTING, ownership.map(Ownership::name)), (acl::SETTING, (!list.is_private()).then_some(json.as_str()))];
+    let namespaces = &call.parts.namespaces;
+    for (name, document) in documents.into_iter().filter(|(_, document)| document.is_some()) {
+        if let Err(error) = namespaces.set_setting(&call.bucket, name, document).await {
+            if let Err(error) = delete_bucket::delete(namespaces, &call.bucket).await {
+                tracing::warn!(bucket = call.bucket, %error, "a bucket that was not configured was not deleted");
+            }
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// The location constraint. Any region goes, since a signature may name any: the client's own is the one it expects to read back.

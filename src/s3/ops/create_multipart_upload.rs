@@ -9,7 +9,6 @@ use crate::transfer::{Algorithm, ChecksumType};
 use crate::uploads::NewUpload;
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
-    acl::check_headers(&call.headers)?;
     headers::refuse_unkept(&call.headers)?;
     let mut attributes = headers::to_attributes(&call.headers)?;
     let tags = tagging::from_header(call.header("x-amz-tagging")?.unwrap_or_default())?;
@@ -19,8 +18,10 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let algorithm = checksums::named(call.header("x-amz-checksum-algorithm")?)?;
     let kind = checksums::type_named(call.header("x-amz-checksum-type")?)?;
     let checksum = checksum(algorithm, kind)?;
+    let namespace = call.namespace()?;
+    acl::new_object(&call.parts, &call.identity, &namespace, &call.headers, &mut attributes).await?;
     let new = NewUpload { attributes, initiator: call.identity.id.clone(), checksum };
-    let upload = call.parts.uploads.create(&*call.namespace()?, &call.key, new).await?;
+    let upload = call.parts.uploads.create(&namespace, &call.key, new).await?;
 
     let mut xml = Xml::document();
     xml.root("InitiateMultipartUploadResult");

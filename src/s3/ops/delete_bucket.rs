@@ -13,6 +13,6 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 }
 
 /// Boxed where the lifetimes have names: inside of a caller's future, where they have none, it cannot be shown to be `Send`.
-fn delete<'a>(namespaces: &'a Namespaces, bucket: &'a str) -> BoxFuture<'a, Result<()>> {
+pub(super) fn delete<'a>(namespaces: &'a Namespaces, bucket: &'a str) -> BoxFuture<'a, Result<()>> {
     Box::pin(namespaces.delete(bucket))
 }

@@ -29,9 +29,12 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let mut named = Vec::new();
     let mut keys = Vec::new();
     for object in root.all("Object") {
-        let (name, key) = read(object)?;
+        let (mut name, key) = read(object)?;
         if let Some(key) = key {
-            keys.push((named.len(), key));
+            match call.check_policy(&name.key, name.version.is_some(), None).await {
+                Ok(()) => keys.push((named.len(), key)),
+                Err(failure) => name.result = Err(failure),
+            }
         }
         named.push(name);
         if named.len() > MAX_KEYS {

@@ -17,7 +17,11 @@ use crate::transfer::Algorithm;
 pub(crate) async fn get(call: &mut Call) -> Answer {
     let read = read(call)?;
     let namespace = call.namespace()?;
-    let opened = call.parts.objects.get(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
+        Ok(opened) => opened,
+        Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(&namespace, &opened.found.info.attributes)?;
     let mut response = respond(call, &read, &opened.found)?;
     *response.body_mut() = match opened.body {
         OpenBody::Full(bytes) => Body::from(bytes),
@@ -30,7 +34,11 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
 pub(crate) async fn head(call: &mut Call) -> Answer {
     let read = read(call)?;
     let namespace = call.namespace()?;
-    let found = call.parts.objects.head(&namespace, &call.key, &read).await.map_err(|e| told(call, e.into()))?;
+    let found = match call.parts.objects.head(&namespace, &call.key, &read).await {
+        Ok(found) => found,
+        Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(&namespace, &found.info.attributes)?;
     respond(call, &read, &found)
 }
 

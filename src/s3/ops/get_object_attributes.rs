@@ -16,7 +16,12 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let most = number(call, "x-amz-max-parts", 1000)?.min(1000);
     let marker = number(call, "x-amz-part-number-marker", 0)?;
     let read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
-    let info = call.parts.objects.head(&*call.namespace()?, &call.key, &read).await?.info;
+    let namespace = call.namespace()?;
+    let info = match call.parts.objects.head(&namespace, &call.key, &read).await {
+        Ok(found) => found.info,
+        Err(error) => return Err(call.unread(&namespace, &call.key, error.into()).await),
+    };
+    call.check_read(&namespace, &info.attributes)?;
 
     let wants = |name: &str| wanted.iter().any(|w| w == name);
     let mut xml = Xml::document();

@@ -2,9 +2,9 @@
 
 use crate::meta::UploadCursor;
 use crate::s3::call::{Answer, Call, document, write_owner};
-use crate::s3::dates;
 use crate::s3::listing::Names;
 use crate::s3::xml::Xml;
+use crate::s3::{acl, dates};
 use crate::uploads::UploadPage;
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -22,6 +22,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         most => call.parts.uploads.list(&namespace, prefix, delimiter, &after, most).await?,
     };
 
+    let shown = page.uploads.iter().flat_map(|u| [u.initiator.as_str(), acl::upload_owner(&namespace, u)]);
+    let people = call.people(shown).await?;
     let mut xml = Xml::with_capacity(1024 + page.uploads.len() * 512);
     xml.root("ListMultipartUploadsResult");
     xml.text("Bucket", &call.bucket);
@@ -44,9 +46,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         xml.open("Upload");
         names.write(&mut xml, "Key", &upload.key);
         xml.text("UploadId", &upload.upload_id);
-        let name = (upload.initiator == call.identity.id).then_some(call.identity.name.as_str());
-        write_owner(&mut xml, "Initiator", (&upload.initiator, name));
-        write_owner(&mut xml, "Owner", call.owner(&namespace));
+        write_owner(&mut xml, "Initiator", people.person(&upload.initiator));
+        write_owner(&mut xml, "Owner", people.person(acl::upload_owner(&namespace, upload)));
         xml.text(
             "StorageClass",
             upload.attributes.get(crate::objects::attribute::STORAGE_CLASS).map_or("STANDARD", String::as_str),

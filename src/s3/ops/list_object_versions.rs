@@ -2,9 +2,10 @@
 
 use sluice_provider::{ListEntry, ListFrom};
 
+use crate::s3::acl;
 use crate::s3::call::{Answer, Call, document};
 use crate::s3::error::Failure;
-use crate::s3::listing::{Listing, from_marker, write_object};
+use crate::s3::listing::{Listing, from_marker, owners, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let listing = Listing::read(call)?;
@@ -23,6 +24,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         marker => from_marker(marker, &listing.prefix, listing.delimiter.as_deref()),
     };
     let page = listing.page(call, from).await?;
+    let people = call.people(owners(&namespace, &page)).await?;
 
     let mut xml = listing.document(&page);
     xml.root("ListVersionsResult");
@@ -48,7 +50,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
             listing.names.write(&mut xml, "Key", info.key.as_str());
             xml.text("VersionId", "null");
             xml.plain("IsLatest", true);
-            write_object(&mut xml, info, Some(call.owner(&namespace)));
+            write_object(&mut xml, info, Some(people.person(acl::object_owner(&namespace, &info.attributes))));
             xml.close("Version");
         }
     }

@@ -2,14 +2,16 @@
 
 use sluice_provider::ListEntry;
 
+use crate::s3::acl;
 use crate::s3::call::{Answer, Call, document};
-use crate::s3::listing::{Listing, from_marker, write_object};
+use crate::s3::listing::{Listing, from_marker, owners, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let listing = Listing::read(call)?;
     let namespace = call.namespace()?;
     let marker = call.query.get("marker").unwrap_or_default();
     let page = listing.page(call, from_marker(marker, &listing.prefix, listing.delimiter.as_deref())).await?;
+    let people = call.people(owners(&namespace, &page)).await?;
 
     let mut xml = listing.document(&page);
     xml.root("ListBucketResult");
@@ -30,7 +32,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         if let ListEntry::Object(info) = entry {
             xml.open("Contents");
             listing.names.write(&mut xml, "Key", info.key.as_str());
-            write_object(&mut xml, info, Some(call.owner(&namespace)));
+            write_object(&mut xml, info, Some(people.person(acl::object_owner(&namespace, &info.attributes))));
             xml.close("Contents");
         }
     }

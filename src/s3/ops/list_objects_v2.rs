@@ -2,8 +2,9 @@
 
 use sluice_provider::{ListEntry, ListFrom};
 
+use crate::s3::acl;
 use crate::s3::call::{Answer, Call, document};
-use crate::s3::listing::{Listing, from_token, token, write_object};
+use crate::s3::listing::{Listing, from_token, owners, token, write_object};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let listing = Listing::read(call)?;
@@ -16,8 +17,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         _ if start_after.is_empty() => ListFrom::Start,
         _ => ListFrom::After(start_after.to_owned()),
     };
-    let owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let shows_owners = call.query.get("fetch-owner").is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let page = listing.page(call, from).await?;
+    let people = if shows_owners { Some(call.people(owners(&namespace, &page)).await?) } else { None };
 
     let mut xml = listing.document(&page);
     xml.root("ListBucketResult");
@@ -43,7 +45,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         if let ListEntry::Object(info) = entry {
             xml.open("Contents");
             listing.names.write(&mut xml, "Key", info.key.as_str());
-            write_object(&mut xml, info, owners.then(|| call.owner(&namespace)));
+            let owner = people.as_ref().map(|p| p.person(acl::object_owner(&namespace, &info.attributes)));
+            write_object(&mut xml, info, owner);
             xml.close("Contents");
         }
     }

@@ -3,7 +3,7 @@
 use crate::s3::call::{Answer, Call, document, write_owner};
 use crate::s3::error::Failure;
 use crate::s3::xml::Xml;
-use crate::s3::{checksums, dates};
+use crate::s3::{acl, checksums, dates};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -24,16 +24,18 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         },
     };
     let (upload, parts, more) = call.parts.uploads.parts(&namespace, &call.key, id, marker, most.max(1)).await?;
+    call.check_upload(&namespace, &upload)?;
     let (parts, more) = if most == 0 { (Vec::new(), false) } else { (parts, more) };
 
+    let owner = acl::upload_owner(&namespace, &upload);
+    let people = call.people([upload.initiator.as_str(), owner].into_iter()).await?;
     let mut xml = Xml::with_capacity(1024 + parts.len() * 200);
     xml.root("ListPartsResult");
     xml.text("Bucket", &call.bucket);
     xml.text("Key", &call.key);
     xml.text("UploadId", id);
-    let name = (upload.initiator == call.identity.id).then_some(call.identity.name.as_str());
-    write_owner(&mut xml, "Initiator", (&upload.initiator, name));
-    write_owner(&mut xml, "Owner", call.owner(&namespace));
+    write_owner(&mut xml, "Initiator", people.person(&upload.initiator));
+    write_owner(&mut xml, "Owner", people.person(owner));
     xml.text("StorageClass", upload.attributes.get(crate::objects::attribute::STORAGE_CLASS).map_or("STANDARD", String::as_str));
     xml.plain("PartNumberMarker", marker);
     xml.plain("NextPartNumberMarker", parts.last().map_or(0, |p| p.number));

@@ -4,6 +4,7 @@ mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
 mod bucket_cors;
+mod bucket_policy;
 mod bucket_tagging;
 mod complete_multipart_upload;
 mod copy_object;
@@ -24,6 +25,8 @@ mod list_objects_v2;
 mod list_parts;
 mod object_lock;
 mod object_tagging;
+mod ownership_controls;
+mod public_access;
 mod put_object;
 mod upload_part;
 mod upload_part_copy;
@@ -53,19 +56,26 @@ async fn others(call: &mut Call) -> Answer {
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
         Op::DeleteBucketCors => bucket_cors::delete(call).await,
+        Op::DeleteBucketPolicy => bucket_policy::delete(call).await,
+        Op::DeleteBucketOwnershipControls => ownership_controls::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
         Op::DeleteObject => delete_object::call(call).await,
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
+        Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
-        Op::GetBucketAcl => acls::get_bucket(call),
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
+        Op::GetBucketPolicy => bucket_policy::get(call).await,
+        Op::GetBucketAcl => acls::get_bucket(call).await,
+        Op::GetBucketOwnershipControls => ownership_controls::get(call),
+        Op::GetBucketPolicyStatus => bucket_policy::status(call),
         Op::GetBucketTagging => bucket_tagging::get(call).await,
         Op::GetObjectAcl => acls::get_object(call).await,
         Op::GetObjectAttributes => get_object_attributes::call(call).await,
         Op::GetObjectTagging => object_tagging::get(call).await,
         // No object has one.
         Op::GetObjectTorrent => Err(Failure::because(Code::NoSuchKey, "There is no torrent of this object.")),
+        Op::GetPublicAccessBlock => public_access::get(call),
         Op::HeadBucket => head_bucket::call(call),
         Op::ListBuckets => list_buckets::call(call).await,
         Op::ListMultipartUploads => list_multipart_uploads::call(call).await,
@@ -75,8 +85,11 @@ async fn others(call: &mut Call) -> Answer {
         Op::ListParts => list_parts::call(call).await,
         Op::PutBucketAcl => acls::put_bucket(call).await,
         Op::PutBucketCors => bucket_cors::put(call).await,
+        Op::PutBucketPolicy => bucket_policy::put(call).await,
+        Op::PutBucketOwnershipControls => ownership_controls::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
         Op::PutObjectAcl => acls::put_object(call).await,
+        Op::PutPublicAccessBlock => public_access::put(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
         Op::UploadPart => upload_part::call(call).await,
         Op::UploadPartCopy => upload_part_copy::call(call).await,
@@ -92,15 +105,11 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketLifecycleConfiguration
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
-        | Op::GetBucketOwnershipControls
-        | Op::GetBucketPolicy
-        | Op::GetBucketPolicyStatus
         | Op::GetBucketReplication
         | Op::GetBucketRequestPayment
         | Op::GetBucketVersioning
         | Op::GetBucketWebsite
         | Op::GetObjectLockConfiguration
-        | Op::GetPublicAccessBlock
         | Op::ListBucketConfigurations => bucket_configuration::call(call),
         Op::NotImplemented => Err(Failure::not_implemented("This operation is not implemented.")),
     }

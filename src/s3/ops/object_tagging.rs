@@ -18,6 +18,7 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
 pub(crate) async fn put(call: &mut Call) -> Answer {
     call.only_null_version()?;
     let tags = tagging::from_xml(&call.xml("Tagging").await?, tagging::MAX_OBJECT_TAGS)?;
+    call.check_policy(&call.key, false, Some(&tags)).await?;
     set(call, (!tags.is_empty()).then(|| tagging::to_attribute(&tags))).await?;
     Ok(empty(StatusCode::OK))
 }

@@ -8,7 +8,6 @@ use crate::s3::call::{Answer, Call, empty, set_etag, with_condition};
 use crate::s3::{acl, checksums, conditions, headers, tagging};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
-    acl::check_headers(&call.headers)?;
     headers::refuse_unkept(&call.headers)?;
     let when = conditions::write(&call.headers)?;
     let mut attributes = headers::to_attributes(&call.headers)?;
@@ -18,9 +17,10 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
             attributes.set(attribute::TAGS, tagging::to_attribute(&tags));
         }
     }
+    let namespace = call.namespace()?;
+    acl::new_object(&call.parts, &call.identity, &namespace, &call.headers, &mut attributes).await?;
     let declared = call.declared()?;
     let body = call.take_body(declared);
-    let namespace = call.namespace()?;
     let put = PutOptions { when: when.clone(), attributes };
     let info = call.parts.objects.put(&namespace, &call.key, body, put).await.map_err(|e| with_condition(e.into(), &when))?;
     let mut response = empty(StatusCode::OK);

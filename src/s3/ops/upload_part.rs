@@ -30,6 +30,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let (number, id) = target(call)?;
     let id = id.to_owned();
     let upload = call.parts.uploads.get(&namespace, &call.key, &id).await?;
+    call.check_upload(&namespace, &upload)?;
     match_session(&mut declared, &upload)?;
     let body = call.take_body(declared);
     let part = call.parts.uploads.put_part(&namespace, &call.key, &id, number, body).await?;

@@ -1,10 +1,11 @@
 //! UploadPartCopy.
 
 use super::upload_part::target;
+use crate::objects::{ETagCondition, ReadConditions, ReadRequest, attribute};
 use crate::s3::call::{Answer, Call, document, no_such_version};
 use crate::s3::error::{Code, Failure};
 use crate::s3::xml::Xml;
-use crate::s3::{checksums, conditions, dates, headers, range};
+use crate::s3::{acl, checksums, conditions, dates, headers, range};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -13,19 +14,33 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     if let Some(version) = version.filter(|v| v != "null") {
         return Err(no_such_version(&key, &version));
     }
+    let from = call.source(&bucket, &key).await?;
     let (number, id) = target(call)?;
-    let source = conditions::copy_source(&call.headers)?;
+    let mut source = conditions::copy_source(&call.headers)?;
     let header = call.header("x-amz-copy-source-range")?;
     let range = header.map(range::copy_source).transpose()?;
-    let from = call.other(&bucket).await?;
     let to = call.namespace()?;
-    let part = call.parts.objects.copy_part((&from, &key), &source, range, (&to, &call.key), id, number).await;
-    let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
+    call.check_upload_of(&to, id).await?;
+    let of_source = |failure: Failure| match failure.code() {
         Code::NoSuchKey => failure.field("Key", key.clone()),
         Code::NotModified => Code::PreconditionFailed.into(),
+        _ => failure,
+    };
+    let read = ReadRequest { conditions: source.clone(), ..ReadRequest::default() };
+    let found = match call.parts.objects.head(&from, &key, &read).await {
+        Ok(found) => found.info,
+        Err(error) => return Err(of_source(call.unread(&from, &key, error.into()).await)),
+    };
+    call.check_read(&from, &found.attributes)?;
+    if !acl::may_use(&call.identity, &from) || found.attributes.get(attribute::OWNER).is_some() {
+        // What the sender may read must be what is copied.
+        source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag])), ..source };
+    }
+    let part = call.parts.objects.copy_part((&from, &key), &source, range, (&to, &call.key), id, number).await;
+    let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
         Code::InvalidRange => Failure::because(Code::InvalidRange, "Range specified is not valid for source object")
             .field("RangeRequested", header.unwrap_or_default()),
-        _ => failure,
+        _ => of_source(failure),
     })?;
 
     let mut xml = Xml::document();

@@ -16,7 +16,7 @@ use crate::meta::{MetaStore, SqliteStore};
 use crate::namespaces::{DefaultMount, Namespaces};
 use crate::objects::Objects;
 use crate::s3::query::Query;
-use crate::s3::{Front, Parts, Settings};
+use crate::s3::{Front, Parts, Peer, Settings};
 use crate::telemetry::RequestId;
 use crate::tokens::{Secret, Tokens};
 use crate::transfer::{Algorithm, Hasher};
@@ -56,12 +56,13 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, peer)) = listener.accept().await {
                 let front = front.clone();
                 let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
                     let front = front.clone();
                     async move {
                         request.extensions_mut().insert(RequestId(Arc::from("TESTREQUEST")));
+                        request.extensions_mut().insert(Peer(peer.ip()));
                         Ok::<_, std::convert::Infallible>(front.call(request).await)
                     }
                 });

@@ -73,8 +73,8 @@ async fn the_second_version_pages_by_tokens() {
     let token = page.element("NextContinuationToken").unwrap();
     g.ask("DELETE", "/bucket/b/1").send().await;
     assert_eq!(g.get(&format!("/bucket?list-type=2&continuation-token={token}")).await.elements("Key"), ["b/2", "c"]);
-    let empty = g.get("/bucket?list-type=2&continuation-token=").await;
-    assert_eq!((empty.elements("Key").len(), empty.element("ContinuationToken")), (4, Some("")), "no token is the beginning");
+    let empty = g.get("/bucket?list-type=2&continuation-token=&max-keys=1").await;
+    assert_eq!((empty.elements("Key"), empty.element("ContinuationToken")), (vec!["a"], Some("")));
     for bad in ["x", "%21"] {
         assert_eq!(g.get(&format!("/bucket?list-type=2&continuation-token={bad}")).await.error(), (400, "InvalidArgument"));
     }

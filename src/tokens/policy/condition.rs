@@ -43,7 +43,7 @@ impl Condition {
     pub(super) fn is_met(&self, asked: &[String], variables: Variables<'_>) -> bool {
         let Operator { kind, negated, if_exists, set } = self.operator;
         if kind == Kind::Null {
-            return self.values.iter().any(|v| *v == Value::Bool(asked.is_empty()));
+            return self.values.contains(&Value::Bool(asked.is_empty()));
         }
         if asked.is_empty() {
             return match set {

@@ -1,6 +1,7 @@
 //! Tables from what AWS documents.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::type_complexity, reason = "the types of tables that are read once")]
 
 use super::*;
 

@@ -361,3 +361,40 @@ async fn what_nobody_finished_is_swept() {
     assert!(store.upload("bucket", &id).await.unwrap().is_none());
     assert!(matches!(kind(uploads.create(&ns, "k", NewUpload::default()).await), ErrorKind::NoSuchBucket));
 }
+
+#[tokio::test]
+async fn a_mount_that_does_not_answer_keeps_no_other_from_being_swept() {
+    use crate::meta::MountRecord;
+    use crate::namespaces::{DefaultMount, Namespaces};
+    let store = Arc::new(SqliteStore::open_in_memory().await.unwrap());
+    let (silent, good) = (Probe::new(), Probe::new());
+    let opener: crate::mounts::Opener = {
+        let (silent, good) = (silent.clone(), good.clone());
+        Arc::new(move |record: MountRecord| {
+            let probe = if record.prefix.is_empty() { &silent } else { &good };
+            let provider: Arc<dyn Provider> = probe.clone();
+            Box::pin(async move { Ok(provider) })
+        })
+    };
+    let default_mount = DefaultMount { provider: "memory".into(), settings: BTreeMap::new() };
+    let namespaces = Namespaces::with_opener(store.clone(), default_mount, opener);
+    let ns = namespaces.create("bucket", "me", "").await.unwrap();
+    let record = |prefix: &str| MountRecord {
+        bucket: "bucket".into(),
+        prefix: prefix.into(),
+        provider: "memory".into(),
+        settings: BTreeMap::new(),
+    };
+    namespaces.mount(record("good/")).await.unwrap();
+    let uploads = Uploads::new(store);
+    for key in ["1", "2", "3", "good/1"] {
+        uploads.create(&ns, key, NewUpload::default()).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    silent.aborts_hang.store(true, Ordering::SeqCst);
+    let sweep = uploads.sweep_with(&namespaces, Duration::ZERO, Duration::from_millis(20));
+    assert_eq!(sweep.await.unwrap(), 1);
+    assert_eq!(silent.take_calls().get("abort"), Some(&1), "asked once");
+    silent.aborts_hang.store(false, Ordering::SeqCst);
+    assert_eq!(uploads.sweep(&namespaces, Duration::ZERO).await.unwrap(), 3);
+}

@@ -32,8 +32,14 @@ pub async fn puts_under_conditions(subject: &Subject) {
     assert_eq!(kind(subject.try_put("k", "x", PutWhen::IfMatch(one)).await), ErrorKind::PreconditionFailed);
     subject.try_put("k", "three", PutWhen::IfPresent).await.expect("IfPresent of what is there");
     subject.try_put("k", "one", PutWhen::IfMatch(etag_of(b"three"))).await.expect("IfMatch of the current ETag");
+    let unless = |text: &[u8]| PutWhen::IfNoneMatch(etag_of(text));
+    assert_eq!(kind(subject.try_put("k", "x", unless(b"one")).await), ErrorKind::PreconditionFailed);
+    subject.try_put("k", "two", unless(b"two")).await.expect("IfNoneMatch of another ETag");
+    assert_eq!(kind(subject.try_put("k", "x", unless(b"two")).await), ErrorKind::PreconditionFailed);
     subject.delete("k").await;
     assert_eq!(kind(subject.try_put("k", "x", PutWhen::IfMatch(two)).await), ErrorKind::NotFound);
+    subject.try_put("k", "two", unless(b"two")).await.expect("IfNoneMatch of what is absent");
+    subject.delete("k").await;
     subject.try_put("k", "four", PutWhen::IfAbsent).await.expect("IfAbsent after a delete");
     // A key below or above is another key.
     subject.try_put("k/", "five", PutWhen::IfAbsent).await.expect("IfAbsent of `k/` beside `k`");

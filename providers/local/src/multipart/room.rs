@@ -11,7 +11,7 @@ use sluice_provider::{Error, ErrorKind, PartNumber, Result, UploadId};
 use super::upload::{DATA, OBJECT, gone};
 use crate::create::{Spot, spot};
 use crate::error::{Sys, fault};
-use crate::space::{lock_file, random_id};
+use crate::space::{in_background, lock_file, random_id};
 use crate::store::Store;
 use crate::write::write_all;
 
@@ -52,10 +52,7 @@ impl Drop for Room {
                 tracing::warn!(%errno, name, "a part that failed could not be removed; it goes with its upload");
             }
         };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(give_back)),
-            Err(_) => give_back(),
-        }
+        in_background(give_back);
     }
 }
 

@@ -122,6 +122,90 @@ async fn opening_a_root_sweeps_what_the_dead_left_and_their_records() {
     }
 }
 
+/// A publication that swaps a file with what turns out to be a directory gives it back; if the process ends before that, the
+/// directory lies in staging, with somebody's files in it.
+#[tokio::test]
+async fn what_is_not_ours_in_staging_is_kept_and_keeps_nothing_else() {
+    let mount = mount();
+    mount.put("f", "there").await;
+    let staging = mount.path(".sluice/staging");
+    fs::create_dir_all(staging.join("dead/1")).unwrap();
+    fs::write(staging.join("dead/1/theirs"), "theirs").unwrap();
+    fs::write(staging.join("dead/2"), "ours").unwrap();
+    fs::write(staging.join("dead.lock"), "").unwrap();
+    fs::create_dir(staging.join("other")).unwrap();
+    fs::write(staging.join("other/3"), "ours").unwrap();
+    let next = Local::open(settings(&mount.root())).unwrap();
+    let there = next.head(&key("f"), &ReadOptions::default()).await.unwrap();
+    assert_eq!(there.size, 5);
+    assert_eq!(fs::read(staging.join("dead/1/theirs")).unwrap(), b"theirs");
+    assert!(!staging.join("dead/2").exists() && !staging.join("other").exists());
+    assert_eq!(next.sweep().await.unwrap().files, 0);
+}
+
+/// Tells when it is dropped.
+struct Told(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.take().map(|told| told.send(()));
+    }
+}
+
+#[tokio::test]
+async fn a_publication_keeps_its_body_when_nobody_waits_for_it() {
+    use futures::StreamExt;
+    for size in [10, 3 << 20] {
+        let mount = mount();
+        let held: Vec<_> = fs::read_dir(mount.path(".sluice/locks"))
+            .unwrap()
+            .map(|entry| {
+                let file = fs::File::open(entry.unwrap().path()).unwrap();
+                rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+                file
+            })
+            .collect();
+        let (told, mut dropped) = tokio::sync::oneshot::channel();
+        let told = Told(Some(told));
+        let seal = std::sync::Arc::new(std::sync::OnceLock::new());
+        seal.set(sluice_provider::Seal { etag: ETag::new("e").unwrap(), attributes: Attributes::new() }).unwrap();
+        let chunks = vec![Ok(Bytes::from(vec![1; size / 2])), Ok(Bytes::from(vec![2; size / 2]))];
+        let stream = futures::stream::iter(chunks).inspect(move |_| {
+            let _ = &told;
+        });
+        let body = PutBody::new(stream.boxed(), Some(size as u64), seal);
+        let putting = tokio::spawn({
+            let local = mount.local.clone();
+            async move { local.put(&key("f"), body, &PutOptions::default()).await }
+        });
+        // Staged whole, and waiting for the lock of the key.
+        while mount.hidden("staging").iter().all(|path| fs::metadata(path).map_or(0, |file| file.len()) < size as u64) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        putting.abort();
+        assert!(putting.await.unwrap_err().is_cancelled());
+        assert!(dropped.try_recv().is_err() && !mount.path("f").exists(), "{size}");
+        drop(held);
+        dropped.await.unwrap();
+        assert_eq!(fs::metadata(mount.path("f")).unwrap().len(), size as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_lets_go_of_what_nobody_uses() {
+    let mount = mount();
+    for n in 0..200 {
+        mount.put(&format!("d/{n}"), "x").await;
+    }
+    let before = mount.local.0.locks.open_files();
+    assert!(before > 32, "{before}");
+    mount.local.sweep().await.unwrap();
+    assert_eq!(mount.local.0.locks.open_files(), 0);
+    mount.put("d/1", "again").await;
+    assert_eq!(mount.get("d/1").await.unwrap(), "again");
+}
+
 #[tokio::test]
 async fn check_notices_that_the_root_is_gone() {
     let mount = mount();

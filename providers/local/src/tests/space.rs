@@ -1,6 +1,8 @@
 //! The hidden space holds no more than it must.
 
 use super::*;
+use std::future::Future;
+
 use sluice_provider::AttributeChange;
 
 fn big(byte: &str) -> String {
@@ -52,6 +54,51 @@ async fn a_small_object_takes_one_small_attribute() {
     let bytes = rustix::fs::fgetxattr(&file, "user.sluice", &mut [0; 4096]).unwrap();
     assert!(bytes <= 64, "{bytes}");
     assert!(mount.hidden("records").is_empty());
+}
+
+/// Runs a test on a file system of its own; false where none can be mounted.
+async fn on_a_small_disk<F: Future<Output = ()> + Send + 'static>(options: &str, test: impl FnOnce(PathBuf) -> F) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir.path()).status();
+    if !mount.is_ok_and(|status| status.success()) {
+        return false;
+    }
+    let outcome = tokio::spawn(test(dir.path().to_owned())).await;
+    let unmounted = std::process::Command::new("umount").arg("-l").arg(dir.path()).status().unwrap();
+    assert!(unmounted.success());
+    outcome.unwrap();
+    true
+}
+
+#[tokio::test]
+async fn on_a_full_disk_everything_can_be_deleted() {
+    let tested = on_a_small_disk("size=16m,nr_inodes=400", |root| async move {
+        let local = Local::open(Settings { xattrs: false, ..settings(&root) }).unwrap();
+        let names: Vec<_> = (0..20).map(|n| format!("n{n}")).collect();
+        for name in &names {
+            local.put(&key(name), body(b"x"), &PutOptions::default()).await.unwrap();
+        }
+        // Not one file more.
+        let mut full = 0;
+        while std::fs::write(root.join(format!("full{full}")), "").is_ok() {
+            full += 1;
+        }
+        let refused = local.put(&key("more"), body(b"x"), &PutOptions::default()).await.unwrap_err();
+        assert_eq!(*refused.kind(), ErrorKind::NoSpace);
+        // Foreign ones too, on locks that nobody held so far.
+        let foreign: Vec<_> = (0..50).map(|n| key(&format!("full{n}")).into()).collect();
+        assert!(local.delete(&foreign).await.iter().all(|o| matches!(o, Ok(DeleteOutcome::Deleted { size: 0 }))));
+        for n in 0..50 {
+            std::fs::write(root.join(format!("full{n}")), "").unwrap();
+        }
+        for outcome in local.delete(&names.iter().map(|name| key(name).into()).collect::<Vec<_>>()).await {
+            assert_eq!(outcome.unwrap(), DeleteOutcome::Deleted { size: 1 });
+        }
+        local.put(&key("more"), body(b"x"), &PutOptions::default()).await.unwrap();
+    });
+    if !tested.await {
+        eprintln!("SKIPPED: on_a_full_disk_everything_can_be_deleted needs the right to mount a tmpfs");
+    }
 }
 
 #[tokio::test]
@@ -109,7 +156,12 @@ async fn staging_takes_turns_and_leaves_nothing() {
     assert_eq!(lanes, if spread { 2 } else { 0 });
     let Mount { dir, local } = mount;
     drop(local);
-    let left: Vec<_> =
-        std::fs::read_dir(dir.path().join("root/.sluice/staging")).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(left, ["lock"]);
+    let staging = dir.path().join("root/.sluice/staging");
+    let left = || std::fs::read_dir(&staging).unwrap().count();
+    let until = SystemTime::now() + Duration::from_secs(10);
+    // All but the lock that everybody shares.
+    while left() > 1 {
+        assert!(SystemTime::now() < until, "{} are left", left());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
