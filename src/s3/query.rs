@@ -69,7 +69,7 @@ impl Query {
 
     /// The pairs in the order of their names.
     pub(crate) fn sorted(&self) -> Vec<(String, String)> {
-        let mut pairs = self.0.clone();
+        let mut pairs: Vec<_> = self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
         pairs
     }

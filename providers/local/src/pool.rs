@@ -174,7 +174,11 @@ mod tests {
         let failed: Result<()> = pool.run(|| panic!("on purpose")).await;
         assert_eq!(*failed.unwrap_err().kind(), ErrorKind::Internal);
         let (release, released) = mpsc::channel::<()>();
-        let held = pool.start(move || Ok(released.recv().unwrap())).unwrap();
+        let work = move || {
+            released.recv().unwrap();
+            Ok(())
+        };
+        let held = pool.start(work).unwrap();
         let begun = Arc::new(AtomicUsize::new(0));
         let count = |begun: &Arc<AtomicUsize>| {
             let begun = Arc::clone(begun);
