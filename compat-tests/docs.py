@@ -61,11 +61,12 @@ def commands(block: str) -> str:
 
 def run(page: pathlib.Path, blocks: list[str]) -> str:
     """Runs a page's blocks in one shell against one gateway; returns what went wrong."""
-    with gateway.Gateway() as server, tempfile.TemporaryDirectory() as folder:
+    with gateway.Gateway() as server, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as programs:
+        (pathlib.Path(programs) / "sluice").symlink_to(server.program)
         env = {
             **gateway.clean_environment(),
             "HOME": folder,
-            "PATH": f"{pathlib.Path(sys.executable).parent}:{server.program.parent}:{os.environ['PATH']}",
+            "PATH": f"{pathlib.Path(sys.executable).parent}:{programs}:{os.environ['PATH']}",
             "AWS_ACCESS_KEY_ID": gateway.ACCESS_KEY,
             "AWS_SECRET_ACCESS_KEY": gateway.SECRET_KEY,
             "AWS_DEFAULT_REGION": gateway.REGION,

@@ -82,7 +82,7 @@ def test_wrong_checksum_header(wire, old, algorithm):
 @pytest.mark.parametrize("algorithm", list(sigv4.CHECKSUMS))
 def test_invalid_checksum_header(wire, old, algorithm):
     answer = wire.send("PUT", old, NEW, headers={f"x-amz-checksum-{algorithm.lower()}": "bm9wZQ"})
-    answer.is_error(400, "InvalidRequest", old)
+    answer.is_error(400, "BadDigest", old)
 
 
 def test_two_checksum_headers(wire, old):

@@ -4,6 +4,7 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import threading
@@ -393,3 +394,117 @@ def test_two_gateways_on_one_directory_race(fresh, tmp_path):
             assert sum(won) == 1, won
             for client in clients[:2]:
                 assert client.get_object(Bucket="pair", Key=f"s/{turn}")["Body"].read() == str(won.index(True)).encode() * 100
+
+
+# Nearly all that S3 takes.
+METADATA = {"big": "m" * 1900}
+
+
+class Ledger:
+    """What a client was told about its keys: the bytes of the last acknowledged write, and those of a write whose answer never came."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, bytes | None] = {}
+        self.asked: dict[str, tuple[bytes | None, ...]] = {}
+
+    def change(self, key: str, body: bytes | None, act) -> bool:
+        """Carries out a write (`None`: a deletion). False when no answer came: then both states are possible from now on."""
+        self.asked[key] = (*self.asked.get(key, ()), body)
+        try:
+            act()
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError):
+            return False
+        self.told[key], self.asked[key] = body, ()
+        return True
+
+    def check(self, s3, bucket: str, listed: set[str]) -> None:
+        """Every key holds what was acknowledged last, or one of the writes behind that, whole."""
+        for key in self.told.keys() | self.asked.keys():
+            possible = (self.told.get(key), *self.asked.get(key, ()))
+            try:
+                found = s3.get_object(Bucket=bucket, Key=key)
+                body = found["Body"].read()
+                assert found["Metadata"] == METADATA, f"{key}: {found['Metadata']}"
+                assert key in listed, f"{key}: read, but not listed"
+                if "-" not in found["ETag"]:
+                    assert found["ETag"] == f'"{hashlib.md5(body).hexdigest()}"', f"{key}: the ETag is of other bytes"
+            except botocore.exceptions.ClientError as error:
+                assert error.response["Error"]["Code"] == "NoSuchKey", (key, error)
+                assert key not in listed, f"{key}: listed, but not there"
+                body = None
+            assert body in possible, f"{key}: lost or torn, {len(body) if body is not None else 'gone'}"
+            # From here on this is what holds.
+            self.told[key], self.asked[key] = body, ()
+
+
+@pytest.mark.parametrize("xattrs", ["auto", "off"])
+def test_kill_at_random_moments(fresh, xattrs):
+    """E08: 20 times kill -9 in a mix of small and large PUTs, copies, multipart uploads and deletions, on keys that need directories and
+    on keys that need others to step aside. What was acknowledged is there, whole; nothing is half there; nothing is left over."""
+    seed = int.from_bytes(os.urandom(4), "big")
+    chance = random.Random(seed)
+    server = fresh(config=f'[default_mount]\nxattrs = "{xattrs}"\n')
+    boto3_client(server).create_bucket(Bucket="chaos")
+    ledgers = [Ledger() for _ in range(6)]
+
+    def work(number: int, turn: int, going: threading.Event) -> None:
+        client, ledger, own = boto3_client(server), ledgers[number], random.Random(f"{seed} {number} {turn}")
+        while going.is_set():
+            # `a` and `a/b` together; a deep one; long names.
+            key = own.choice([f"{number}/a", f"{number}/a/b", f"{number}/d/e/f/g", f"{number}/{'x' * 300}", f"{number}/m"])
+            size = own.choice([0, 10, 5000, 200_000, 3 * MIB])
+            body = own.randbytes(size)
+            kind = own.random()
+            if kind < 0.5:
+                done = ledger.change(key, body, lambda: client.put_object(Bucket="chaos", Key=key, Body=body, Metadata=METADATA))
+            elif kind < 0.65:
+                done = ledger.change(key, None, lambda: client.delete_object(Bucket="chaos", Key=key))
+            elif kind < 0.8 and ledger.told.get(f"{number}/a") is not None and not ledger.asked.get(f"{number}/a"):
+                source, target = ledger.told[f"{number}/a"], f"{number}/copy"
+                copy = {"Bucket": "chaos", "Key": f"{number}/a"}
+                done = ledger.change(target, source, lambda: client.copy_object(Bucket="chaos", Key=target, CopySource=copy))
+            else:
+                pieces = [own.randbytes(5 * MIB), own.randbytes(1000)]
+
+                def upload() -> None:
+                    begun = client.create_multipart_upload(Bucket="chaos", Key=key, Metadata=METADATA)
+                    upload_id = begun["UploadId"]
+                    parts = []
+                    for at, piece in enumerate(pieces, 1):
+                        part = client.upload_part(Bucket="chaos", Key=key, UploadId=upload_id, PartNumber=at, Body=piece)
+                        parts.append({"PartNumber": at, "ETag": part["ETag"]})
+                    client.complete_multipart_upload(
+                        Bucket="chaos", Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
+                    )
+
+                done = ledger.change(key, b"".join(pieces), upload)
+            if not done:
+                return
+
+    for turn in range(20):
+        going = threading.Event()
+        going.set()
+        with concurrent.futures.ThreadPoolExecutor(len(ledgers)) as pool:
+            workers = [pool.submit(work, number, turn, going) for number in range(len(ledgers))]
+            time.sleep(chance.uniform(0.05, 0.8))
+            server.kill()
+            going.clear()
+            for worker in workers:
+                worker.result(60)
+        server.start()
+        s3 = boto3_client(server)
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket="chaos", PaginationConfig={"PageSize": 7})
+        listed = {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+        try:
+            for ledger in ledgers:
+                ledger.check(s3, "chaos", listed)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, turn {turn}: {error}") from error
+    assert sum(len(ledger.told) for ledger in ledgers) > 20, "hardly anything was acknowledged"
+    # Unfinished uploads can be aborted, and then nothing but objects takes room.
+    for upload in s3.list_multipart_uploads(Bucket="chaos").get("Uploads", []):
+        s3.abort_multipart_upload(Bucket="chaos", Key=upload["Key"], UploadId=upload["UploadId"])
+    hidden = server.data_dir / "buckets" / "chaos" / ".sluice"
+    assert not list((hidden / "uploads").iterdir())
+    left = [path for path in (hidden / "staging").rglob("*") if path.is_file() and not path.name.endswith("lock")]
+    assert not left, left

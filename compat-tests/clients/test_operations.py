@@ -214,12 +214,14 @@ def test_health_and_metrics(fresh):
         s3.put_object(Bucket="seen", Key=f"k{number}", Body=b"x")
     for number in range(200):
         wire.plain("GET", f"/unknown-{number}/path")
+        wire.plain("GET", f"/seen/k{number}")
     status, text = server.admin_get("/metrics")
     assert status == 200
     series = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(series) < 500
     assert not any("k17" in line or "unknown-17" in line for line in series), "labels must stay bounded"
-    assert server.metrics()['sluice_errors_total{code="AccessDenied"}'] >= 200, "refusals are counted"
+    for code in ("NoSuchBucket", "AccessDenied"):
+        assert server.metrics()[f'sluice_errors_total{{code="{code}"}}'] >= 200, "refusals are counted"
     assert server.metric("sluice_open_handles") == 0
     # Neither the admin paths nor the metrics are reachable where the objects are.
     for path in ("/metrics", "/health/ready"):
@@ -319,3 +321,18 @@ def test_no_secret_in_the_log(fresh):
     wire.plain("GET", f"/quiet/k?X-Amz-Signature={signature}")
     server.stop()
     assert SECRET_KEY not in server.log() and signature not in server.log()
+
+
+def test_mounts_are_swept_while_it_runs(fresh, tmp_path):
+    """What an ended process left in the staging of a shared mount goes without a restart."""
+    server = fresh(config="[mounts]\nsweep_secs = 1\n")
+    boto3_client(server).create_bucket(Bucket="swept")
+    server.mount("swept", "shared/", "local", root=str(tmp_path / "shared"))
+    for root in (server.data_dir / "buckets" / "swept", tmp_path / "shared"):
+        dead = root / ".sluice" / "staging" / "dead"
+        dead.mkdir()
+        (dead / "1").write_bytes(b"half an object")
+        deadline = time.monotonic() + 10
+        while dead.exists():
+            assert time.monotonic() < deadline, "nobody sweeps"
+            time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 import datetime
 
+import botocore.exceptions
 import pytest
 import sigv4
 from conftest import ACCESS_KEY, REGION, SECRET_KEY, Tool, boto3_client, client_environment, program
@@ -61,6 +62,21 @@ def test_by_boto3_with_signature_version_2(server, s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="new")["Body"].read() == b"new"
     wire.plain("PUT", path("get_object", Key="k"), b"x").is_error(403, "SignatureDoesNotMatch", f"/{bucket}/k")
     wire.plain("GET", path("get_object", Key="k") + "&attributes").is_error(403, "AccessDenied", f"/{bucket}/k")
+
+
+def test_the_old_signature_in_links_only(server, s3, bucket):
+    """A client that was told nothing about signatures presigns with version 2: the link opens, and ends. In a header it is refused."""
+    s3.put_object(Bucket=bucket, Key="dir/ü +.txt", Body=BODY)
+    wire = Wire(server.port, ACCESS_KEY, SECRET_KEY)
+    where = {"Bucket": bucket, "Key": "dir/ü +.txt"}
+    url = s3.generate_presigned_url("get_object", Params=where)
+    assert "Signature=" in url and "X-Amz" not in url
+    assert wire.plain("GET", url.removeprefix(server.endpoint)).body == BODY
+    expired = s3.generate_presigned_url("get_object", Params=where, ExpiresIn=-5)
+    wire.plain("GET", expired.removeprefix(server.endpoint)).is_error(403, "AccessDenied")
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        boto3_client(server, signature_version="s3").get_object(**where)
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
 
 
 def test_range(wire, link):

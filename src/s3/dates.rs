@@ -12,9 +12,27 @@ const IMF_FIXDATE: &[BorrowedFormatItem<'_>] =
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
+/// The first second of the year 10000, from where on the calendar has no dates.
+const END: i64 = 253_402_300_800;
+
+/// A time with its date. A file that somebody else made can have any time that its file system has; beyond the calendar it is the
+/// calendar's first or last second.
+fn calendar(time: SystemTime) -> OffsetDateTime {
+    let seconds = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX).min(END - 1),
+        // Seconds begin before their fractions, also before 1970.
+        Err(before) => {
+            let before = before.duration();
+            -i64::try_from(before.as_secs()).unwrap_or(i64::MAX) - i64::from(before.subsec_nanos() > 0)
+        }
+    };
+    // The year 0 is as far back as four digits go.
+    OffsetDateTime::from_unix_timestamp(seconds.max(-62_167_219_200)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
 /// A time as `Last-Modified` shows it.
 pub(crate) fn http(time: SystemTime) -> String {
-    let t = OffsetDateTime::from(time);
+    let t = calendar(time);
     let mut text = String::with_capacity(32);
     text.push_str(DAYS[usize::from(t.weekday().number_days_from_monday())]);
     text.push_str(", ");
@@ -47,7 +65,7 @@ pub(crate) fn parse_any(text: &str) -> Option<SystemTime> {
 
 /// A time as XML shows it, to the second as S3 keeps it.
 pub(crate) fn iso(time: SystemTime) -> String {
-    let t = OffsetDateTime::from(time);
+    let t = calendar(time);
     let mut text = String::with_capacity(32);
     year(&mut text, t.year());
     text.push('-');
@@ -104,6 +122,17 @@ mod tests {
         assert_eq!(http(from_millis(253_402_300_799_000)), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert_eq!(parse_http("Sun, 06 Nov 1994 08:49:37 GMT"), Some(from_millis(784_111_777_000)));
         assert_eq!(parse_any("1994-11-06T08:49:37Z"), Some(from_millis(784_111_777_000)));
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_are_no_panic() {
+        for seconds in [END.unsigned_abs() - 1, END.unsigned_abs(), 1 << 40, i64::MAX.unsigned_abs()] {
+            let t = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!((iso(t).as_str(), http(t).as_str()), ("9999-12-31T23:59:59.000Z", "Fri, 31 Dec 9999 23:59:59 GMT"));
+        }
+        let t = SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 60);
+        assert_eq!(iso(t), "0000-01-01T00:00:00.000Z");
+        assert_eq!(iso(SystemTime::UNIX_EPOCH - Duration::from_millis(1)), "1969-12-31T23:59:59.000Z");
     }
 
     #[test]

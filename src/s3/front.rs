@@ -274,6 +274,12 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
     let code = told.as_ref().and_then(|e| e.text_of("Code")).and_then(Code::from_name);
     let message = told.as_ref().and_then(|e| e.text_of("Message")).filter(|m| !m.is_empty());
     match (code, message) {
+        (Some(Code::SignatureDoesNotMatch), Some("invalid header: x-amz-content-sha256")) => Failure::argument(
+            "x-amz-content-sha256",
+            "",
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
+             STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
+        ),
         // The framework says these in its own words.
         (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),
         (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds < 0) => {

@@ -13,6 +13,7 @@ pub(super) struct Connection {
     busy: AtomicBool,
     blocked: AtomicBool,
     awaits_body: AtomicBool,
+    unread: AtomicBool,
     received: AtomicU64,
     moved: AtomicU64,
 }
@@ -21,6 +22,7 @@ impl Connection {
     /// A request begins.
     pub(super) fn begin(&self) {
         self.received.store(0, Ordering::Relaxed);
+        self.unread.store(false, Ordering::Release);
         self.note_moved();
         self.busy.store(true, Ordering::Release);
     }
@@ -53,6 +55,16 @@ impl Connection {
     /// Whether it is the client's turn.
     pub(super) fn awaits_body(&self) -> bool {
         self.awaits_body.load(Ordering::Acquire)
+    }
+
+    /// Notes that the rest of the request's body is not wanted.
+    pub(super) fn note_unread(&self) {
+        self.unread.store(true, Ordering::Release);
+    }
+
+    /// Whether the client may still be sending what nobody reads.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.load(Ordering::Acquire)
     }
 
     /// Notes bytes of a request body.

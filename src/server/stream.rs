@@ -1,6 +1,9 @@
 //! The bytes of a connection, watched: a peer that does not send its request, or does not take its answer, loses the connection.
 //!
 //! One timer a connection, armed when something waits and moved on lazily, instead of one a request.
+//!
+//! A connection that ends while its client still sends (a refused upload) takes what comes for a moment longer: closed at once it would
+//! answer the next bytes with a reset, and many systems throw the answer away with it before the client has read it.
 
 use std::future::Future as _;
 use std::io;
@@ -10,10 +13,14 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::connection::Connection;
+
+/// How long bytes of a body that nobody wants are taken after the answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A TCP stream with its clock.
 pub(super) struct Stream {
@@ -25,18 +32,23 @@ pub(super) struct Stream {
     head_begun: bool,
     /// Since when it waits for the peer to take what was written.
     write_since: Option<Instant>,
+    /// Since when it is closed on our side.
+    closed_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
     pub(super) fn new(io: TcpStream, connection: Arc<Connection>, idle: Duration) -> Self {
         let io = TokioIo::new(io);
-        Self { io, connection, idle, head_since: None, head_begun: false, write_since: None, alarm: None }
+        Self { io, connection, idle, head_since: None, head_begun: false, write_since: None, closed_since: None, alarm: None }
     }
 
     /// Ready when the time since `since` is over. A timer that was set for an earlier wait fires early once and is set anew.
     fn overdue(&mut self, cx: &mut Context<'_>, since: Instant) -> Poll<()> {
-        let deadline = since + self.idle;
+        self.reached(cx, since + self.idle)
+    }
+
+    fn reached(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         loop {
             ready!(alarm.as_mut().poll(cx));
@@ -113,7 +125,26 @@ impl Write for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let since = match self.closed_since {
+            Some(since) => since,
+            None => {
+                ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+                *self.closed_since.insert(Instant::now())
+            }
+        };
+        while self.connection.has_unread() {
+            if self.reached(cx, since + LINGER).is_ready() {
+                break;
+            }
+            let mut thrown_away = [0; 16 * 1024];
+            let mut buffer = ReadBuf::new(&mut thrown_away);
+            match ready!(Pin::new(self.io.inner_mut()).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                // The client is done, one way or the other.
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {

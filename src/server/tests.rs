@@ -114,6 +114,8 @@ fn endless() -> TestBody {
 async fn every_answer_is_signed_by_the_house_and_counted() {
     let rig = start(
         |request: Request<RequestBody>| async move {
+            // Policies look at it.
+            assert!(request.extensions().get::<crate::s3::Peer>().unwrap().0.is_loopback());
             let id = request.extensions().get::<RequestId>().unwrap().0.to_string();
             let mut response = text(StatusCode::OK, &id);
             response.extensions_mut().insert(crate::s3::Operation("GetObject"));
@@ -344,4 +346,21 @@ async fn the_code_of_an_error_is_counted() {
     let rig = start(service, Given::default()).await;
     ask(&rig, "GET /a HTTP/1.1").await;
     assert!(rig.metrics.render(false).contains(r#"sluice_errors_total{code="SignatureDoesNotMatch"} 1"#));
+}
+
+#[tokio::test]
+async fn a_refused_upload_reads_its_answer() {
+    let refuses = |_request: Request<RequestBody>| async { text(StatusCode::FORBIDDEN, "no") };
+    let rig = start(refuses, Given::default()).await;
+    let bytes = vec![7; 8 << 20];
+    let mut stream = connect(&rig, &format!("PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())).await;
+    // The whole body goes out before the answer is looked at, and neither is lost to a reset.
+    timeout(SOON, stream.write_all(&bytes)).await.unwrap().unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.ends_with("no"), "{answer}");
+    // A client that never stops does not keep the connection.
+    let mut stream = connect(&rig, "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").await;
+    let endless = async { while stream.write_all(&bytes).await.is_ok() {} };
+    timeout(SOON, endless).await.expect("the connection is closed");
 }

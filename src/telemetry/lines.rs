@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -82,9 +82,14 @@ fn copy(lines: &Receiver<Message>, mut out: impl Write) {
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        // A full queue means that nobody reads: then there is nothing to wait for.
-        if self.queue.try_send(Message::End).is_err() {
-            return;
+        // A queue that is full may be a busy moment or a log that nobody reads: both get the same bounded time.
+        let deadline = Instant::now() + FLUSH;
+        loop {
+            match self.queue.try_send(Message::End) {
+                Ok(()) => break,
+                Err(TrySendError::Full(_)) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
+            }
         }
         let Ok(done) = self.done.0.lock() else { return };
         let finished = self.done.1.wait_timeout_while(done, FLUSH, |done| !*done).is_ok_and(|(done, _)| *done);
@@ -153,10 +158,6 @@ mod tests {
         let dropped = usize::try_from(DROPPED.load(Ordering::Relaxed)).unwrap();
         assert!(dropped > 0 && dropped < 3 * QUEUE);
         drop(open);
-        // The queue may still be full for a moment, and a flush gives up then: wait until there is room.
-        while lines.queue.try_send(Message::Line(Vec::new())).is_err() {
-            std::thread::yield_now();
-        }
         drop(flush);
         assert_eq!(seen.lock().unwrap().len(), (3 * QUEUE - dropped) * 5);
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -17,6 +18,9 @@ use sluice_provider::{
 use sluice_provider_memory::{Memory, Settings};
 
 /// Mistakes that were seen in the field.
+/// How long a racer that looked before it wrote waits in between.
+const GAP: Duration = Duration::from_millis(20);
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     /// The condition is checked, then the body is read and published without it.
@@ -103,6 +107,13 @@ impl Provider for Faulty {
             Fault::IgnoredCondition => put.when = PutWhen::Always,
             Fault::CheckThenWrite => {
                 std::mem::take(&mut put.when).check(self.current(&key).await.as_ref())?;
+                // The gap between the look and the write, as wide as it takes for every racer to be in it.
+                let mut came = BytesMut::new();
+                while let Some(chunk) = body.chunk().await? {
+                    came.extend_from_slice(&chunk);
+                }
+                tokio::time::sleep(GAP).await;
+                body = PutBody::from_bytes(came.freeze(), body.seal()?);
             }
             Fault::TruncatedAtOnce => drop(self.0.delete(&[key.clone().into()]).await),
             Fault::PublishedBroken => {

@@ -106,6 +106,8 @@ fn signature_version(about: &About<'_>) -> Option<&'static str> {
 
 /// How long ago a request was signed, in milliseconds.
 fn signature_age(about: &About<'_>, now: SystemTime) -> Option<i128> {
+    // Version 2 does not sign the date in a query.
+    signature_version(about).filter(|version| *version != "AWS")?;
     let date = about.query.get("X-Amz-Date").or_else(|| about.headers.get("x-amz-date").and_then(|v| v.to_str().ok()))?;
     let signed = PrimitiveDateTime::parse(date, AMZ_DATE).ok()?.assume_utc();
     Some((OffsetDateTime::from(now) - signed).whole_milliseconds())

@@ -35,6 +35,13 @@ async fn encryption_that_makes_no_sense_is_an_invalid_argument() {
 }
 
 #[tokio::test]
+async fn a_payload_mode_that_does_not_exist_is_an_invalid_argument() {
+    let g = Gateway::with_bucket().await;
+    let put = g.ask("PUT", "/bucket/k").payload("not-a-hash").body("x").send().await;
+    assert_eq!((put.error(), put.element("ArgumentName")), ((400, "InvalidArgument"), Some("x-amz-content-sha256")));
+}
+
+#[tokio::test]
 async fn tags_are_a_set_of_at_most_ten() {
     let g = Gateway::with_bucket().await;
     assert_eq!(g.ask("PUT", "/bucket/k").header("x-amz-tagging", "foo=bar&bar").body("x").send().await.status, 200);

@@ -7,6 +7,9 @@ use crate::s3::error::{Code, Failure, Result};
 
 /// No S3 document is nested deeper than this.
 const MAX_DEPTH: usize = 16;
+/// No S3 document has more elements: a Complete of 10 000 parts with all their checksums has about 80 000. An element takes
+/// twenty times the memory of its shortest text.
+const MAX_ELEMENTS: usize = 160_000;
 
 /// An element.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Element> = Vec::new();
     let mut done: Option<Element> = None;
+    let mut elements = 0;
     let mut end = |open: &mut Vec<Element>, mut element: Element| -> Result<()> {
         if !element.children.is_empty() {
             element.text = element.text.trim().to_owned();
@@ -61,7 +65,14 @@ pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
         Ok(())
     };
     loop {
-        match reader.read_event().map_err(|_| malformed())? {
+        let event = reader.read_event().map_err(|_| malformed())?;
+        if matches!(event, Event::Start(_) | Event::Empty(_)) {
+            elements += 1;
+            if elements > MAX_ELEMENTS {
+                return Err(malformed());
+            }
+        }
+        match event {
             Event::Start(start) => {
                 if open.len() >= MAX_DEPTH {
                     return Err(malformed());
@@ -111,6 +122,13 @@ pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+
+    #[test]
+    fn a_tree_has_an_end() {
+        let document = |count: usize| format!("<Delete>{}</Delete>", "<a/>".repeat(count));
+        assert!(parse(document(MAX_ELEMENTS - 1).as_bytes(), "Delete").is_ok());
+        assert_eq!(parse(document(MAX_ELEMENTS).as_bytes(), "Delete").unwrap_err().code(), Code::MalformedXML);
+    }
 
     #[test]
     fn entities_and_cdata_are_text() {

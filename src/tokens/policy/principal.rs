@@ -64,7 +64,7 @@ impl Principals {
     pub(super) fn include(&self, sender: Option<Principal<'_>>) -> bool {
         let is_named = self.named.iter().any(|named| match named {
             Named::Everybody => true,
-            Named::Identity(who) => sender.is_some_and(|s| s.id == who || s.name == who),
+            Named::Identity(who) => sender.is_some_and(|s| s.id == *who || (s.name == *who && !is_canonical_id(who))),
             Named::Nobody => false,
         });
         is_named != self.inverted
@@ -74,6 +74,11 @@ impl Principals {
     pub(super) fn are_everybody(&self) -> bool {
         self.inverted || self.named.contains(&Named::Everybody)
     }
+}
+
+/// Whether a text is a canonical id: whoever has another's id as a name is not meant by it.
+fn is_canonical_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn invalid() -> String {
@@ -144,6 +149,10 @@ mod tests {
         }
         let others = Principals::read(&serde_json::from_str(r#"{"AWS":"ann"}"#).unwrap(), true).unwrap();
         assert!(!others.include(Some(ANN)) && others.include(None));
+        let id = "a".repeat(64);
+        let by_id = principals(&format!(r#"{{"AWS":"{id}"}}"#)).unwrap();
+        assert!(by_id.include(Some(Principal { id: &id, name: "x" })));
+        assert!(!by_id.include(Some(Principal { id: "b", name: &id })), "a name is no id");
     }
 
     #[test]

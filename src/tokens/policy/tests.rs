@@ -29,6 +29,9 @@ fn is_met(condition: &str, has: &[(&str, &str)]) -> bool {
     decide(&under(condition), ANN, "s3:GetObject", "b/k", has) == Decision::Allow
 }
 
+/// An operator, its values in a policy, and for values of a request whether it is met.
+type Row<'a, T> = (&'a str, &'a str, &'a [(T, bool)]);
+
 #[test]
 fn deny_wins_and_silence_is_not_consent() {
     use Decision::{Allow, Deny, Silent};
@@ -73,7 +76,7 @@ fn all_conditions_must_be_met_and_one_value_of_each() {
 #[test]
 fn operators() {
     // An operator with a value, and whether it is met by values of the request; `None` when the key is missing.
-    let table: &[(&str, &str, &[(Option<&str>, bool)])] = &[
+    let table: &[Row<'_, Option<&str>>] = &[
         ("StringEquals", r#""Ab*""#, &[(Some("Ab*"), true), (Some("ab*"), false), (Some("Abc"), false), (None, false)]),
         ("StringNotEquals", r#""a""#, &[(Some("a"), false), (Some("b"), true), (None, true)]),
         ("StringNotEquals", r#"["a","b"]"#, &[(Some("b"), false), (Some("c"), true)]),
@@ -155,7 +158,7 @@ fn operators() {
 
 #[test]
 fn sets_of_values() {
-    let table: &[(&str, &str, &[(&[&str], bool)])] = &[
+    let table: &[Row<'_, &[&str]>] = &[
         ("ForAllValues:StringEquals", r#"["a","b"]"#, &[(&["a"], true), (&["a", "b"], true), (&["a", "c"], false), (&[], true)]),
         ("ForAnyValue:StringEquals", r#"["a","b"]"#, &[(&["a", "c"], true), (&["c"], false), (&[], false)]),
         ("ForAnyValue:StringEqualsIfExists", r#"["a"]"#, &[(&["b"], false), (&[], true)]),

@@ -34,7 +34,7 @@ impl Store {
         let exclusive = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         // Under the lock: a part that is discarded from here on keeps its bytes, one that was discarded before is noticed.
         let listed = parts;
-        let parts = self.check_parts(dir.as_fd(), listed)?;
+        let parts = self.check_parts(dir.as_fd(), upload, listed)?;
         let total = parts.last().map_or(0, |part| part.target + part.size);
         let staged = if exclusive && self.in_place(dir.as_fd(), &parts).map_err(failed)? {
             self.fill(dir.as_fd(), &parts, total).map_err(failed)?
@@ -46,7 +46,7 @@ impl Store {
             None => {
                 let staged = self.assemble(dir.as_fd(), &parts).map_err(failed)?;
                 // Without the lock a part may have been discarded, and its bytes freed, while they were copied.
-                if !exclusive && let Err(error) = self.check_parts(dir.as_fd(), listed) {
+                if !exclusive && let Err(error) = self.check_parts(dir.as_fd(), upload, listed) {
                     staged.discard();
                     return Err(error);
                 }
@@ -64,8 +64,9 @@ impl Store {
     }
 
     /// The parts with their sources, after making sure that each is there and as long as it is said to be.
-    fn check_parts(&self, dir: BorrowedFd<'_>, parts: &[(String, u64)]) -> Result<Vec<Part>> {
-        let failed = |e| fault("complete upload", e);
+    fn check_parts(&self, dir: BorrowedFd<'_>, upload: &UploadId, parts: &[(String, u64)]) -> Result<Vec<Part>> {
+        // What vanishes between two looks was completed or aborted by somebody else.
+        let failed = |e| if e == Errno::NOENT { gone(upload) } else { fault("complete upload", e) };
         let unit = match openat(dir, "unit", OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
             Ok(_) => self.unit(dir, 0).map_err(failed)?,
             Err(_) => None,
