@@ -110,6 +110,7 @@ impl Gateway {
             objects,
             uploads: Arc::clone(&uploads),
             tokens: Arc::clone(&tokens),
+            lanes: config.transfer.lanes(),
             settings: config.s3.clone(),
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());

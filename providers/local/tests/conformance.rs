@@ -70,3 +70,22 @@ mod without_openat2 {
     }
     sluice_provider::conformance!(fresh);
 }
+
+/// Every way to save work is off.
+mod the_plain_path {
+    async fn fresh() -> sluice_provider::conformance::Subject {
+        super::subject(|settings| {
+            settings.xattrs = false;
+            settings.openat2 = false;
+            settings.exchange = false;
+            settings.parts_in_place = false;
+            settings.durability = super::Durability::Os;
+        })
+    }
+    sluice_provider::conformance!(fresh);
+
+    #[test]
+    fn the_model_at_length() {
+        sluice_provider::conformance::model(fresh, 100);
+    }
+}
