@@ -18,7 +18,7 @@ use crate::store::Store;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Enough to find out that a directory is not empty.
 const PEEK_BYTES: usize = 8 * 1024;
-/// A directory that changed this recently may change again without moving its times: the kernel's clock ticks up to every 10 ms.
+/// What changed this recently may change again without moving its times: the kernel's clock ticks up to every 10 ms.
 const SETTLED: Duration = Duration::from_millis(20);
 /// The same where the clock of the file system counts whole seconds.
 const SETTLED_COARSE: Duration = Duration::from_secs(2);
@@ -60,12 +60,8 @@ impl Store {
                 continue;
             }
             let snapshot = Arc::new(snapshot);
-            let settled = |at: Stamp| {
-                let least = if at.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
-                now.duration_since(at.modified()).is_ok_and(|age| age >= least)
-            };
-            let changed = Stamp { size: 0, seconds: version.changed.0, nanoseconds: version.changed.1 as u32 };
-            let sure = unchanged && settled(version.modified) && settled(changed);
+            let modified = (version.modified.seconds, version.modified.nanoseconds.into());
+            let sure = unchanged && settled(modified, now) && settled(version.changed, now);
             if sure && snapshot.end().is_none() && !snapshot.composed {
                 self.snapshots.put(id, version, &snapshot);
             }
@@ -264,6 +260,13 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a time of an inode, in seconds and nanoseconds, is so long ago that the next change cannot leave it as it is.
+pub(crate) fn settled((seconds, nanoseconds): (i64, i64), now: SystemTime) -> bool {
+    let least = if nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
+    let at = Stamp { size: 0, seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) };
+    now.duration_since(at.modified()).is_ok_and(|age| age >= least)
 }
 
 fn reopen(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {

@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod etag;
 mod flush;
+mod known;
 mod list;
 mod lock;
 mod meta;

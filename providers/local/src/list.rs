@@ -4,17 +4,22 @@
 //! the first key of a page is entered by binary search; what lies before it is never looked at. With the delimiter `/` a
 //! directory is one entry, for which it is enough to know that some object lies beneath.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
-use crate::name::{directory, encoded};
+use crate::known::Version;
+use crate::name::{directory, encoded, is_plain};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
+
+/// The most entries that room is made for at once.
+const LARGEST_PAGE: usize = 1000;
 
 impl Store {
     pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
@@ -23,7 +28,8 @@ impl Store {
     }
 
     fn list_page(&self, query: &ListQuery) -> Result<ListPage> {
-        let mut page = ListPage::default();
+        let entries = Vec::with_capacity(query.limit.clamp(1, LARGEST_PAGE));
+        let mut page = ListPage { entries, more: false };
         let mut walk = Walk::new(self, query).map_err(|e| fault("list", e))?;
         while let Some(entry) = walk.next_entry()? {
             if page.entries.len() == query.limit.max(1) {
@@ -162,7 +168,9 @@ impl<'a> Walk<'a> {
                 }
                 continue;
             };
-            let whole = format!("{}{name}", frame.prefix);
+            let mut whole = String::with_capacity(frame.prefix.len() + name.len());
+            whole.push_str(&frame.prefix);
+            whole.push_str(name);
             // Only in the first directory can a name not match any more; nothing after it does.
             if !whole.starts_with(self.prefix) {
                 self.frames.clear();
@@ -254,6 +262,12 @@ impl<'a> Walk<'a> {
             Some(dir) if !store.settings.follow_symlinks => Some(dir.as_fd()),
             _ => None,
         };
+        if let Some(version) = base.and_then(|dir| store.listed(dir, leaf))
+            && let Some((etag, attributes)) = store.known.get(&version)
+        {
+            let Version { stamp, .. } = version;
+            return Ok(Some(ObjectInfo { key, size: stamp.size, etag, modified: stamp.modified(), attributes }));
+        }
         let found = match base {
             Some(dir) => store.load_listed(dir, |form| encoded(leaf, form))?,
             None => {
@@ -265,6 +279,17 @@ impl<'a> Walk<'a> {
             Some((opened, known)) => Ok(Some(store.info(&key, opened, known, false)?.1)),
             None => Ok(None),
         }
+    }
+}
+
+impl Store {
+    /// The version of the object at its plain place, by a look that does not open it. `None` when that does not tell enough.
+    fn listed(&self, dir: BorrowedFd<'_>, leaf: &str) -> Option<Version> {
+        if !self.own_times || !is_plain(leaf) {
+            return None;
+        }
+        let stat = statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| Version::of(&stat))
     }
 }
 

@@ -4,13 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatvfs, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatfs, fstatvfs, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Result};
 
 use crate::error::{Sys, fault};
 use crate::etag::EtagCache;
 use crate::flush::Flush;
+use crate::known::KnownCache;
 use crate::lock::KeyLocks;
 use crate::name::NAME_BYTES;
 use crate::object::XATTR;
@@ -35,6 +36,9 @@ pub(crate) struct Store {
     pub(crate) flush: Flush,
     /// Whether attributes live in the inode.
     pub(crate) xattrs: bool,
+    /// Whether this kernel itself keeps the times of the inodes: a file server's may be shown late.
+    pub(crate) own_times: bool,
+    pub(crate) known: KnownCache,
     pub(crate) etags: EtagCache,
     pub(crate) snapshots: SnapshotCache,
     pub(crate) reads: Pool,
@@ -66,6 +70,8 @@ impl Store {
             tree: Tree::new(settings.openat2),
             locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
+            own_times: own_times(&root).map_err(failed("statfs of the root"))?,
+            known: KnownCache::default(),
             etags: EtagCache::default(),
             snapshots: SnapshotCache::default(),
             reads: Pool::new(64),
@@ -88,6 +94,17 @@ impl Store {
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// Whether the file system is one of those of the kernel's own, statfs(2).
+#[allow(clippy::unnecessary_cast, reason = "the type of f_type differs between platforms")]
+fn own_times(root: &OwnedFd) -> Sys<bool> {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    const F2FS: u64 = 0xf2f5_2010;
+    const TMPFS: u64 = 0x0102_1994;
+    Ok([EXT4, XFS, BTRFS, F2FS, TMPFS].contains(&u64::from(fstatfs(root)?.f_type as u32)))
 }
 
 /// Refuses a file system that takes two names for one: keys that differ would be one object.
