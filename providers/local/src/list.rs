@@ -181,14 +181,15 @@ impl<'a> Walk<'a> {
             self.found.push_str(&frame.prefix);
             self.found.push_str(name);
             // Only in the first directory can a name not match any more; nothing after it does.
-            if !self.found.starts_with(self.prefix) {
+            if !self.prefix.is_empty() && !self.found.starts_with(self.prefix) {
                 self.frames.clear();
                 return Ok(None);
             }
             frame.next = at.next();
-            let Some(segment) = name.strip_suffix('/') else {
+            if name.as_bytes().last() != Some(&b'/') {
                 return Ok(Some(Found::Object(at)));
-            };
+            }
+            let segment = &name[..name.len() - 1];
             if self.delimiter == Some("/") {
                 return Ok(Some(Found::Rolled));
             }
