@@ -72,6 +72,13 @@ impl Store {
         }
     }
 
+    /// A snapshot with what follows `from`, if it is remembered and nothing changed since. Does not wait, for the disk or anybody.
+    pub(crate) fn snapshot_at_hand(&self, dir: BorrowedFd<'_>, from: &str) -> Sys<Option<Arc<Snapshot>>> {
+        let Some(shelf) = &self.shelf else { return Ok(None) };
+        let stat = fstat(dir)?;
+        Ok(shelf.at_hand((stat.st_dev, stat.st_ino), from))
+    }
+
     /// Reads a directory until it does not change meanwhile. Its version, if any later change is sure to move it.
     fn read_whole(&self, place: &Place<'_>, from: &str) -> Sys<(Snapshot, Option<Version>)> {
         let mut tries = 0;

@@ -17,6 +17,7 @@ use crate::known::Version;
 use crate::meta::Stamp;
 use crate::name::{directory, encoded, is_plain};
 use crate::seen::Seen;
+use crate::shelf::Shelf;
 use crate::snapshot::{At, Snapshot};
 use crate::store::Store;
 
@@ -25,14 +26,22 @@ const LARGEST_PAGE: usize = 1000;
 
 impl Store {
     pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
+        // A page that is at hand costs less than the way to another thread and back, and never waits for the disk.
+        if query.limit <= LARGEST_PAGE
+            && self.shelf.as_ref().is_some_and(Shelf::is_watching)
+            && let Ok(page) = self.list_page(query, true)
+        {
+            return Ok(page);
+        }
         let (store, query) = (Arc::clone(self), query.clone());
-        self.lists.run(move || store.list_page(&query)).await
+        self.lists.run(move || store.list_page(&query, false)).await
     }
 
-    fn list_page(&self, query: &ListQuery) -> Result<ListPage> {
+    /// A page; with `at_hand`, EAGAIN as soon as something is needed that is not remembered.
+    fn list_page(&self, query: &ListQuery, at_hand: bool) -> Result<ListPage> {
         let entries = Vec::with_capacity(query.limit.clamp(1, LARGEST_PAGE));
         let mut page = ListPage { entries, more: false };
-        let mut walk = Walk::new(self, query).map_err(|e| fault("list", e))?;
+        let mut walk = Walk::new(self, query, at_hand).map_err(|e| fault("list", e))?;
         while let Some(entry) = walk.next_entry()? {
             if page.entries.len() == query.limit.max(1) {
                 page.more = true;
@@ -69,6 +78,8 @@ struct Walk<'a> {
     frames: Vec<Frame>,
     /// The key, or the prefix of keys, that the walk came upon last.
     found: String,
+    /// Whether only what is remembered may be used.
+    at_hand: bool,
 }
 
 /// What the walk came upon.
@@ -80,24 +91,37 @@ enum Found {
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a Store, query: &'a ListQuery) -> Sys<Self> {
+    fn new(store: &'a Store, query: &'a ListQuery, at_hand: bool) -> Sys<Self> {
         let base = &query.prefix[..query.prefix.rfind('/').map_or(0, |at| at + 1)];
         let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty());
-        let mut walk =
-            Self { store, prefix: &query.prefix, delimiter, from: query.from.clone(), frames: Vec::new(), found: String::new() };
+        let mut walk = Self {
+            store,
+            prefix: &query.prefix,
+            delimiter,
+            from: query.from.clone(),
+            frames: Vec::new(),
+            found: String::new(),
+            at_hand,
+        };
         walk.enter(base.to_owned(), directory(base))?;
         Ok(walk)
     }
 
     /// Enters a directory at the first entry that counts. One that is not there is skipped.
     fn enter(&mut self, prefix: String, path: Vec<u8>) -> Sys<()> {
-        let dir = match self.store.tree.directory(self.store.root(), &path) {
+        let (tree, root) = (&self.store.tree, self.store.root());
+        let opened = if self.at_hand { tree.directory_cached(root, &path) } else { tree.directory(root, &path) };
+        let dir = match opened {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
             Err(errno) => return Err(errno),
         };
         let from = self.lower_bound(&prefix);
-        let snapshot = self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?;
+        let snapshot = if self.at_hand {
+            self.store.snapshot_at_hand(dir.as_fd(), &from)?.ok_or(Errno::AGAIN)?
+        } else {
+            self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?
+        };
         let next = snapshot.seek(|name| self.skips(&prefix, name));
         if let Some(above) = self.frames.last_mut() {
             above.dir = None;
@@ -201,6 +225,9 @@ impl<'a> Walk<'a> {
 
     /// Reads the part after `end` of a directory that is too large to be held.
     fn read_on(&mut self, end: &str) -> Sys<()> {
+        if self.at_hand {
+            return Err(Errno::AGAIN);
+        }
         let Some(mut frame) = self.frames.pop() else { return Ok(()) };
         let dir = match frame.dir.take() {
             Some(dir) => dir,
@@ -244,7 +271,10 @@ impl<'a> Walk<'a> {
         };
         if cut {
             let query = ListQuery { prefix: prefix.to_owned(), delimiter: None, from: self.from.clone(), limit: 1 };
-            return Ok(Walk::new(self.store, &query)?.next_found()?.is_some());
+            return Ok(Walk::new(self.store, &query, self.at_hand)?.next_found()?.is_some());
+        }
+        if self.at_hand {
+            return Err(Errno::AGAIN);
         }
         let path = directory(prefix);
         match self.store.tree.directory(self.store.root(), &path) {
@@ -265,6 +295,9 @@ impl<'a> Walk<'a> {
         }
         if let Some(seen) = frame.snapshot.seen(at, Seen::clone) {
             return Ok(Some(seen.info(key)));
+        }
+        if self.at_hand {
+            return Err(fault("list", Errno::AGAIN));
         }
         if frame.dir.is_none() {
             match store.tree.directory(store.root(), &frame.path) {

@@ -280,6 +280,22 @@ impl Shelf {
         Ok(Some(Arc::clone(snapshot)))
     }
 
+    /// Whether anything is told at all.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.watching.load(Ordering::Relaxed)
+    }
+
+    /// A snapshot with what follows `from`, if nothing has to be looked at again and nobody has to be waited for.
+    pub(crate) fn at_hand(&self, id: Inode, from: &str) -> Option<Arc<Snapshot>> {
+        let mut inner = self.inner.try_lock()?;
+        inner.drain();
+        let entry = inner.kept.get_mut(&id).filter(|entry| entry.dirty.is_empty() && matches!(entry.proof, Proof::Watch(_)))?;
+        let snapshot = entry.snapshot.as_ref().filter(|snapshot| snapshot.covers(from))?;
+        entry.used = self.clock.fetch_add(1, Ordering::Relaxed);
+        HITS.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(snapshot))
+    }
+
     /// Takes the turn to read a directory. When somebody else has it, waits for its end and answers `None`: look again then.
     pub(crate) fn begin(&self, id: Inode, dir: BorrowedFd<'_>) -> Option<Turn<'_>> {
         let mut inner = self.inner.lock();

@@ -305,3 +305,20 @@ async fn a_directory_is_read_by_one_thread_at_a_time_and_all_see_it() {
         assert_eq!(task.await.unwrap(), 5000);
     }
 }
+
+#[tokio::test]
+async fn a_page_that_is_at_hand_takes_no_hop_to_another_thread() {
+    let mount = mount();
+    for n in 0..2000 {
+        mount.put(&format!("d/{n:04}"), "x").await;
+    }
+    assert_eq!(names(&mount.local, "d/", None, 1000).await.len(), 2000);
+    mount.local.0.lists.close();
+    assert_eq!(names(&mount.local, "d/", None, 1000).await.len(), 2000);
+    let refused = async |query: ListQuery| *mount.local.list(&query).await.unwrap_err().kind() == ErrorKind::Unavailable;
+    // Nobody has looked here, and nobody knows what lies beneath a directory.
+    assert!(refused(ListQuery { delimiter: Some("/".into()), limit: 10, ..ListQuery::default() }).await);
+    // Looked at again before it is shown.
+    fs::write(mount.path("d/0005"), "more").unwrap();
+    assert!(refused(ListQuery { prefix: "d/".into(), limit: 10, ..ListQuery::default() }).await);
+}
