@@ -59,7 +59,7 @@ impl Query {
 
     /// The names in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
+        self.iter().map(|(name, _)| name)
     }
 
     /// Whether the name is there in any case, with a value.

@@ -16,6 +16,19 @@ pub enum Durability {
     Os,
 }
 
+/// What a listing may remember of a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Snapshots {
+    /// Its sorted names and what was seen of its objects, where the kernel tells of changes (inotify(7) on file systems of its own);
+    /// as with `Times` elsewhere.
+    #[default]
+    Auto,
+    /// Its sorted names as long as its times stay what they were; every object is looked at for every page.
+    Times,
+    /// Nothing: it is read for every page.
+    Off,
+}
+
 /// Settings of a [`Local`](crate::Local).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -36,6 +49,8 @@ pub struct Settings {
     /// `parts_in_place`: `auto` (default; parts of one size are written where the object will have them, so that completing an upload
     /// copies nothing) or `off` (every part is a file of its own, and completing copies them together).
     pub parts_in_place: bool,
+    /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
+    pub snapshots: Snapshots,
 }
 
 impl Settings {
@@ -49,6 +64,7 @@ impl Settings {
             openat2: true,
             exchange: true,
             parts_in_place: true,
+            snapshots: Snapshots::Auto,
         }
     }
 
@@ -70,6 +86,10 @@ impl Settings {
                 "openat2" => settings.openat2 = choice(name, value, &[("auto", true), ("off", false)])?,
                 "exchange" => settings.exchange = choice(name, value, &[("auto", true), ("off", false)])?,
                 "parts_in_place" => settings.parts_in_place = choice(name, value, &[("auto", true), ("off", false)])?,
+                "snapshots" => {
+                    let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
+                    settings.snapshots = choice(name, value, &choices)?;
+                }
                 unknown => return Err(refuse(unknown, "is not a setting of the local provider")),
             }
         }
