@@ -26,6 +26,7 @@ use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
 use crate::tokens::Tokens;
+use crate::transfer::Lanes;
 use crate::uploads::Uploads;
 
 /// The largest signed chunk of an aws-chunked body in bytes: it is held in memory until its signature has been verified. Clients
@@ -48,6 +49,8 @@ pub struct Parts {
     pub uploads: Arc<Uploads>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// Where large bodies are hashed side by side, if anywhere.
+    pub lanes: Option<Lanes>,
     /// Settings.
     pub settings: Settings,
 }
