@@ -50,6 +50,9 @@ def test_reads(s3, wire, bucket):
         ({"if-modified-since": past}, 200),
         ({"if-modified-since": future}, 200),
         ({"if-modified-since": "no date"}, 200),
+        # RFC 850 and asctime: AWS does not read them.
+        ({"if-modified-since": "Friday, 01-Jan-27 00:00:00 GMT"}, 200),
+        ({"if-unmodified-since": "Mon Jan  1 00:00:00 2001"}, 200),
         ({"if-unmodified-since": modified}, 200),
         ({"if-unmodified-since": past}, 412),
         # RFC 9110 section 13.2.2: the ETag decides, the date does not.

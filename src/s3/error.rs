@@ -409,6 +409,13 @@ mod tests {
     }
 
     #[test]
+    fn who_loses_a_race_may_try_again() {
+        let conflict = Failure::from(provider::Error::new(provider::ErrorKind::Conflict, "put"));
+        let response = conflict.answer(scene(), false);
+        assert_eq!((response.status().as_u16(), conflict.code().name()), (409, "ConditionalRequestConflict"));
+    }
+
+    #[test]
     fn a_head_has_no_body_and_a_416_names_the_size() {
         let kind = ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { size: 7 });
         let response = Failure::from(Error::new(kind, "get")).answer(scene(), true);

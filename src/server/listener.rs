@@ -19,6 +19,9 @@ use crate::runtime::{Drain, Gate};
 /// metadata beside it stays well below.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// The most headers of a request. 2 KiB of user metadata may be a few hundred short ones.
+const MAX_HEADERS: usize = 512;
+
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -108,7 +111,7 @@ async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>
     });
     let mut http = http1::Builder::new();
     // The stream keeps the time of heads and idle connections itself: hyper would set a timer for each request.
-    http.header_read_timeout(None).max_header_size(MAX_HEAD_BYTES);
+    http.header_read_timeout(None).max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
     let mut served = pin!(http.serve_connection(stream, service));
     tokio::select! {
         biased;
