@@ -24,6 +24,7 @@ mod error;
 mod form;
 mod front;
 mod headers;
+mod lifecycle;
 mod listing;
 mod operation;
 mod ops;
