@@ -21,6 +21,7 @@ mod cors;
 mod dates;
 mod encryption;
 mod error;
+mod file_body;
 mod form;
 mod front;
 mod headers;
@@ -40,5 +41,6 @@ mod terminal;
 mod tests;
 mod xml;
 
+pub use file_body::{FileBody, SendsFiles};
 pub use front::{Front, Operation, Parts, Peer, RequestFacts};
 pub use settings::{Settings, SignatureV2};

@@ -13,16 +13,18 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::connection::Connection;
+use super::files::is_mark;
 
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A TCP stream with its clock.
+/// A TCP stream with its clock, which sends the files that are queued on its connection.
 pub(super) struct Stream {
     io: TokioIo<TcpStream>,
     connection: Arc<Connection>,
@@ -80,6 +82,27 @@ impl Stream {
             // The first bytes of a head: from here it has the whole time.
             self.head_begun = true;
             self.head_since = None;
+        }
+    }
+
+    /// Writes the bytes that come before a file, or when there are none, sends the file.
+    fn send(&self, cx: &mut Context<'_>, before: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let socket = self.io.inner();
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                if before.is_empty() {
+                    return self.connection.files().send(socket);
+                }
+                // The file follows: no packet for the head alone.
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                Ok(sendmsg(socket, before, &mut SendAncillaryBuffer::default(), flags)?)
+            });
+            match sent {
+                // Then the socket is not ready any more: the next look waits.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                sent => return Poll::Ready(sent),
+            }
         }
     }
 
@@ -152,7 +175,10 @@ impl Write for Stream {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let poll = match bufs.iter().position(is_mark) {
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+            Some(before) => self.send(cx, bufs.get(..before).unwrap_or_default()),
+        };
         self.written(cx, poll)
     }
 }

@@ -5,7 +5,7 @@
 //! breaks its word ends in [`sluice_provider::ErrorKind::Body`], so that no provider can publish it.
 //!
 //! On the way out, [`frames`] turns what a provider opened into frames for the wire. It promises the exact length or an error:
-//! a reader never takes a truncated object for a whole one.
+//! a reader never takes a truncated object for a whole one. [`pieces`] does the same for a connection that has the kernel send files.
 
 mod checksum;
 mod crc;
@@ -14,6 +14,6 @@ mod multipart;
 mod verify;
 
 pub use checksum::{Algorithm, ChecksumType, Hasher, combine, decode, decode_md5, encode, md5_hex};
-pub use frames::{Frames, frames};
+pub use frames::{Extent, Frames, Piece, PieceStream, frames, pieces};
 pub use multipart::{composite, full_object, md5_of_etag, multipart_etag};
 pub use verify::{Declared, TrailerSource, verify};
