@@ -147,8 +147,8 @@ impl<S: Service> Edge<S> {
     ) -> Result<Response<S::Body>, Fault> {
         // A service that panics leaves its own things in whatever state they were; what it shares is behind locks that do not poison
         // and guards that give back on unwinding.
-        let call = AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind();
-        let mut call = pin!(call);
+        // Pinned where it is made: a name for it in between would be a second copy, and the future is large.
+        let mut call = pin!(AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind());
         // Most answers are there at once: a timer only for those that are not.
         let answer = match futures::poll!(call.as_mut()) {
             Poll::Ready(answer) => answer,
