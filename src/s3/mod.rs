@@ -39,6 +39,7 @@ mod tagging;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod wellformed;
 mod xml;
 
 pub use file_body::{FileBody, SendsFiles};

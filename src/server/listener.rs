@@ -105,7 +105,7 @@ async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>
     let idle = limits.idle;
     // The stream is the socket: plain HTTP/1.
     let connection = Arc::new(Connection::new(limits.sendfile));
-    let stream = Stream::new(stream, Arc::clone(&connection), idle);
+    let stream = Stream::new(stream, Arc::clone(&connection), idle, |status| edge.refuse(status, remote, &connection));
     let service = service_fn(|request| {
         let answer = edge.answer(request, remote, &connection, idle);
         async { Ok::<_, std::convert::Infallible>(answer.await) }

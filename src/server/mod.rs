@@ -12,6 +12,7 @@ mod fault;
 mod files;
 mod labels;
 mod listener;
+mod refusal;
 mod request_body;
 mod settings;
 mod stream;
