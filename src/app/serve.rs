@@ -156,8 +156,8 @@ impl Gateway {
             head_timeout: None,
         };
         let idle = Duration::from_secs(config.server.idle_timeout_secs);
-        let s3_limits = Limits { idle, connections: config.server.max_connections };
-        let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS };
+        let s3_limits = Limits { idle, connections: config.server.max_connections, sendfile: config.server.sendfile };
+        let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS, sendfile: false };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
         let sweep_uploads = move || {
             let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
