@@ -61,7 +61,7 @@ pub fn verify(stream: ByteStream, mut declared: Declared) -> PutBody {
     let checks = Checks::new(declared, Arc::clone(&seal));
     let chunks = match lanes {
         Some(lanes) => {
-            let body = Pieces::new(stream, checks, lanes);
+            let body = Pieces::new(stream, checks, &lanes);
             futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
         }
         None => {
