@@ -19,7 +19,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use sluice_md5_lanes::{Kernel, Md5, update_all};
 use tokio::sync::oneshot;
 
+use self::batch::Batches;
+pub(super) use self::batch::Small;
 use super::digests::Digests;
+
+mod batch;
 
 /// Bytes that a body gathers before it hands them over; bodies of up to an eighth of it are hashed where they are received, because
 /// another thread costs more than it saves.
@@ -34,6 +38,9 @@ const COMPANY: Duration = Duration::from_millis(5);
 /// How long a piece of work waits for company, all in all. A piece that is hashed alone takes twice to three times as long.
 const PATIENCE: Duration = Duration::from_micros(500);
 
+/// Bodies of fewer bytes are hashed at once, in less time than it takes to find company.
+const LEAST_BATCHED_BYTES: u64 = 1024;
+
 /// What hashes bodies side by side. Cheap to clone; the clones share threads and lanes.
 #[derive(Clone, Debug)]
 pub struct Lanes(Arc<Shared>);
@@ -47,6 +54,7 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something was handed over.
     more: Condvar,
+    small: Arc<Batches>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +98,14 @@ impl Lanes {
 
     /// Lanes with so many threads at most, for pieces of any size.
     pub(super) fn with(kernel: Kernel, threads: usize, piece_bytes: usize) -> Self {
-        Self(Arc::new(Shared { kernel, threads, piece_bytes, queue: Mutex::default(), more: Condvar::new() }))
+        Self(Arc::new(Shared {
+            kernel,
+            threads,
+            piece_bytes,
+            queue: Mutex::default(),
+            more: Condvar::new(),
+            small: Arc::new(Batches::new(kernel)),
+        }))
     }
 
     /// How much a body gathers before it hands it over, in bytes.
@@ -103,7 +118,12 @@ impl Lanes {
         self.0.piece_bytes / 8
     }
 
-    /// A place for one more body.
+    /// A place for one more small body of `bytes` bytes; `None` when it is better off alone, or is not small.
+    pub(super) fn small(&self, bytes: u64) -> Option<Small> {
+        (LEAST_BATCHED_BYTES..=self.at_once_bytes() as u64).contains(&bytes).then(|| self.0.small.enter())
+    }
+
+    /// A place for one more large body.
     pub(super) fn body(&self) -> Body {
         let mut queue = self.0.queue.lock();
         queue.next_body += 1;
