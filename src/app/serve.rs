@@ -112,6 +112,7 @@ impl Gateway {
             objects,
             uploads: Arc::clone(&uploads),
             tokens: Arc::clone(&tokens),
+            lanes: config.transfer.lanes(),
             settings: config.s3.clone(),
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
@@ -306,6 +307,10 @@ fn admin_fault(fault: Fault, _path: &str, request_id: &RequestId) -> Response<By
         Fault::SlowDown => (StatusCode::TOO_MANY_REQUESTS, "SlowDown", "Too many requests at once."),
         Fault::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "The answer took too long."),
         Fault::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The gateway failed: see its log."),
+        Fault::Unreadable => (StatusCode::BAD_REQUEST, "BadRequest", "This is no HTTP request."),
+        Fault::HeadTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadTooLarge", "The head of the request is too large.")
+        }
     };
     admin::fault_document(status, code, message, request_id)
 }

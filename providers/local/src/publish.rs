@@ -156,7 +156,11 @@ impl Store {
 
     /// Swaps the staged file with the one at the name, and removes that.
     fn exchange(&self, dir: Dir<'_>, name: &[u8], staged: &mut Staged) -> Sys<Placed> {
-        match renameat_with(staged.dir(), staged.name(), dir.as_fd(), name, RenameFlags::EXCHANGE) {
+        let swapped = match self.settings.exchange {
+            true => renameat_with(staged.dir(), staged.name(), dir.as_fd(), name, RenameFlags::EXCHANGE),
+            false => Err(Errno::OPNOTSUPP),
+        };
+        match swapped {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(Placed::Again),
             // NFS and some FUSE file systems cannot swap.

@@ -43,6 +43,12 @@ pub struct Settings {
     pub xattrs: bool,
     /// `openat2`: `auto` (default; used when the kernel has it) or `off` (paths are walked one component at a time).
     pub openat2: bool,
+    /// `exchange`: `auto` (default; an object is replaced by swapping names where the file system can) or `off` (by rename(2), which
+    /// on ext4 writes the data out then and there).
+    pub exchange: bool,
+    /// `parts_in_place`: `auto` (default; parts of one size are written where the object will have them, so that completing an upload
+    /// copies nothing) or `off` (every part is a file of its own, and completing copies them together).
+    pub parts_in_place: bool,
     /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
     pub snapshots: Snapshots,
 }
@@ -56,6 +62,8 @@ impl Settings {
             follow_symlinks: false,
             xattrs: true,
             openat2: true,
+            exchange: true,
+            parts_in_place: true,
             snapshots: Snapshots::Auto,
         }
     }
@@ -76,6 +84,8 @@ impl Settings {
                 "follow_symlinks" => settings.follow_symlinks = choice(name, value, &[("false", false), ("true", true)])?,
                 "xattrs" => settings.xattrs = choice(name, value, &[("auto", true), ("off", false)])?,
                 "openat2" => settings.openat2 = choice(name, value, &[("auto", true), ("off", false)])?,
+                "exchange" => settings.exchange = choice(name, value, &[("auto", true), ("off", false)])?,
+                "parts_in_place" => settings.parts_in_place = choice(name, value, &[("auto", true), ("off", false)])?,
                 "snapshots" => {
                     let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
                     settings.snapshots = choice(name, value, &choices)?;

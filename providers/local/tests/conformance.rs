@@ -71,20 +71,30 @@ mod without_openat2 {
     sluice_provider::conformance!(fresh);
 }
 
-mod with_snapshots_by_times {
+/// Every way to save work is off.
+mod the_plain_path {
     async fn fresh() -> sluice_provider::conformance::Subject {
         super::subject(|settings| {
-            settings.snapshots = super::Snapshots::Times;
+            settings.xattrs = false;
+            settings.openat2 = false;
+            settings.exchange = false;
+            settings.parts_in_place = false;
+            settings.snapshots = super::Snapshots::Off;
             settings.durability = super::Durability::Os;
         })
     }
     sluice_provider::conformance!(fresh);
+
+    #[test]
+    fn the_model_at_length() {
+        sluice_provider::conformance::model(fresh, 100);
+    }
 }
 
-mod without_snapshots {
+mod with_snapshots_by_times {
     async fn fresh() -> sluice_provider::conformance::Subject {
         super::subject(|settings| {
-            settings.snapshots = super::Snapshots::Off;
+            settings.snapshots = super::Snapshots::Times;
             settings.durability = super::Durability::Os;
         })
     }
