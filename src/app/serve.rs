@@ -16,6 +16,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::handles::Registry;
 use crate::meta::{self, MetaStore};
+use crate::mounts;
 use crate::namespaces::{DefaultMount, Namespaces};
 use crate::objects::Objects;
 use crate::runtime::{self, Drain, Gate, Task};
@@ -98,6 +99,7 @@ impl Gateway {
         data_dir.tell(&holder).map_err(Failure::of("the lock of the data directory"))?;
         first_start::root_key(&tokens, secrets, s3).await?;
 
+        mounts::limit_listing_cache(config.mounts.listing_cache_bytes);
         let handles = Registry::new(config.handles.clone());
         let sweep = handles.start_sweep();
         let default_mount =
@@ -295,6 +297,8 @@ fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>) {
         let cache = tokens.cache_counts();
         metrics.set_token_cache(cache.hits, cache.misses);
         metrics.set_task_panics(runtime::panics());
+        let listings = mounts::listing_cache();
+        metrics.set_listing_cache(listings.directories, listings.bytes, listings.reads, listings.hits);
     });
 }
 
@@ -303,6 +307,10 @@ fn admin_fault(fault: Fault, _path: &str, request_id: &RequestId) -> Response<By
         Fault::SlowDown => (StatusCode::TOO_MANY_REQUESTS, "SlowDown", "Too many requests at once."),
         Fault::TimedOut => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable", "The answer took too long."),
         Fault::Panicked => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The gateway failed: see its log."),
+        Fault::Unreadable => (StatusCode::BAD_REQUEST, "BadRequest", "This is no HTTP request."),
+        Fault::HeadTooLarge => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadTooLarge", "The head of the request is too large.")
+        }
     };
     admin::fault_document(status, code, message, request_id)
 }

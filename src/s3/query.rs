@@ -57,6 +57,11 @@ impl Query {
         self.get(name).is_some()
     }
 
+    /// The names in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|(name, _)| name)
+    }
+
     /// Whether the name is there in any case, with a value.
     pub(crate) fn any_case(&self, name: &str) -> bool {
         self.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())

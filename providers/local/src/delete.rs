@@ -94,6 +94,7 @@ impl Store {
                 self.unlink(dir.as_fd(), &path, Form::Side, None)?;
             }
             self.unlink(dir.as_fd(), &path, form, record)?;
+            self.changed();
         }
         Ok((DeleteOutcome::Deleted { size }, self.prune_from(&path, form, dir)))
     }

@@ -116,6 +116,7 @@ impl Store {
             };
             match placed {
                 Placed::In(inner) => {
+                    self.changed();
                     let dir = inner.as_ref().unwrap_or(&dir);
                     return self.flush.directory(dir.as_fd()).map_err(failed);
                 }

@@ -16,6 +16,19 @@ pub enum Durability {
     Os,
 }
 
+/// What a listing may remember of a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Snapshots {
+    /// Its sorted names and what was seen of its objects, where the kernel tells of changes (inotify(7) on file systems of its own);
+    /// as with `Times` elsewhere.
+    #[default]
+    Auto,
+    /// Its sorted names as long as its times stay what they were; every object is looked at for every page.
+    Times,
+    /// Nothing: it is read for every page.
+    Off,
+}
+
 /// Settings of a [`Local`](crate::Local).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -38,6 +51,8 @@ pub struct Settings {
     pub parts_in_place: bool,
     /// `spread`: `auto` (default; on ext4 without a journal, staged files take turns in directories all over the disk) or `off`.
     pub spread: bool,
+    /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
+    pub snapshots: Snapshots,
 }
 
 impl Settings {
@@ -52,6 +67,7 @@ impl Settings {
             exchange: true,
             parts_in_place: true,
             spread: true,
+            snapshots: Snapshots::Auto,
         }
     }
 
@@ -74,6 +90,10 @@ impl Settings {
                 "exchange" => settings.exchange = choice(name, value, &[("auto", true), ("off", false)])?,
                 "parts_in_place" => settings.parts_in_place = choice(name, value, &[("auto", true), ("off", false)])?,
                 "spread" => settings.spread = choice(name, value, &[("auto", true), ("off", false)])?,
+                "snapshots" => {
+                    let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
+                    settings.snapshots = choice(name, value, &choices)?;
+                }
                 unknown => return Err(refuse(unknown, "is not a setting of the local provider")),
             }
         }

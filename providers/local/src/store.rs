@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::available_parallelism;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatfs, fstatvfs, mkdirat, openat, statat, unlinkat};
@@ -16,8 +17,8 @@ use crate::lock::KeyLocks;
 use crate::name::NAME_BYTES;
 use crate::object::XATTR;
 use crate::pool::{Gate, Pool};
-use crate::settings::{Durability, Settings};
-use crate::snapshot::SnapshotCache;
+use crate::settings::{Durability, Settings, Snapshots};
+use crate::shelf::Shelf;
 use crate::space::{Space, Staged, subdirectory};
 use crate::tree::Tree;
 
@@ -40,7 +41,10 @@ pub(crate) struct Store {
     pub(crate) own_times: bool,
     pub(crate) known: KnownCache,
     pub(crate) etags: EtagCache,
-    pub(crate) snapshots: SnapshotCache,
+    /// Sorted directories, unless they are not to be kept.
+    pub(crate) shelf: Option<Shelf>,
+    /// How often the kernel was asked for entries (getdents64), the measure of what a listing costs.
+    pub(crate) reads_of_directories: AtomicU64,
     pub(crate) reads: Pool,
     pub(crate) writes: Pool,
     pub(crate) lists: Pool,
@@ -66,14 +70,20 @@ impl Store {
         let locks = subdirectory(space.hidden.as_fd(), "locks").map_err(failed("open locks"))?;
         let cores = available_parallelism().map_or(2, usize::from);
         let durable = settings.durability == Durability::Fsync;
+        let own_times = own_times(&root).map_err(failed("statfs of the root"))?;
         let store = Self {
             tree: Tree::new(settings.openat2),
             locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
-            own_times: own_times(&root).map_err(failed("statfs of the root"))?,
+            own_times,
             known: KnownCache::default(),
             etags: EtagCache::default(),
-            snapshots: SnapshotCache::default(),
+            shelf: match settings.snapshots {
+                Snapshots::Off => None,
+                Snapshots::Times => Some(Shelf::new(false)),
+                Snapshots::Auto => Some(Shelf::new(own_times)),
+            },
+            reads_of_directories: AtomicU64::new(0),
             reads: Pool::new(64),
             writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores }),
             lists: Pool::new(2 * cores),
@@ -89,6 +99,13 @@ impl Store {
             tracing::warn!(%error, "a root was not swept");
         }
         Ok(store)
+    }
+
+    /// Tells the shelf of a change in a directory.
+    pub(crate) fn changed(&self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.poke();
+        }
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {

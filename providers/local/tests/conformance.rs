@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 use sluice_provider::conformance::Subject;
-use sluice_provider_local::{Durability, Local, Settings};
+use sluice_provider_local::{Durability, Local, Settings, Snapshots};
 
 /// What is hard for this provider alone: the names that it uses itself.
 const HARD: [&str; 16] = [
@@ -80,6 +80,7 @@ mod the_plain_path {
             settings.exchange = false;
             settings.parts_in_place = false;
             settings.spread = false;
+            settings.snapshots = super::Snapshots::Off;
             settings.durability = super::Durability::Os;
         })
     }
@@ -89,4 +90,14 @@ mod the_plain_path {
     fn the_model_at_length() {
         sluice_provider::conformance::model(fresh, 100);
     }
+}
+
+mod with_snapshots_by_times {
+    async fn fresh() -> sluice_provider::conformance::Subject {
+        super::subject(|settings| {
+            settings.snapshots = super::Snapshots::Times;
+            settings.durability = super::Durability::Os;
+        })
+    }
+    sluice_provider::conformance!(fresh);
 }
