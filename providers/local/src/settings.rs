@@ -49,10 +49,10 @@ pub struct Settings {
     /// `parts_in_place`: `auto` (default; parts of one size are written where the object will have them, so that completing an upload
     /// copies nothing) or `off` (every part is a file of its own, and completing copies them together).
     pub parts_in_place: bool,
-    /// `spread`: `auto` (default; on ext4 without a journal, staged files take turns in directories all over the disk) or `off`.
-    pub spread: bool,
     /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
     pub snapshots: Snapshots,
+    /// `spread`: `auto` (default; on ext4 without a journal, staged files take turns in directories all over the disk) or `off`.
+    pub spread: bool,
 }
 
 impl Settings {
@@ -66,8 +66,8 @@ impl Settings {
             openat2: true,
             exchange: true,
             parts_in_place: true,
-            spread: true,
             snapshots: Snapshots::Auto,
+            spread: true,
         }
     }
 
@@ -89,11 +89,11 @@ impl Settings {
                 "openat2" => settings.openat2 = choice(name, value, &[("auto", true), ("off", false)])?,
                 "exchange" => settings.exchange = choice(name, value, &[("auto", true), ("off", false)])?,
                 "parts_in_place" => settings.parts_in_place = choice(name, value, &[("auto", true), ("off", false)])?,
-                "spread" => settings.spread = choice(name, value, &[("auto", true), ("off", false)])?,
                 "snapshots" => {
                     let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
                     settings.snapshots = choice(name, value, &choices)?;
                 }
+                "spread" => settings.spread = choice(name, value, &[("auto", true), ("off", false)])?,
                 unknown => return Err(refuse(unknown, "is not a setting of the local provider")),
             }
         }

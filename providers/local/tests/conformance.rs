@@ -79,8 +79,8 @@ mod the_plain_path {
             settings.openat2 = false;
             settings.exchange = false;
             settings.parts_in_place = false;
-            settings.spread = false;
             settings.snapshots = super::Snapshots::Off;
+            settings.spread = false;
             settings.durability = super::Durability::Os;
         })
     }
