@@ -11,8 +11,6 @@ use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Ke
 
 use crate::error::{fault, missing};
 use crate::name::{Form, KeyPath, encoded, split};
-use crate::object::Known;
-use crate::record;
 use crate::store::Store;
 
 impl Store {
@@ -66,13 +64,7 @@ impl Store {
                 DeleteWhen::IfMatch { .. } => Err(missing("delete", key)),
             };
         };
-        let record = match &known {
-            // Another name of the inode still needs it.
-            _ if opened.links > 1 => None,
-            Known::Ours { record, .. } => record.clone(),
-            Known::Foreign if !self.xattrs => Some(record::of_inode(opened.inode)),
-            Known::Foreign => None,
-        };
+        let record = self.record_to_remove(&opened, &known);
         let size = opened.stamp.size;
         let form = opened.form;
         if *when != DeleteWhen::Always {
@@ -92,7 +84,7 @@ impl Store {
     /// Removes a file and its record. With a record it is moved to the staging directory first, which is when the object is gone
     /// for readers; then the record is removed, and the inode last: once it is free, another object may get it, and a record of
     /// the same name.
-    fn unlink(&self, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
+    pub(crate) fn unlink(&self, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
         let failed = |e| fault("delete", e);
         let dir = match self.tree.directory(self.root(), &path.dir) {
             Ok(dir) => dir,

@@ -35,6 +35,7 @@ mod space;
 mod store;
 mod sweep;
 mod tree;
+mod versions;
 mod write;
 
 #[cfg(test)]

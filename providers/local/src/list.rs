@@ -4,11 +4,11 @@
 //! the first key of a page is entered by binary search; what lies before it is never looked at. With the delimiter `/` a
 //! directory is one entry, for which it is enough to know that some object lies beneath.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
-use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
+use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, MAX_KEY_BYTES, ObjectInfo, Result};
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
@@ -47,8 +47,11 @@ struct Frame {
     dir: Option<OwnedFd>,
 }
 
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     store: &'a Store,
+    /// Where the tree begins, and how long the keys in it may be.
+    root: BorrowedFd<'a>,
+    longest: usize,
     prefix: &'a str,
     delimiter: Option<&'a str>,
     from: ListFrom,
@@ -56,7 +59,7 @@ struct Walk<'a> {
 }
 
 /// What the walk came upon.
-enum Found {
+pub(crate) enum Found {
     Object(String),
     /// A directory that the delimiter rolls up.
     Rolled(String),
@@ -64,22 +67,29 @@ enum Found {
 
 impl<'a> Walk<'a> {
     fn new(store: &'a Store, query: &'a ListQuery) -> Sys<Self> {
+        Self::below(store, store.root(), query, MAX_KEY_BYTES)
+    }
+
+    /// Over a tree of its own that lies elsewhere.
+    pub(crate) fn below(store: &'a Store, root: BorrowedFd<'a>, query: &'a ListQuery, longest: usize) -> Sys<Self> {
         let base = &query.prefix[..query.prefix.rfind('/').map_or(0, |at| at + 1)];
         let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty());
-        let mut walk = Self { store, prefix: &query.prefix, delimiter, from: query.from.clone(), frames: Vec::new() };
+        let mut walk =
+            Self { store, root, longest, prefix: &query.prefix, delimiter, from: query.from.clone(), frames: Vec::new() };
         walk.enter(base.to_owned(), directory(base))?;
         Ok(walk)
     }
 
     /// Enters a directory at the first entry that counts. One that is not there is skipped.
     fn enter(&mut self, prefix: String, path: Vec<u8>) -> Sys<()> {
-        let dir = match self.store.tree.directory(self.store.root(), &path) {
+        let dir = match self.store.tree.directory(self.root, &path) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
             Err(errno) => return Err(errno),
         };
         let from = self.lower_bound(&prefix);
-        let snapshot = self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?;
+        let snapshot =
+            self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix, longest: self.longest }, &from)?;
         let next = snapshot.seek(|name| self.skips(&prefix, name));
         if let Some(above) = self.frames.last_mut() {
             above.dir = None;
@@ -102,6 +112,7 @@ impl<'a> Walk<'a> {
                 whole.starts_with(before.as_str())
                     || (whole.as_str() < before.as_str() && !(directory && before.starts_with(&whole)))
             }
+            ListFrom::AfterVersion(key, _) => whole.as_str() < key.as_str() && !(directory && key.starts_with(&whole)),
         }
     }
 
@@ -115,6 +126,7 @@ impl<'a> Walk<'a> {
             ListFrom::Start => None,
             ListFrom::After(key) => inside(key),
             ListFrom::AfterPrefix(before) => inside(before),
+            ListFrom::AfterVersion(key, _) => inside(key),
         };
         from.max(inside(self.prefix)).unwrap_or_default()
     }
@@ -153,7 +165,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes on in key order to the next object or rolled-up directory.
-    fn next_found(&mut self) -> Sys<Option<Found>> {
+    pub(crate) fn next_found(&mut self) -> Sys<Option<Found>> {
         while let Some(frame) = self.frames.last_mut() {
             let Some(name) = frame.snapshot.name(frame.next) else {
                 match frame.snapshot.end().map(str::to_owned) {
@@ -186,13 +198,13 @@ impl<'a> Walk<'a> {
         let Some(mut frame) = self.frames.pop() else { return Ok(()) };
         let dir = match frame.dir.take() {
             Some(dir) => dir,
-            None => match self.store.tree.directory(self.store.root(), &frame.path) {
+            None => match self.store.tree.directory(self.root, &frame.path) {
                 Ok(dir) => dir,
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
                 Err(errno) => return Err(errno),
             },
         };
-        let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix };
+        let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix, longest: self.longest };
         frame.snapshot = self.store.snapshot(&place, end)?;
         frame.next = frame.snapshot.seek(|name| name <= end);
         // It lies further on each time, so that this comes to an end.
@@ -204,7 +216,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Leaves out everything else that begins with `rolled`.
-    fn skip_prefix(&mut self, rolled: &str) {
+    pub(crate) fn skip_prefix(&mut self, rolled: &str) {
         self.from = ListFrom::AfterPrefix(rolled.to_owned());
         while self.frames.last().is_some_and(|frame| frame.prefix.starts_with(rolled)) {
             self.frames.pop();
@@ -222,7 +234,7 @@ impl<'a> Walk<'a> {
     fn shows(&self, prefix: &str) -> Sys<bool> {
         let cut = match &self.from {
             ListFrom::Start => false,
-            ListFrom::After(key) | ListFrom::AfterPrefix(key) => key.starts_with(prefix),
+            ListFrom::After(key) | ListFrom::AfterPrefix(key) | ListFrom::AfterVersion(key, _) => key.starts_with(prefix),
         };
         if cut {
             let query = ListQuery { prefix: prefix.to_owned(), delimiter: None, from: self.from.clone(), limit: 1 };
@@ -230,7 +242,7 @@ impl<'a> Walk<'a> {
         }
         let path = directory(prefix);
         match self.store.tree.directory(self.store.root(), &path) {
-            Ok(dir) => self.store.any_object(&Place { dir: dir.as_fd(), path: &path, prefix }),
+            Ok(dir) => self.store.any_object(&Place { dir: dir.as_fd(), path: &path, prefix, longest: self.longest }),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(errno) => Err(errno),
         }
