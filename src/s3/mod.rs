@@ -25,6 +25,7 @@ mod form;
 mod front;
 mod headers;
 mod listing;
+mod lock;
 mod operation;
 mod ops;
 mod parts;
