@@ -65,15 +65,14 @@ impl Retention {
         self.until > SystemTime::now()
     }
 
-    /// Whether it may be replaced by another one (or by none): it may be extended, and what is over or bypassed is no obstacle. Nobody
-    /// weakens the mode of one that cannot be bypassed.
+    /// Whether it may be replaced by another one (or by none): it may be extended in its mode, and what is over or bypassed is no
+    /// obstacle.
     #[must_use]
     pub fn may_become(&self, next: Option<&Self>, bypass: bool) -> bool {
         if !self.holds() || (self.mode == Mode::Governance && bypass) {
             return true;
         }
-        let firm = |next: &Self| next.mode == self.mode || (self.mode == Mode::Governance && next.mode == Mode::Compliance);
-        next.is_some_and(|next| firm(next) && next.until >= self.until)
+        next.is_some_and(|next| next.mode == self.mode && next.until >= self.until)
     }
 }
 
@@ -142,7 +141,7 @@ mod tests {
         assert!(firm.may_become(Some(&retention(Compliance, 6)), false));
         assert!(!firm.may_become(Some(&retention(Compliance, 4)), true));
         assert!(!firm.may_become(Some(&retention(Governance, 9)), true) && !firm.may_become(None, true));
-        assert!(short.may_become(Some(&firm), false));
+        assert!(!short.may_become(Some(&firm), false) && short.may_become(Some(&firm), true));
         assert!(retention(Compliance, -1).may_become(None, false));
     }
 }

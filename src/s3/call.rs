@@ -300,6 +300,13 @@ pub(crate) fn version(key: &str, text: &str) -> Result<VersionId> {
     })
 }
 
+/// Shows the name that a new version was given. One without a name is not told of, as on AWS.
+pub(crate) fn set_new_version(headers: &mut HeaderMap, attributes: &Attributes) {
+    if let Some(Ok(value)) = attributes.get(VERSION_ATTRIBUTE).map(HeaderValue::from_str) {
+        headers.insert(HeaderName::from_static("x-amz-version-id"), value);
+    }
+}
+
 /// Shows which version an answer is about, in a bucket that has versions.
 pub(crate) fn set_version(headers: &mut HeaderMap, namespace: &Namespace, attributes: &Attributes) {
     if namespace.versioning() == Versioning::Off {

@@ -27,7 +27,7 @@ use super::policy::{self, About};
 use super::query::Query;
 use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
-use crate::s3::call::set_version;
+use crate::s3::call::set_new_version;
 use crate::s3::lock;
 
 /// The most bytes that fields may take before the file.
@@ -218,7 +218,7 @@ impl Forms {
             response.headers.insert(http::header::ETAG, value);
         }
         super::checksums::to_headers(&info.attributes, &mut response.headers);
-        set_version(&mut response.headers, &namespace, &info.attributes);
+        set_new_version(&mut response.headers, &info.attributes);
         response.extensions.insert(Operation("PostObject"));
         let access_key = request.credentials.map(|c| c.access_key).unwrap_or_default();
         response.extensions.insert(RequestFacts { bucket: input.bucket, key: input.key, access_key, error: "" });

@@ -14,7 +14,7 @@ use s3s::Body;
 use sluice_provider::{Attributes, ObjectInfo, PartNumber};
 
 use crate::s3::body::{checksum_header, raw};
-use crate::s3::call::{Answer, Call, document, set_version, with_condition};
+use crate::s3::call::{Answer, Call, document, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result, Scene};
 use crate::s3::xml::{Element, Xml};
 use crate::s3::{checksums, conditions, lock};
@@ -33,7 +33,6 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     call.check_upload_of(&namespace, &upload).await?;
     let mut request = read(call).await?;
     request.defaults = lock::default_attributes(&namespace);
-    let told_of = namespace.clone();
     let (uploads, key) = (call.parts.uploads.clone(), call.key.clone());
     let mut work: BoxFuture<'static, Result<ObjectInfo>> = Box::pin(async move {
         let when = request.when.clone();
@@ -45,7 +44,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
             let info = done?;
             Told::new(call).write(&mut xml, &info);
             let mut response = document(xml);
-            set_version(response.headers_mut(), &told_of, &info.attributes);
+            set_new_version(response.headers_mut(), &info.attributes);
             Ok(response)
         }
         Err(_) => Ok(kept_alive(work, Told::new(call), PATIENCE.min(HEARTBEAT))),

@@ -3,7 +3,7 @@
 use sluice_provider::{Attributes, Versioning, version_of};
 
 use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, attribute};
-use crate::s3::call::{self, Answer, Call, document, set, set_version, with_condition};
+use crate::s3::call::{self, Answer, Call, document, set, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
 use crate::s3::{acl, checksums, conditions, dates, headers, lock, tagging};
@@ -104,7 +104,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     checksums::to_xml(&info.attributes, &mut xml);
     xml.close("CopyObjectResult");
     let mut response = document(xml);
-    set_version(response.headers_mut(), &to, &info.attributes);
+    set_new_version(response.headers_mut(), &info.attributes);
     if from.versioning() != Versioning::Off {
         set(&mut response, "x-amz-copy-source-version-id", &version_of(&found.attributes).to_string());
     }

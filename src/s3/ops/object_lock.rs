@@ -17,12 +17,11 @@ pub(crate) fn get_configuration(call: &mut Call) -> Answer {
 }
 
 pub(crate) async fn put_configuration(call: &mut Call) -> Answer {
-    let root = call.xml("ObjectLockConfiguration").await?;
     if call.namespace()?.versioning() != Versioning::Enabled {
         let message = "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration";
         return Err(Failure::because(Code::InvalidBucketState, message));
     }
-    let configuration = Configuration::from_xml(&root)?;
+    let configuration = Configuration::from_xml(&call.xml("ObjectLockConfiguration").await?)?;
     call.parts.namespaces.set_setting(&call.bucket, SETTING, Some(&configuration.to_text())).await?;
     Ok(empty(StatusCode::OK))
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use sluice_provider::PutOptions;
 
 use crate::objects::attribute;
-use crate::s3::call::{Answer, Call, empty, set_etag, set_version, with_condition};
+use crate::s3::call::{Answer, Call, empty, set_etag, set_new_version, with_condition};
 use crate::s3::{acl, checksums, conditions, headers, lock, tagging};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -27,7 +27,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let info = call.parts.objects.put(&namespace, &call.key, body, put).await.map_err(|e| with_condition(e.into(), &when))?;
     let mut response = empty(StatusCode::OK);
     set_etag(response.headers_mut(), info.etag.as_str());
-    set_version(response.headers_mut(), &namespace, &info.attributes);
+    set_new_version(response.headers_mut(), &info.attributes);
     checksums::to_headers(&info.attributes, response.headers_mut());
     Ok(response)
 }
