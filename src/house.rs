@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
 /// Crates (as they are named in code) and the only rooms that may name them.
 const FENCES: &[(&[&str], &[&str])] = &[
     (&["sqlx"], &["meta"]),
-    (&["md5", "sha1", "sha2", "crc_fast"], &["transfer"]),
+    (&["md5", "sha1", "sha2", "crc_fast", "sluice_md5_lanes"], &["transfer"]),
     (&["moka"], &["tokens", "cache"]),
     (&["aes_gcm"], &["tokens"]),
     (&["s3s"], &["s3"]),

@@ -49,9 +49,8 @@ impl Objects {
                 Some(part) => open_part(&place, read, part).await,
                 None => open_range(&place, read).await,
             };
-            let (found, object) = opened.map_err(|error| known_as(error, key))?;
-            let bytes = object.range.end.saturating_sub(object.range.start);
-            (found, frames(object.body, bytes).await?)
+            let (found, range, body) = opened.map_err(|error| known_as(error, key))?;
+            (found, frames(body, range.end.saturating_sub(range.start)).await?)
         };
         let found = Found { info: with_key(found.info, key)?, ..found };
         Ok(Opened { found, body: open_body(body, guard) })
@@ -69,17 +68,20 @@ fn known_as(error: Error, key: &str) -> Error {
     }
 }
 
+/// What is told of an object, and the range of it that the body holds.
+type Reading = (Found, Range<u64>, Body);
+
 /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied.
-async fn open_range(place: &Place, read: &ReadRequest) -> Result<(Found, Object)> {
+async fn open_range(place: &Place, read: &ReadRequest) -> Result<Reading> {
     for _ in 0..TRIES {
         match place.get(&ReadOptions { range: read.range, if_match: None }).await {
-            Ok(object) => {
-                read.conditions.check(&object.info)?;
+            Ok(Object { info, range, body }) => {
+                read.conditions.check(&info)?;
                 if read.range.is_none() {
-                    return Ok((found(object.info.clone(), None), object));
+                    return Ok((found(info, None), range, body));
                 }
-                if applies(read, &object.info).is_some() {
-                    return Ok((found(object.info.clone(), Some(object.range.clone())), object));
+                if applies(read, &info).is_some() {
+                    return Ok((found(info, Some(range.clone())), range, body));
                 }
             }
             Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
@@ -97,26 +99,25 @@ async fn open_range(place: &Place, read: &ReadRequest) -> Result<(Found, Object)
             Err(error) => return Err(error),
         }
         // The range is for another version of the object: this one is wanted whole.
-        let object = place.get(&ReadOptions::default()).await?;
-        read.conditions.check(&object.info)?;
-        return Ok((found(object.info.clone(), None), object));
+        let Object { info, range, body } = place.get(&ReadOptions::default()).await?;
+        read.conditions.check(&info)?;
+        return Ok((found(info, None), range, body));
     }
     Err(changing())
 }
 
 /// Opens one part, as the object's own list of parts has it.
-async fn open_part(place: &Place, read: &ReadRequest, part: PartNumber) -> Result<(Found, Object)> {
+async fn open_part(place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
     for _ in 0..TRIES {
         let info = place.head().await?;
         read.conditions.check(&info)?;
         let range = part_range(&info, part)?;
         if let Some(range) = range.clone().filter(Range::is_empty) {
-            let object = Object { info: info.clone(), range: range.clone(), body: Body::Bytes(bytes::Bytes::new()) };
-            return Ok((found(info, Some(range)), object));
+            return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
         }
         let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
         match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
-            Ok(object) => return Ok((found(object.info.clone(), range), object)),
+            Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
             Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
             Err(error) => return Err(error),
         }

@@ -236,7 +236,7 @@ impl Call {
 
     /// The body to store.
     pub(crate) fn take_body(&mut self, declared: Declared) -> PutBody {
-        body::put_body(std::mem::take(&mut self.body), declared)
+        body::put_body(std::mem::take(&mut self.body), Declared { lanes: self.parts.lanes.clone(), ..declared })
     }
 
     /// Reads the whole body as it is.

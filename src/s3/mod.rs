@@ -39,6 +39,7 @@ mod tagging;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod wellformed;
 mod xml;
 
 pub use front::{Front, Operation, Parts, Peer, RequestFacts};

@@ -66,12 +66,13 @@ pub(crate) fn resolve(method: &Method, address: &Address, query: &Query, headers
     if method == Method::OPTIONS {
         return Ok(Op::Options);
     }
+    check_query(method, query)?;
     if address.bucket.is_empty() {
         return match *method {
-            Method::GET | Method::HEAD => Ok(Op::ListBuckets),
+            Method::GET => Ok(Op::ListBuckets),
             // The STS and IAM actions.
             Method::POST => Ok(Op::NotImplemented),
-            _ => Err(Code::MethodNotAllowed.into()),
+            _ => Err(Failure::new(Code::MethodNotAllowed).field("Method", method.as_str())),
         };
     }
     let op = if address.key.is_empty() { bucket(method, query) } else { object(method, query, headers) };
@@ -80,6 +81,56 @@ pub(crate) fn resolve(method: &Method, address: &Address, query: &Query, headers
             .field("Condition", "Bucket POST must be of the enclosure-type multipart/form-data"),
         _ => Failure::new(Code::MethodNotAllowed).field("Method", method.as_str()),
     })
+}
+
+/// The sub-resources that no request has two of.
+const SUBRESOURCES: [&str; 30] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "tagging",
+    "torrent",
+    "uploads",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Refuses what would be one operation as well as another: it is not for the gateway to choose.
+fn check_query(method: &Method, query: &Query) -> Result<()> {
+    let mut asked = query.names().filter(|name| SUBRESOURCES.contains(name));
+    if let Some(one) = asked.next()
+        && let Some(other) = asked.find(|other| *other != one)
+    {
+        let message = format!("Conflicting query string parameters: {one}, {other}");
+        return Err(Failure::argument("ResourceType", one, message));
+    }
+    if method == Method::PUT && query.has("partNumber") && !query.has("uploadId") {
+        // As a PutObject it would replace the object with a part of it.
+        return Err(Failure::argument("ResourceType", "partNumber", "This operation does not accept a query-string."));
+    }
+    Ok(())
 }
 
 fn bucket(method: &Method, query: &Query) -> Option<Op> {
@@ -253,5 +304,15 @@ mod tests {
         assert_eq!(op("PATCH", "/b/k", false), Err(Code::MethodNotAllowed));
         assert_eq!(op("POST", "/b", false), Err(Code::PreconditionFailed));
         assert_eq!(op("DELETE", "/", false), Err(Code::MethodNotAllowed));
+        assert_eq!(op("HEAD", "/", false), Err(Code::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_could_be_two_operations_is_none() {
+        assert_eq!(op("GET", "/b?acl&policy", false), Err(Code::InvalidArgument));
+        assert_eq!(op("PUT", "/b/k?tagging&acl", false), Err(Code::InvalidArgument));
+        assert_eq!(op("DELETE", "/b?cors&cors&policy", false), Err(Code::InvalidArgument));
+        assert_eq!(op("PUT", "/b/k?partNumber=1", false), Err(Code::InvalidArgument));
+        assert_eq!(op("GET", "/b/k?partNumber=1", false), Ok(Op::GetObject));
     }
 }

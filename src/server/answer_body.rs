@@ -123,7 +123,8 @@ impl<B: Body> Drop for AnswerBody<B> {
 }
 
 impl Exchange {
-    fn tell(&self, sent: u64, complete: bool) {
+    /// Counts and logs it.
+    pub(super) fn tell(&self, sent: u64, complete: bool) {
         let Some(metrics) = self.metrics else { return };
         let received = self.connection.received();
         let total_secs = self.began.elapsed().as_secs_f64();

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Duration;
@@ -129,6 +129,40 @@ impl<S: Service> Edge<S> {
             facts,
         };
         Response::from_parts(head, AnswerBody::new(content, exchange))
+    }
+
+    /// The document that hyper's bare `status` lacks when what came could not be read as a request, with the headers of every answer.
+    pub(super) fn refuse(&self, status: u16, remote: SocketAddr, connection: &Arc<Connection>) -> Response<Bytes> {
+        connection.begin();
+        let fault = if status == 400 { Fault::Unreadable } else { Fault::HeadTooLarge };
+        let request_id = RequestId::next();
+        let mut response = (self.fault)(fault, "", &request_id);
+        if let Ok(id) = HeaderValue::from_str(&request_id.0) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        response.headers_mut().insert(HOST_ID, HeaderValue::from_static(host_id()));
+        response.headers_mut().insert(header::SERVER, SERVER);
+        let exchange = Exchange {
+            permit: None,
+            connection: Arc::clone(connection),
+            metrics: self.metrics,
+            domains: Arc::clone(&self.domains),
+            labels: Labels::of(&Uri::default(), &HeaderMap::new(), false),
+            method: Method::from_bytes(b"-").unwrap_or_default(),
+            request_id,
+            remote,
+            began: Instant::now(),
+            first_byte_secs: 0.0,
+            op: "Unknown",
+            status: response.status().as_u16(),
+            code: response.extensions().get::<ErrorCode>().map(|code| code.0),
+            facts: None,
+        };
+        exchange.tell(response.body().len() as u64, true);
+        connection.end();
+        // The rest of what was sent is not wanted either.
+        connection.note_unread();
+        response
     }
 
     async fn call(

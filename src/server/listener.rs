@@ -101,7 +101,7 @@ async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>
         tracing::debug!(%remote, %error, "TCP_NODELAY");
     }
     let connection = Arc::new(Connection::default());
-    let stream = Stream::new(stream, Arc::clone(&connection), idle);
+    let stream = Stream::new(stream, Arc::clone(&connection), idle, |status| edge.refuse(status, remote, &connection));
     let service = service_fn(|request| {
         let answer = edge.answer(request, remote, &connection, idle);
         async { Ok::<_, std::convert::Infallible>(answer.await) }

@@ -11,6 +11,7 @@ mod edge;
 mod fault;
 mod labels;
 mod listener;
+mod refusal;
 mod request_body;
 mod settings;
 mod stream;

@@ -210,7 +210,7 @@ impl Store {
                 drop(file);
                 done
             });
-            running = Some(started.await?);
+            running = Some(started?);
             written += bytes;
             if last {
                 break Ok(written);

@@ -10,11 +10,7 @@ use crate::s3::error::{Code, Failure};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     let version = call.version()?;
-    let when = conditions::delete(
-        call.header("if-match")?,
-        call.header("x-amz-if-match-last-modified-time")?,
-        call.header("x-amz-if-match-size")?,
-    )?;
+    let when = conditions::delete_one(&call.headers)?;
     let key = Key::new(&call.key).map_err(Failure::from)?;
     let namespace = call.namespace()?;
     let bypass = call.bypasses_governance(&namespace)?;

@@ -79,7 +79,8 @@ impl Store {
             && opened.form == Form::Plain
         {
             // An older state may lie at the side, when another program made the plain file. It goes first, or it would come back.
-            self.unlink(path, Form::Side, None)?;
+            let dir = self.tree.directory(self.root(), &path.dir).map_err(failed)?;
+            self.unlink(dir.as_fd(), path, Form::Side, None)?;
         }
         // A name first, then the marker: cut short in between, the object is found on the shelf and comes back.
         let left = match (&current, plan.keep) {
@@ -119,11 +120,7 @@ impl Store {
     fn delete_locked(&self, path: &KeyPath, current: Option<(crate::object::Opened, Known)>) -> Result<()> {
         let Some((opened, known)) = current else { return Ok(()) };
         let record = self.record_to_remove(&opened, &known);
-        let form = opened.form;
-        if form == Form::Plain {
-            self.unlink(path, Form::Side, None)?;
-        }
-        self.unlink(path, form, record)
+        self.remove_object(path, opened.form, record).map(drop)
     }
 
     pub(super) fn remove(&self, key: &Key, version: &VersionId, when: &DeleteWhen, guard: &Guard) -> Result<Option<ObjectInfo>> {
@@ -199,11 +196,7 @@ impl Store {
             }
             _ if place.is_none() => {
                 let record = current.as_ref().and_then(|(_, known)| self.record_to_remove(&opened, known));
-                let form = opened.form;
-                if form == Form::Plain {
-                    self.unlink(path, Form::Side, None)?;
-                }
-                self.unlink(path, form, record)?;
+                self.remove_object(path, opened.form, record)?;
             }
             _ => {}
         }

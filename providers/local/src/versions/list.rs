@@ -10,7 +10,7 @@ use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, Result, Slo
 use super::shelf::{key_of, prefix, spelled};
 use super::{Held, base};
 use crate::error::fault;
-use crate::list::{Found, Walk};
+use crate::list::Walk;
 use crate::name::KeyPath;
 use crate::store::Store;
 
@@ -28,8 +28,8 @@ struct Names<'a> {
     next: Option<Name>,
 }
 
-/// How long the name of anything on a shelf can be, beside its key.
-const SLOT_BYTES: usize = 64;
+/// The longest prefix of a shelf: a key in which every byte has a companion, and the end.
+const SHELF_BYTES: usize = 2 * sluice_provider::MAX_KEY_BYTES + 4;
 
 impl Store {
     pub(super) fn versions_page(&self, query: &ListQuery) -> Result<ListPage> {
@@ -59,14 +59,10 @@ impl Store {
         let walked = ListQuery { prefix: query.prefix.clone(), delimiter: None, from: keys, limit: 1 };
         let spelled_prefix = spelled(&query.prefix);
         let kept = ListQuery { prefix: spelled_prefix, delimiter: None, from: shelves, limit: 1 };
-        let longest = sluice_provider::MAX_KEY_BYTES;
-        let mut objects =
-            Names { walk: Walk::below(self, self.root(), &walked, longest).map_err(failed)?, shelves: false, next: None };
-        let mut older = Names {
-            walk: Walk::below(self, base(self), &kept, 2 * longest + SLOT_BYTES).map_err(failed)?,
-            shelves: true,
-            next: None,
-        };
+        let walk = Walk::over_keys(self, &walked).map_err(failed)?;
+        let mut objects = Names { walk, shelves: false, next: None };
+        let walk = Walk::over_shelves(self, base(self), &kept, SHELF_BYTES).map_err(failed)?;
+        let mut older = Names { walk, shelves: true, next: None };
         loop {
             objects.fill(&query.prefix, delimiter)?;
             older.fill(&query.prefix, delimiter)?;
@@ -93,8 +89,7 @@ impl Store {
     /// Whether anything at all lies on the shelves beneath a prefix: shelves are removed with what was on them.
     fn any_version(&self, prefix: &str) -> Result<bool> {
         let query = ListQuery { prefix: spelled(prefix), delimiter: None, from: ListFrom::Start, limit: 1 };
-        let longest = 2 * sluice_provider::MAX_KEY_BYTES + SLOT_BYTES;
-        let found = Walk::below(self, base(self), &query, longest).and_then(|mut walk| walk.next_found());
+        let found = Walk::over_shelves(self, base(self), &query, SHELF_BYTES).and_then(|mut walk| walk.next_name());
         found.map(|found| found.is_some()).map_err(|e| fault("list versions", e))
     }
 
@@ -102,8 +97,7 @@ impl Store {
     /// does not keep the others.
     pub(crate) fn settle_all(&self) -> Result<usize> {
         let query = ListQuery { limit: 1, ..ListQuery::default() };
-        let longest = 2 * sluice_provider::MAX_KEY_BYTES + SLOT_BYTES;
-        let walk = Walk::below(self, base(self), &query, longest).map_err(|e| fault("sweep versions", e))?;
+        let walk = Walk::over_shelves(self, base(self), &query, SHELF_BYTES).map_err(|e| fault("sweep versions", e))?;
         let mut shelves = Names { walk, shelves: true, next: None };
         let mut settled = 0;
         loop {
@@ -180,21 +174,13 @@ impl Names<'_> {
     /// Looks for the next name, if the last was used.
     fn fill(&mut self, prefix: &str, delimiter: Option<&str>) -> Result<()> {
         while self.next.is_none() {
-            let found = self.walk.next_found().map_err(|e| fault("list versions", e))?;
-            let Some(Found::Object(text) | Found::Rolled(text)) = found else { return Ok(()) };
-            let key = if self.shelves {
-                // One entry tells that there is a shelf; the others are skipped.
-                let Some(end) = text.rfind('/') else { continue };
-                let shelf = text[..=end].to_owned();
-                let key = key_of(&shelf);
-                self.walk.skip_prefix(&shelf);
-                match key {
-                    Some(key) => key,
-                    None => continue,
-                }
-            } else {
-                text
+            let Some(text) = self.walk.next_name().map_err(|e| fault("list versions", e))? else { return Ok(()) };
+            let key = match self.shelves {
+                true => key_of(&text),
+                false => Some(text),
             };
+            // Nothing but shelves is of any interest among the versions.
+            let Some(key) = key else { continue };
             let rest = key.get(prefix.len()..).unwrap_or_default();
             let cut = delimiter.and_then(|d| rest.find(d).map(|at| prefix.len() + at + d.len()));
             self.next = Some(match cut.and_then(|cut| key.get(..cut)) {

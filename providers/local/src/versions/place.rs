@@ -145,6 +145,7 @@ impl Store {
             self.shelve(path, opened, shelf, slot).map_err(failed)?;
             let (dir, leaf) = self.place_of(path, opened.form).map_err(failed)?;
             unlinkat(&dir, leaf.as_slice(), AtFlags::empty()).map_err(failed)?;
+            self.changed();
             return Ok(dir);
         }
         let (dir, leaf) = self.place_of(path, opened.form).map_err(failed)?;
@@ -155,6 +156,7 @@ impl Store {
         } else {
             renameat(&dir, leaf.as_slice(), shelf, &name).map_err(failed)?;
         }
+        self.changed();
         Ok(dir)
     }
 
@@ -170,8 +172,9 @@ impl Store {
             return Err(failed(errno));
         }
         match self.place(dir, path, &mut staged) {
-            Ok(Placed::In(dir)) => {
-                self.flush.directory(dir.as_fd()).map_err(failed)?;
+            Ok(Placed::In(inner)) => {
+                self.changed();
+                self.flush.directory(inner.as_ref().unwrap_or(dir).as_fd()).map_err(failed)?;
                 unlinkat(shelf, slot.to_string(), AtFlags::empty()).map_err(failed)?;
                 Ok(true)
             }
