@@ -49,7 +49,9 @@ pub fn is_marker(info: &ObjectInfo) -> bool {
 
 /// The caller's last word on a change, asked of the object that is about to be touched, in one step with the change.
 #[derive(Clone, Default)]
-pub struct Guard(Option<Arc<dyn Fn(&ObjectInfo) -> bool + Send + Sync>>);
+pub struct Guard(Option<Arc<Allows>>);
+
+type Allows = dyn Fn(&ObjectInfo) -> bool + Send + Sync;
 
 impl Guard {
     /// Nothing speaks against it.

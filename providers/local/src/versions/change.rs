@@ -187,18 +187,19 @@ impl Store {
                 self.unshelve(shelf.as_fd(), slot)?;
             }
         }
-        match (next, dir, &shelf) {
-            (Some(slot), Some(dir), Some(shelf)) => {
-                if !self.promote(path, dir, shelf.as_fd(), slot)? {
-                    // The directory went, or came into the way.
-                    return Ok(if place.is_none() { Removal::Again } else { Removal::Unsettled(info) });
-                }
-            }
-            _ if place.is_none() => {
+        let promoted = match (next, dir, &shelf) {
+            (Some(slot), Some(dir), Some(shelf)) => Some(self.promote(path, dir, shelf.as_fd(), slot)?),
+            _ => None,
+        };
+        match promoted {
+            // The directory went, or came into the way.
+            Some(false) if place.is_none() => return Ok(Removal::Again),
+            Some(false) => return Ok(Removal::Unsettled(info)),
+            None if place.is_none() => {
                 let record = current.as_ref().and_then(|(_, known)| self.record_to_remove(&opened, known));
                 self.remove_object(path, opened.form, record)?;
             }
-            _ => {}
+            Some(true) | None => {}
         }
         if let Some(shelf) = shelf {
             self.flush.directory(shelf.as_fd()).map_err(failed)?;
