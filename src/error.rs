@@ -34,6 +34,19 @@ pub enum ErrorKind {
     EntityTooSmall,
     /// The part number asked for on a read is beyond the object's parts.
     InvalidPartNumber,
+    /// There is no such version; its id.
+    NoSuchVersion(String),
+    /// A delete marker stands for the key, or is the version that was asked for by name.
+    DeleteMarker {
+        /// The marker's version id.
+        version: String,
+        /// When it was made.
+        modified: std::time::SystemTime,
+        /// Whether it was asked for by name.
+        named: bool,
+    },
+    /// Retention or a legal hold keeps the version as it is.
+    ObjectLocked,
     /// The read condition says that the reader's copy is current.
     NotModified(Box<provider::ObjectInfo>),
     /// A condition does not hold; the header it came with.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
+    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features, Guard, Key, ListPage,
+    ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
+    VersionId, Versioning, Versions,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -85,6 +86,11 @@ impl LateMount {
             .with("reason", reason)
     }
 
+    async fn versions_of(&self) -> Result<&dyn Versions> {
+        let unsupported = || Error::new(ErrorKind::Unsupported, "versions");
+        self.provider().await?.versions().ok_or_else(unsupported)
+    }
+
     async fn multipart_of(&self) -> Result<&dyn Multipart> {
         let unsupported = || Error::new(ErrorKind::Unsupported, "multipart");
         self.provider().await?.multipart().ok_or_else(unsupported)
@@ -158,6 +164,78 @@ impl Provider for LateMount {
             Some(provider) => provider.multipart(),
             None => Some(self),
         }
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        match self.outcome.opened.get() {
+            Some(provider) => provider.versions(),
+            None => Some(self),
+        }
+    }
+}
+
+#[async_trait]
+impl Versions for LateMount {
+    async fn head_version(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<ObjectInfo> {
+        self.versions_of().await?.head_version(key, version, read).await
+    }
+
+    async fn get_version(&self, key: &Key, version: &VersionId, read: &ReadOptions) -> Result<Object> {
+        self.versions_of().await?.get_version(key, version, read).await
+    }
+
+    async fn put_version(&self, key: &Key, body: PutBody, put: &PutOptions, versioning: Versioning) -> Result<ObjectInfo> {
+        self.versions_of().await?.put_version(key, body, put, versioning).await
+    }
+
+    async fn copy_version(
+        &self,
+        from: (&Key, Option<&VersionId>),
+        to: &Key,
+        copy: &CopyOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
+        self.versions_of().await?.copy_version(from, to, copy, versioning).await
+    }
+
+    async fn complete_version(
+        &self,
+        key: &Key,
+        upload: &UploadId,
+        parts: &[(String, u64)],
+        etag: &ETag,
+        put: &PutOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
+        self.versions_of().await?.complete_version(key, upload, parts, etag, put, versioning).await
+    }
+
+    async fn mark_deleted(&self, key: &Key, when: &DeleteWhen, versioning: Versioning) -> Result<ObjectInfo> {
+        self.versions_of().await?.mark_deleted(key, when, versioning).await
+    }
+
+    async fn remove_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        when: &DeleteWhen,
+        guard: &Guard,
+    ) -> Result<Option<ObjectInfo>> {
+        self.versions_of().await?.remove_version(key, version, when, guard).await
+    }
+
+    async fn change_version(
+        &self,
+        key: &Key,
+        version: Option<&VersionId>,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.versions_of().await?.change_version(key, version, change, guard).await
+    }
+
+    async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {
+        self.versions_of().await?.list_versions(query).await
     }
 }
 

@@ -12,7 +12,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use sluice_provider::{
     AttributeChange, Body, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
+    Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId, Versions,
 };
 use sluice_provider_memory::Memory;
 
@@ -126,6 +126,10 @@ impl Provider for Probe {
 
     fn multipart(&self) -> Option<&dyn Multipart> {
         Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.inner.versions()
     }
 }
 

@@ -209,7 +209,12 @@ impl<'a> Segments<'a> {
                 let next = mounts.partition_point(|m| &*m.prefix < skipped.as_str() || m.prefix.starts_with(skipped.as_str()));
                 (table.around(|m| m < skipped.as_str(), skipped), next, skipped.starts_with(prefix))
             }
-            ListFrom::Start | ListFrom::After(_) | ListFrom::AfterPrefix(_) => at_start(),
+            // At the key itself, whose later versions are still to come.
+            ListFrom::AfterVersion(key, _) if key.as_str() >= prefix => {
+                let next = mounts.partition_point(|m| &*m.prefix < key.as_str());
+                (table.around(|m| m < key.as_str(), key), next, key.starts_with(prefix))
+            }
+            ListFrom::Start | ListFrom::After(_) | ListFrom::AfterPrefix(_) | ListFrom::AfterVersion(..) => at_start(),
         };
         Self { table, prefix, around, next, from: more.then(|| from.clone()) }
     }

@@ -13,6 +13,7 @@ mod namespace;
 mod opening;
 mod passage;
 mod registry;
+mod versioning;
 
 pub use gate::{Gate, Permit};
 pub use name::check_bucket_name;

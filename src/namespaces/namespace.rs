@@ -138,6 +138,12 @@ impl Namespace {
     }
 }
 
+/// Anything that the mount holds; an older version or a delete marker is something.
 async fn first_entry(provider: Arc<dyn Provider>) -> provider::Result<ListPage> {
-    provider.list(&ListQuery { limit: 1, ..ListQuery::default() }).await
+    let query = ListQuery { limit: 1, ..ListQuery::default() };
+    let page = provider.list(&query).await?;
+    match provider.versions() {
+        Some(versions) if page.entries.is_empty() => versions.list_versions(&query).await,
+        _ => Ok(page),
+    }
 }

@@ -24,6 +24,14 @@ pub const TAGS: &str = "tags";
 pub const ACL: &str = "acl";
 /// The canonical id of the owner, when that is not the owner of the bucket.
 pub const OWNER: &str = "owner";
+/// The mode of the retention: `GOVERNANCE` or `COMPLIANCE`.
+pub const LOCK_MODE: &str = "lock.mode";
+/// Until when the retention holds, in milliseconds since the epoch.
+pub const LOCK_UNTIL: &str = "lock.until";
+/// The legal hold: `ON` or `OFF`; none when there never was one.
+pub const LOCK_HOLD: &str = "lock.hold";
+/// The version id, written by the provider; none on a null version.
+pub const VERSION: &str = sluice_provider::VERSION_ATTRIBUTE;
 /// What the checksum covers: `FULL_OBJECT` or `COMPOSITE`; only on multipart objects, which otherwise are `FULL_OBJECT`.
 pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
 /// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use sluice_provider as provider;
 use sluice_provider::{
-    Attributes, CopyOptions, ETag, Key, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions,
+    Attributes, CopyOptions, ETag, ObjectInfo, PartNumber, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions, VersionId,
+    Versioning,
 };
 
 use super::body::chunks;
 use super::layer::with_key;
+use super::place::{Place, versions};
 use super::{CopyRequest, Objects, ReadConditions, attribute};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
@@ -24,8 +26,7 @@ const TRIES: usize = 4;
 struct Source<'a> {
     ns: &'a Namespace,
     key: &'a str,
-    provider: Arc<dyn Provider>,
-    inner: Key,
+    place: Place,
 }
 
 impl Objects {
@@ -34,7 +35,7 @@ impl Objects {
     /// # Errors
     /// `PreconditionFailed` for the source's conditions, and those of [`put`](Self::put).
     pub async fn copy(&self, from: (&Namespace, &str), to: (&Namespace, &str), copy: CopyRequest) -> Result<ObjectInfo> {
-        let source = Source::new(from)?;
+        let source = Source::new((from.0, from.1, copy.version))?;
         for _ in 0..TRIES {
             let info = source.head(&copy.source).await?;
             let copied = match self.copy_inside(&source, &info, to, &copy).await {
@@ -62,7 +63,7 @@ impl Objects {
     /// As [`copy`](Self::copy), `RangeNotSatisfiable` for a range outside of the source, and `NoSuchUpload`.
     pub async fn copy_part(
         &self,
-        from: (&Namespace, &str),
+        from: (&Namespace, &str, Option<VersionId>),
         conditions: &ReadConditions,
         range: Option<(u64, u64)>,
         to: (&Namespace, &str),
@@ -101,7 +102,7 @@ impl Objects {
     ) -> Result<Option<ObjectInfo>> {
         let (provider, inner, prefix) = to.0.resolve(to.1)?;
         let wanted = copy.checksum.is_none_or(|a| info.attributes.get(a.attribute()).is_some() && checksums(info) == [a]);
-        if !Arc::ptr_eq(&provider, &source.provider) || !is_md5(&info.etag) || !wanted {
+        if !Arc::ptr_eq(&provider, &source.place.provider) || !is_md5(&info.etag) || !wanted {
             return Ok(None);
         }
         let _read = self.handle(source.ns, source.key, Purpose::Read);
@@ -115,10 +116,20 @@ impl Objects {
         let options =
             CopyOptions { source_if_match: Some(info.etag.clone()), when: copy.when.clone(), attributes: Some(attributes) };
         let permit = to.0.publishing().await?;
-        let (from, into, on) = (source.inner.clone(), inner, Arc::clone(&provider));
+        let (from, into, on) = (source.place.clone(), inner, Arc::clone(&provider));
+        let versioning = to.0.versioning();
         // Given up or not, it goes on until it has ended, and holds the gate as long.
         let copied = tokio::spawn(async move {
-            let copied = on.copy(&from, &into, &options).await;
+            let copied = match (versioning, &from.version) {
+                (Versioning::Off, None) => on.copy(&from.key, &into, &options).await.map_err(Error::from),
+                (_, version) => match versions(&*on) {
+                    Ok(facet) => {
+                        let from = (&from.key, version.as_ref());
+                        facet.copy_version(from, &into, &options, versioning).await.map_err(Error::from)
+                    }
+                    Err(error) => Err(error),
+                },
+            };
             drop(permit);
             copied
         });
@@ -147,7 +158,7 @@ impl Objects {
         let guard = self.handle(source.ns, source.key, Purpose::Read);
         let (bytes, body) = {
             let _busy = guard.busy();
-            let object = source.provider.get(&source.inner, &ReadOptions { range, if_match: Some(etag.clone()) }).await?;
+            let object = source.place.get(&ReadOptions { range, if_match: Some(etag.clone()) }).await?;
             let bytes = object.range.end.saturating_sub(object.range.start);
             (bytes, frames(object.body, bytes).await?)
         };
@@ -159,22 +170,22 @@ impl Objects {
 // === impl Source ===
 
 impl<'a> Source<'a> {
-    fn new((ns, key): (&'a Namespace, &'a str)) -> Result<Self> {
-        let (provider, inner, _) = ns.resolve(key)?;
-        Ok(Self { ns, key, provider, inner })
+    fn new((ns, key, version): (&'a Namespace, &'a str, Option<VersionId>)) -> Result<Self> {
+        Ok(Self { ns, key, place: Place::new(ns, key, version)? })
     }
 
     async fn head(&self, conditions: &ReadConditions) -> Result<ObjectInfo> {
-        let info = self.provider.head(&self.inner, &ReadOptions::default()).await?;
+        let info = self.place.head().await?;
         conditions.check_source(&info)?;
         Ok(info)
     }
 
     async fn is_still(&self, etag: &ETag) -> Result<bool> {
-        match self.provider.head(&self.inner, &ReadOptions::default()).await {
+        match self.place.head().await {
             Ok(info) => Ok(info.etag == *etag),
-            Err(error) if *error.kind() == provider::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) if error.is_provider(provider::ErrorKind::NotFound) => Ok(false),
+            Err(error) if matches!(error.kind(), ErrorKind::DeleteMarker { .. } | ErrorKind::NoSuchVersion(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
@@ -185,8 +196,13 @@ fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
     let mut attributes = copy.attributes.clone().unwrap_or_else(|| {
         let mut attributes = info.attributes.clone();
         // Whose the source is, and who may read it, is not a property of the copy.
-        attributes.remove(attribute::ACL);
-        attributes.remove(attribute::OWNER);
+        for name in [attribute::ACL, attribute::OWNER] {
+            attributes.remove(name);
+        }
+        // Nor is what protects it, or its name.
+        for name in [attribute::LOCK_MODE, attribute::LOCK_UNTIL, attribute::LOCK_HOLD, attribute::VERSION] {
+            attributes.remove(name);
+        }
         attributes
     });
     let computed = Algorithm::ALL.into_iter().map(Algorithm::attribute);

@@ -9,7 +9,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo};
+use sluice_provider as provider;
+use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, version_of};
 
 use super::Objects;
 use crate::error::Result;
@@ -22,16 +23,7 @@ impl Objects {
     /// # Errors
     /// The provider's of any mount that the page touches.
     pub async fn list(&self, ns: &Namespace, query: &ListQuery) -> Result<ListPage> {
-        let table = ns.mounts.load_full();
-        let delimiter = query.delimiter.clone().filter(|d| !d.is_empty());
-        let query = ListQuery { delimiter, ..query.clone() };
-        if query.limit == 0 {
-            return Ok(ListPage::default());
-        }
-        if let Some(mount) = only_mount(&table, &query) {
-            return list_one(mount, &query).await;
-        }
-        merge(&table, &query).await
+        page(ns, query, What::Objects).await
     }
 
     /// Whether the namespace holds no object at all, on any mount, hidden ones included.
@@ -43,6 +35,46 @@ impl Objects {
     }
 }
 
+/// What is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// The current objects.
+    Objects,
+    /// All versions and delete markers.
+    Versions,
+}
+
+impl What {
+    async fn ask(self, mount: &Mount, query: &ListQuery) -> provider::Result<ListPage> {
+        match mount.provider.versions().filter(|_| self == Self::Versions) {
+            Some(versions) => versions.list_versions(query).await,
+            None => mount.provider.list(query).await,
+        }
+    }
+
+    /// Where a listing goes on after an object.
+    fn after(self, at: String, entry: &ListEntry) -> ListFrom {
+        match entry {
+            ListEntry::Object(info) if self == Self::Versions => ListFrom::AfterVersion(at, version_of(&info.attributes)),
+            _ => ListFrom::After(at),
+        }
+    }
+}
+
+/// A page of the merged listing.
+pub(super) async fn page(ns: &Namespace, query: &ListQuery, what: What) -> Result<ListPage> {
+    let table = ns.mounts.load_full();
+    let delimiter = query.delimiter.clone().filter(|d| !d.is_empty());
+    let query = ListQuery { delimiter, ..query.clone() };
+    if query.limit == 0 {
+        return Ok(ListPage::default());
+    }
+    if let Some(mount) = only_mount(&table, &query) {
+        return list_one(mount, &query, what).await;
+    }
+    merge(&table, &query, what).await
+}
+
 /// The one mount that serves all keys of the listing, when the query can be put to it as it is.
 fn only_mount<'a>(table: &'a MountTable, query: &ListQuery) -> Option<&'a Mount> {
     let mut segments = table.segments(&query.prefix, &query.from);
@@ -51,10 +83,10 @@ fn only_mount<'a>(table: &'a MountTable, query: &ListQuery) -> Option<&'a Mount>
     (segments.next().is_none() && query.prefix.starts_with(&*mount.prefix)).then_some(mount)
 }
 
-async fn list_one(mount: &Mount, query: &ListQuery) -> Result<ListPage> {
+async fn list_one(mount: &Mount, query: &ListQuery, what: What) -> Result<ListPage> {
     let Some(from) = inside(&query.from, &mount.prefix) else { return Ok(ListPage::default()) };
     let prefix = query.prefix[mount.prefix.len()..].to_owned();
-    let page = mount.provider.list(&ListQuery { prefix, from, ..query.clone() }).await?;
+    let page = what.ask(mount, &ListQuery { prefix, from, ..query.clone() }).await?;
     let entries = page.entries.into_iter().map(|entry| outside(entry, mount)).collect::<Result<_>>()?;
     Ok(ListPage { entries, more: page.more })
 }
@@ -80,11 +112,12 @@ struct Ahead {
 struct Merge<'a> {
     table: &'a MountTable,
     query: &'a ListQuery,
+    what: What,
     ahead: HashMap<usize, Ahead>,
 }
 
-async fn merge(table: &MountTable, query: &ListQuery) -> Result<ListPage> {
-    let mut merge = Merge { table, query, ahead: HashMap::new() };
+async fn merge(table: &MountTable, query: &ListQuery, what: What) -> Result<ListPage> {
+    let mut merge = Merge { table, query, what, ahead: HashMap::new() };
     let mut entries: Vec<ListEntry> = Vec::new();
     let mut from = query.from.clone();
     // Each turn ends with the listing, or behind a common prefix, from which it goes on.
@@ -100,18 +133,19 @@ async fn merge(table: &MountTable, query: &ListQuery) -> Result<ListPage> {
                     Err(_) if entries.len() == query.limit => return Ok(ListPage { entries, more: true }),
                     Err(error) => return Err(error),
                 };
+                let after = what.after(candidate.at.clone(), &candidate.entry);
                 let jump = match &candidate.entry {
                     ListEntry::Prefix(prefix) => Some(ListFrom::AfterPrefix(prefix.clone())),
                     ListEntry::Object(_) => None,
                 };
-                if candidate.sure || has_keys(table, candidate.entry.name(), &query.from).await? {
+                if candidate.sure || has_keys(table, candidate.entry.name(), &query.from, what).await? {
                     if entries.len() == query.limit {
                         return Ok(ListPage { entries, more: true });
                     }
                     entries.push(candidate.entry);
                 }
                 match jump {
-                    None => position = ListFrom::After(candidate.at),
+                    None => position = after,
                     Some(jump) => {
                         from = jump;
                         continue 'turns;
@@ -127,10 +161,10 @@ async fn merge(table: &MountTable, query: &ListQuery) -> Result<ListPage> {
 }
 
 /// Whether any key that begins with the prefix is seen, at or after `from`.
-async fn has_keys(table: &MountTable, prefix: &str, from: &ListFrom) -> Result<bool> {
+async fn has_keys(table: &MountTable, prefix: &str, from: &ListFrom, what: What) -> Result<bool> {
     let query = ListQuery { prefix: prefix.to_owned(), delimiter: None, from: from.clone(), limit: 1 };
     // Without a delimiter there is no prefix to look beneath: this does not come back here.
-    let page = Box::pin(merge(table, &query)).await?;
+    let page = Box::pin(merge(table, &query, what)).await?;
     Ok(!page.entries.is_empty())
 }
 
@@ -143,7 +177,7 @@ impl Merge<'_> {
             ahead.candidates.pop_front();
         }
         if ahead.candidates.is_empty() && !ahead.exhausted {
-            *ahead = fetch(self.table, mount, self.query, position, wanted).await?;
+            *ahead = fetch((self.table, self.what), mount, self.query, position, wanted).await?;
         }
         match ahead.candidates.front() {
             Some(candidate) if !segment.ends_before(&candidate.at) => Ok(ahead.candidates.pop_front()),
@@ -153,7 +187,13 @@ impl Merge<'_> {
 }
 
 /// Asks a mount for entries of the merged listing behind a position.
-async fn fetch(table: &MountTable, mount: &Mount, query: &ListQuery, position: &ListFrom, wanted: usize) -> Result<Ahead> {
+async fn fetch(
+    (table, what): (&MountTable, What),
+    mount: &Mount,
+    query: &ListQuery,
+    position: &ListFrom,
+    wanted: usize,
+) -> Result<Ahead> {
     let Some(from) = inside(position, &mount.prefix) else { return Ok(Ahead { exhausted: true, ..Ahead::default() }) };
     // The mount's part of the query's prefix, or what the mount's prefix adds to it.
     let (prefix, added) = match query.prefix.strip_prefix(&*mount.prefix) {
@@ -167,7 +207,7 @@ async fn fetch(table: &MountTable, mount: &Mount, query: &ListQuery, position: &
         Rolling::Whole => (None, 1),
         Rolling::Here => (None, wanted.min(16)),
     };
-    let page = mount.provider.list(&ListQuery { prefix, delimiter, from, limit }).await?;
+    let page = what.ask(mount, &ListQuery { prefix, delimiter, from, limit }).await?;
     let candidate = |entry| {
         let entry = outside(entry, mount)?;
         let at = entry.name().to_owned();
@@ -215,12 +255,13 @@ fn roll_up(entry: ListEntry, query: &ListQuery) -> ListEntry {
 fn inside(from: &ListFrom, mount: &str) -> Option<ListFrom> {
     let name = match from {
         ListFrom::Start => return Some(ListFrom::Start),
-        ListFrom::After(name) | ListFrom::AfterPrefix(name) => name,
+        ListFrom::After(name) | ListFrom::AfterPrefix(name) | ListFrom::AfterVersion(name, _) => name,
     };
     match (name.strip_prefix(mount), from) {
         (Some(""), ListFrom::AfterPrefix(_)) => None,
         (Some(""), _) => Some(ListFrom::Start),
         (Some(rest), ListFrom::AfterPrefix(_)) => Some(ListFrom::AfterPrefix(rest.to_owned())),
+        (Some(rest), ListFrom::AfterVersion(_, version)) => Some(ListFrom::AfterVersion(rest.to_owned(), *version)),
         (Some(rest), _) => Some(ListFrom::After(rest.to_owned())),
         (None, ListFrom::AfterPrefix(_)) if mount.starts_with(name.as_str()) => None,
         (None, _) => (name.as_str() < mount).then_some(ListFrom::Start),

@@ -13,12 +13,16 @@ mod conditions;
 mod copy;
 mod layer;
 mod list;
+pub mod lock;
+mod place;
 mod read;
 mod request;
+mod versions;
 mod write;
 
 pub use layer::Objects;
 pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, ReadConditions, ReadRequest};
+pub use versions::{Removal, Removed};
 
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use sluice_provider as provider;
-use sluice_provider::{Body, Key, Object, ObjectInfo, PartNumber, Provider, RangeSpec, ReadOptions};
+use sluice_provider::{Body, Object, ObjectInfo, PartNumber, RangeSpec, ReadOptions};
 
 use super::body::open;
 use super::layer::with_key;
+use super::place::Place;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
@@ -23,8 +24,7 @@ impl Objects {
     /// The provider's NotFound, `NotModified`, `PreconditionFailed`, RangeNotSatisfiable, `InvalidPartNumber`.
     pub async fn head(&self, ns: &Namespace, key: &str, read: &ReadRequest) -> Result<Found> {
         check_request(read)?;
-        let (provider, inner, _) = ns.resolve(key)?;
-        let info = with_key(provider.head(&inner, &ReadOptions::default()).await?, key)?;
+        let info = with_key(Place::new(ns, key, read.version)?.head().await?, key)?;
         read.conditions.check(&info)?;
         let range = match (read.part, applies(read, &info)) {
             (Some(part), _) => part_range(&info, part)?,
@@ -40,13 +40,13 @@ impl Objects {
     /// As [`head`](Self::head).
     pub async fn get(&self, ns: &Namespace, key: &str, read: &ReadRequest) -> Result<Opened> {
         check_request(read)?;
-        let (provider, inner, _) = ns.resolve(key)?;
+        let place = Place::new(ns, key, read.version)?;
         let guard = self.handle(ns, key, Purpose::Read);
         let (found, range, body) = {
             let _busy = guard.busy();
             let opened = match read.part {
-                Some(part) => open_part(&*provider, &inner, read, part).await,
-                None => open_range(&*provider, &inner, read).await,
+                Some(part) => open_part(&place, read, part).await,
+                None => open_range(&place, read).await,
             };
             opened.map_err(|error| known_as(error, key))?
         };
@@ -71,9 +71,9 @@ fn known_as(error: Error, key: &str) -> Error {
 type Reading = (Found, Range<u64>, Body);
 
 /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied.
-async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> Result<Reading> {
+async fn open_range(place: &Place, read: &ReadRequest) -> Result<Reading> {
     for _ in 0..TRIES {
-        match provider.get(key, &ReadOptions { range: read.range, if_match: None }).await {
+        match place.get(&ReadOptions { range: read.range, if_match: None }).await {
             Ok(Object { info, range, body }) => {
                 read.conditions.check(&info)?;
                 if read.range.is_none() {
@@ -83,9 +83,9 @@ async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> R
                     return Ok((found(info, Some(range.clone())), range, body));
                 }
             }
-            Err(error) if matches!(error.kind(), provider::ErrorKind::RangeNotSatisfiable { .. }) => {
+            Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
                 // A condition that does not hold outweighs the range, and so does an If-Range.
-                let info = provider.head(key, &ReadOptions::default()).await?;
+                let info = place.head().await?;
                 read.conditions.check(&info)?;
                 if let Some(range) = applies(read, &info) {
                     match range.resolve(info.size) {
@@ -95,10 +95,10 @@ async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> R
                     }
                 }
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
         // The range is for another version of the object: this one is wanted whole.
-        let Object { info, range, body } = provider.get(key, &ReadOptions::default()).await?;
+        let Object { info, range, body } = place.get(&ReadOptions::default()).await?;
         read.conditions.check(&info)?;
         return Ok((found(info, None), range, body));
     }
@@ -106,19 +106,19 @@ async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> R
 }
 
 /// Opens one part, as the object's own list of parts has it.
-async fn open_part(provider: &dyn Provider, key: &Key, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
+async fn open_part(place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
     for _ in 0..TRIES {
-        let info = provider.head(key, &ReadOptions::default()).await?;
+        let info = place.head().await?;
         read.conditions.check(&info)?;
         let range = part_range(&info, part)?;
         if let Some(range) = range.clone().filter(Range::is_empty) {
             return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
         }
         let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
-        match provider.get(key, &ReadOptions { range: spec, if_match: Some(info.etag) }).await {
+        match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
             Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
-            Err(error) if *error.kind() == provider::ErrorKind::PreconditionFailed => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
+            Err(error) => return Err(error),
         }
     }
     Err(changing())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec};
+use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec, VersionId};
 
 use crate::transfer::{Algorithm, PieceStream};
 
@@ -51,6 +51,8 @@ pub struct ReadRequest {
     pub conditions: ReadConditions,
     /// Whether the reader can send files by itself: a body that is a large file may then be [`OpenBody::Pieces`].
     pub pieces: bool,
+    /// This version; the current one when `None`.
+    pub version: Option<VersionId>,
 }
 
 /// An answer to a read, without its bytes.
@@ -87,6 +89,8 @@ pub enum OpenBody {
 pub struct CopyRequest {
     /// Conditions on the source.
     pub source: ReadConditions,
+    /// This version of the source; the current one when `None`.
+    pub version: Option<VersionId>,
     /// The condition on the destination.
     pub when: PutWhen,
     /// The destination's attributes; `None` keeps the source's (user metadata, system headers).

@@ -2,10 +2,11 @@
 
 use futures::StreamExt;
 use sluice_provider as provider;
-use sluice_provider::{AttributeChange, DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions};
+use sluice_provider::{AttributeChange, DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions, Versioning};
 
 use super::Objects;
 use super::layer::with_key;
+use super::place::versions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::{Guard, Purpose};
 use crate::namespaces::{Namespace, watch};
@@ -35,7 +36,10 @@ impl Objects {
     ) -> Result<ObjectInfo> {
         let (provider, inner, prefix) = ns.resolve(key)?;
         let (body, passage) = watch(body, Some(guard), Some(ns.gate().clone()));
-        let stored = provider.put(&inner, body, &put).await;
+        let stored = match ns.versioning() {
+            Versioning::Off => provider.put(&inner, body, &put).await,
+            versioning => versions(&*provider)?.put_version(&inner, body, &put, versioning).await,
+        };
         drop(passage);
         match stored {
             Ok(info) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use s3s::{Body, TrailingHeaders};
-use sluice_provider::{Attributes, PutBody};
+use sluice_provider::{Attributes, PutBody, VERSION_ATTRIBUTE, VersionId, Versioning};
 
 use super::access::{Ground, check_owner};
 use super::acl::{self, People};
@@ -210,15 +210,22 @@ impl Call {
         text(&self.headers, name)
     }
 
-    /// Refuses every version but `null`: buckets have no versions yet.
+    /// The version that the query names.
     ///
     /// # Errors
-    /// `NoSuchVersion`, `InvalidArgument`.
-    pub(crate) fn only_null_version(&self) -> Result<()> {
-        match self.query.get("versionId") {
-            None | Some("null") => Ok(()),
-            Some(version) => Err(no_such_version(&self.key, version)),
-        }
+    /// As [`version`].
+    pub(crate) fn version(&self) -> Result<Option<VersionId>> {
+        self.query.get("versionId").map(|text| version(&self.key, text)).transpose()
+    }
+
+    /// Whether a retention in governance mode is overridden: asked for, and within the sender's rights. A list that lets somebody write
+    /// gives no such right.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub(crate) fn bypasses_governance(&self, namespace: &Namespace) -> Result<bool> {
+        let asked = self.header("x-amz-bypass-governance-retention")?.is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        Ok(asked && (self.ground == Ground::Policy || acl::may_use(&self.identity, namespace)))
     }
 
     /// The body with what was declared about it, to be adjusted before it is read by [`body::put_body`].
@@ -277,17 +284,42 @@ impl Call {
     }
 }
 
-/// The answer for a version that does not exist.
-pub(crate) fn no_such_version(key: &str, version: &str) -> Failure {
-    if version.is_empty() {
-        return Failure::argument("versionId", "", "Version id cannot be the empty string");
+/// Reads a version id.
+///
+/// # Errors
+/// `NoSuchVersion` for what looks like one of AWS's, `InvalidArgument` for what never was one.
+pub(crate) fn version(key: &str, text: &str) -> Result<VersionId> {
+    if text.is_empty() {
+        return Err(Failure::argument("versionId", "", "Version id cannot be the empty string"));
     }
-    // As AWS makes them; anything else never was one.
-    let could_be = version.len() == 32 && version.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if could_be {
-        Failure::new(Code::NoSuchVersion).field("Key", key).field("VersionId", version)
-    } else {
-        Failure::argument("versionId", version, "Invalid version id specified")
+    VersionId::parse(text).map_err(|_| {
+        let could_be = text.len() == 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if could_be {
+            Failure::new(Code::NoSuchVersion).field("Key", key).field("VersionId", text)
+        } else {
+            Failure::argument("versionId", text, "Invalid version id specified")
+        }
+    })
+}
+
+/// Shows the name that a new version was given. One without a name is not told of, as on AWS.
+pub(crate) fn set_new_version(headers: &mut HeaderMap, attributes: &Attributes) {
+    if let Some(Ok(value)) = attributes.get(VERSION_ATTRIBUTE).map(HeaderValue::from_str) {
+        headers.insert(HeaderName::from_static("x-amz-version-id"), value);
+    }
+}
+
+/// Shows which version an answer is about, in a bucket that has versions.
+pub(crate) fn set_version(headers: &mut HeaderMap, namespace: &Namespace, attributes: &Attributes) {
+    if namespace.versioning() == Versioning::Off {
+        return;
+    }
+    let value = match attributes.get(VERSION_ATTRIBUTE) {
+        Some(version) => HeaderValue::from_str(version).ok(),
+        None => Some(HeaderValue::from_static("null")),
+    };
+    if let Some(value) = value {
+        headers.insert(HeaderName::from_static("x-amz-version-id"), value);
     }
 }
 

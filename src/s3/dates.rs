@@ -103,6 +103,16 @@ fn clock(text: &mut String, t: OffsetDateTime) {
     two(text, t.second());
 }
 
+/// The same to the millisecond, for the end of a retention.
+pub(crate) fn iso_millis(time: SystemTime) -> String {
+    let millis = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
+    let whole = iso(time);
+    match whole.strip_suffix(".000Z") {
+        Some(seconds) => format!("{seconds}.{millis:03}Z"),
+        None => whole,
+    }
+}
+
 /// A moment that the metadata store keeps, in milliseconds since the epoch.
 pub(crate) fn from_millis(millis: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))

@@ -56,6 +56,8 @@ codes! {
     EntityAlreadyExists CONFLICT "The name is taken.";
     EntityTooLarge BAD_REQUEST "Your proposed upload exceeds the maximum allowed size";
     EntityTooSmall BAD_REQUEST "Your proposed upload is smaller than the minimum allowed size";
+    IllegalVersioningConfigurationException BAD_REQUEST "The Versioning element must be specified";
+    InvalidRetentionPeriod BAD_REQUEST "Default retention period must be a positive integer value.";
     IllegalLocationConstraintException BAD_REQUEST "The specified location constraint is not valid.";
     IncompleteBody BAD_REQUEST "You did not provide the number of bytes specified by the Content-Length HTTP header";
     InsufficientStorage INSUFFICIENT_STORAGE "The storage behind this bucket is full.";
@@ -308,6 +310,9 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::InvalidPartOrder => Code::InvalidPartOrder.into(),
         ErrorKind::EntityTooSmall => Code::EntityTooSmall.into(),
         ErrorKind::InvalidPartNumber => Failure::because(Code::InvalidPart, "The requested partnumber is not satisfiable"),
+        ErrorKind::NoSuchVersion(version) => Failure::new(Code::NoSuchVersion).field("VersionId", version.clone()),
+        ErrorKind::DeleteMarker { version, modified, named } => delete_marker(version, *modified, *named),
+        ErrorKind::ObjectLocked => Failure::because(Code::AccessDenied, "Access Denied because object protected by object lock."),
         ErrorKind::NotModified(info) => not_modified(info),
         ErrorKind::PreconditionFailed(condition) => Failure::new(Code::PreconditionFailed).field("Condition", *condition),
         ErrorKind::InvalidArgument(message) => Failure::because(Code::InvalidArgument, message.clone()),
@@ -341,6 +346,7 @@ fn from_provider(kind: provider::ErrorKind) -> Failure {
         Kind::TooLarge => Code::EntityTooLarge.into(),
         Kind::NoSpace => Code::InsufficientStorage.into(),
         Kind::QuotaExceeded => Code::QuotaExceeded.into(),
+        Kind::Guarded => Code::AccessDenied.into(),
         Kind::PermissionDenied => Failure::because(Code::AccessDenied, "The storage behind this bucket refuses access."),
         Kind::Unsupported => Failure::not_implemented("The storage behind this bucket cannot do this."),
         Kind::Unavailable | Kind::TimedOut => Code::ServiceUnavailable.into(),
@@ -365,6 +371,26 @@ fn from_body(fault: BodyFault) -> Failure {
         BodyFault::Trailer => Code::MalformedTrailerError.into(),
         BodyFault::Signature => Code::SignatureDoesNotMatch.into(),
         BodyFault::TimedOut => Code::RequestTimeout.into(),
+    }
+}
+
+/// A delete marker where an object was asked for
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeleteMarker.html>): nothing is there, or nothing that can be read.
+fn delete_marker(version: &str, modified: std::time::SystemTime, named: bool) -> Failure {
+    let mut failure = if named {
+        let failure = Failure::new(Code::MethodNotAllowed).field("ResourceType", "DeleteMarker");
+        let failure = failure.header(http::header::ALLOW, HeaderValue::from_static("DELETE"));
+        match dates::http_header(modified) {
+            Some(value) => failure.header(LAST_MODIFIED, value),
+            None => failure,
+        }
+    } else {
+        Code::NoSuchKey.into()
+    };
+    failure = failure.header(HeaderName::from_static("x-amz-delete-marker"), HeaderValue::from_static("true"));
+    match HeaderValue::from_str(version) {
+        Ok(value) => failure.header(HeaderName::from_static("x-amz-version-id"), value),
+        Err(_) => failure,
     }
 }
 

@@ -27,6 +27,8 @@ use super::policy::{self, About};
 use super::query::Query;
 use super::{acl, body, conditions, front, headers, tagging, xml};
 use crate::objects::attribute;
+use crate::s3::call::set_new_version;
+use crate::s3::lock;
 
 /// The most bytes that fields may take before the file.
 pub(crate) const MAX_FIELDS_BYTES: usize = 256 * 1024;
@@ -200,6 +202,7 @@ impl Forms {
         let about = About { form: true, tags: Some(&tags), ..About::new(Op::PutObject, &input.key, &said, &query, peer) };
         ground.settle(policy::decide(&self.0, &identity, &namespace, about).await?)?;
         acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
+        lock::new_object(&namespace, &said, &mut attributes)?;
         let when = conditions::write(&said)?;
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);
@@ -215,6 +218,7 @@ impl Forms {
             response.headers.insert(http::header::ETAG, value);
         }
         super::checksums::to_headers(&info.attributes, &mut response.headers);
+        set_new_version(&mut response.headers, &info.attributes);
         response.extensions.insert(Operation("PostObject"));
         let access_key = request.credentials.map(|c| c.access_key).unwrap_or_default();
         response.extensions.insert(RequestFacts { bucket: input.bucket, key: input.key, access_key, error: "" });

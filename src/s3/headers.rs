@@ -6,9 +6,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use sluice_provider::Attributes;
 
-use super::encryption;
 use super::error::{Code, Failure, Result};
 use super::query::Query;
+use super::{encryption, lock};
 use crate::objects::attribute;
 
 /// The most user metadata, names and values together, in bytes
@@ -179,6 +179,8 @@ pub(crate) fn from_attributes(attributes: &Attributes, headers: &mut HeaderMap) 
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(HeaderName::from_static("x-amz-storage-class"), value);
             }
+        } else if name == attribute::LOCK_MODE || name == attribute::LOCK_HOLD {
+            lock::to_headers(attributes, headers);
         } else if name == attribute::TAGS && !value.is_empty() {
             headers.insert(HeaderName::from_static("x-amz-tagging-count"), HeaderValue::from(value.split('&').count()));
         }
@@ -244,9 +246,6 @@ pub(crate) fn refuse_unkept(headers: &HeaderMap) -> Result<()> {
         }
         if name.starts_with("x-amz-server-side-encryption") {
             return Err(Failure::not_implemented("Server-side encryption is not implemented.").field("Header", name));
-        }
-        if name.starts_with("x-amz-object-lock-") {
-            return Err(Failure::request("Bucket is missing Object Lock Configuration"));
         }
         if name == "x-amz-write-offset-bytes" {
             return Err(Failure::not_implemented("Appending is not implemented.").field("Header", name));

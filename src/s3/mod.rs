@@ -27,6 +27,7 @@ mod front;
 mod headers;
 mod lifecycle;
 mod listing;
+mod lock;
 mod operation;
 mod ops;
 mod parts;

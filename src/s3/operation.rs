@@ -30,7 +30,7 @@ operations! {
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketCors PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketVersioning PutBucketAcl PutBucketCors PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
@@ -180,7 +180,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
             ("ownershipControls", Op::PutBucketOwnershipControls),
             ("publicAccessBlock", Op::PutPublicAccessBlock),
             ("object-lock", Op::PutObjectLockConfiguration),
-            ("versioning", Op::NotImplemented),
+            ("versioning", Op::PutBucketVersioning),
         ])
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
@@ -273,7 +273,7 @@ mod tests {
             ("HEAD", "/b", Op::HeadBucket),
             ("PUT", "/b", Op::CreateBucket),
             ("PUT", "/b?cors", Op::PutBucketCors),
-            ("PUT", "/b?versioning", Op::NotImplemented),
+            ("PUT", "/b?versioning", Op::PutBucketVersioning),
             ("DELETE", "/b?cors", Op::DeleteBucketCors),
             ("PUT", "/b?website", Op::NotImplemented),
             ("DELETE", "/b?website", Op::DeleteBucketConfiguration),

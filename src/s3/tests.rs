@@ -17,6 +17,7 @@ mod ownership;
 mod policies;
 mod refusals;
 mod signature_v2;
+mod versions;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sluice_provider as provider;
-use sluice_provider::{Attributes, BodyFault, ETag, Key, ObjectInfo, PutOptions, PutWhen, ReadOptions};
+use sluice_provider::{
+    Attributes, BodyFault, ETag, Key, ListEntry, ListQuery, ObjectInfo, Provider, PutOptions, PutWhen, ReadOptions, Versioning,
+};
 
 use super::layout::{CHECKSUM_TYPE_ATTRIBUTE, ObjectPart, PARTS_ATTRIBUTE, UPLOAD_ATTRIBUTE, format_parts};
 use super::sessions::{Place, is, no_such_upload, place};
@@ -17,6 +19,11 @@ use crate::transfer::{Algorithm, ChecksumType, Hasher, composite, decode, encode
 
 /// How often a Complete starts over when a part was replaced under it.
 const TRIES: usize = 3;
+/// How many older versions are looked at for what an upload became.
+const OLDER_VERSIONS: usize = 1000;
+
+/// Whether an upload was begun with a retention.
+const RETENTION_ATTRIBUTE: &str = "lock.mode";
 
 /// What is to be published.
 struct Plan {
@@ -54,10 +61,15 @@ impl Uploads {
             }
             let put = PutOptions { when: request.when.clone(), attributes: plan.attributes };
             let permit = ns.publishing().await?;
+            let versioning = ns.versioning();
             let (to, parts) = (place.clone(), plan.parts.clone());
             // Given up or not, it goes on until it has ended, and holds the gate as long.
             let publishing = tokio::spawn(async move {
-                let published = to.multipart()?.complete(&to.key, &to.upload, &parts, &plan.etag, &put).await;
+                let multipart = to.multipart()?;
+                let published = match versioning {
+                    Versioning::Off => multipart.complete(&to.key, &to.upload, &parts, &plan.etag, &put).await,
+                    _ => to.versions()?.complete_version(&to.key, &to.upload, &parts, &plan.etag, &put, versioning).await,
+                };
                 drop(permit);
                 Ok::<_, Error>(published)
             });
@@ -92,12 +104,13 @@ impl Uploads {
             return Err(gone());
         }
         let (provider, inner, _) = ns.resolve(key)?;
-        match provider.head(&inner, &ReadOptions::default()).await {
-            Ok(info) if info.etag.as_str() == etag => with_key(info, key),
-            Ok(_) => Err(gone()),
-            Err(error) if is(&error, provider::ErrorKind::NotFound) => Err(gone().caused_by(error)),
-            Err(error) => Err(error.into()),
-        }
+        let found = match provider.head(&inner, &ReadOptions::default()).await {
+            Ok(info) if info.etag.as_str() == etag => Some(info),
+            Ok(_) => older(&*provider, &inner, upload_id).await?,
+            Err(error) if is(&error, provider::ErrorKind::NotFound) => older(&*provider, &inner, upload_id).await?,
+            Err(error) => return Err(error.into()),
+        };
+        with_key(found.ok_or_else(gone)?, key)
     }
 
     /// Remembers the answer and ends the session. The object is published: nothing that fails here is an error of the Complete,
@@ -140,6 +153,9 @@ impl Plan {
             )));
         }
         let mut attributes: Attributes = upload.attributes.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        if attributes.get(RETENTION_ATTRIBUTE).is_none() {
+            attributes.extend(request.defaults.iter());
+        }
         if let Some((algorithm, kind, value)) = whole_checksum(upload, &parts, request)? {
             attributes.set(algorithm.attribute(), value);
             attributes.set(CHECKSUM_TYPE_ATTRIBUTE, kind.name());
@@ -262,10 +278,22 @@ async fn became(place: &Place, error: &provider::Error) -> Result<Option<ObjectI
     }
     match place.provider().head(&place.key, &ReadOptions::default()).await {
         Ok(info) if info.attributes.get(UPLOAD_ATTRIBUTE) == Some(place.upload.as_str()) => Ok(Some(info)),
-        Ok(_) => Ok(None),
-        Err(error) if is(&error, NotFound) => Ok(None),
+        Ok(_) => older(place.provider(), &place.key, place.upload.as_str()).await,
+        Err(error) if is(&error, NotFound) => older(place.provider(), &place.key, place.upload.as_str()).await,
         Err(error) => Err(error.into()),
     }
+}
+
+/// The older version of a key that came from this upload. Looks at so many as can be between two tries of one client.
+async fn older(provider: &dyn Provider, key: &Key, upload_id: &str) -> Result<Option<ObjectInfo>> {
+    let Some(versions) = provider.versions() else { return Ok(None) };
+    let query = ListQuery { prefix: key.as_str().to_owned(), limit: OLDER_VERSIONS, ..ListQuery::default() };
+    let page = versions.list_versions(&query).await?;
+    let from_upload = |entry| match entry {
+        ListEntry::Object(info) if info.key == *key && info.attributes.get(UPLOAD_ATTRIBUTE) == Some(upload_id) => Some(info),
+        _ => None,
+    };
+    Ok(page.entries.into_iter().find_map(from_upload))
 }
 
 /// Whether NotFound is about the object that the condition needs, and not about the upload.

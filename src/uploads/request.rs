@@ -40,6 +40,8 @@ pub struct CompleteRequest {
     pub checksum_type: Option<ChecksumType>,
     /// The size in bytes that must come out (`x-amz-mp-object-size`).
     pub size: Option<u64>,
+    /// Attributes that the object gets unless the upload was begun with retention of its own: the default of the bucket.
+    pub defaults: Attributes,
 }
 
 /// A page of uploads.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sluice_provider as provider;
-use sluice_provider::{Key, Multipart, Provider, UploadId};
+use sluice_provider::{Key, Multipart, Provider, UploadId, Versions};
 
 use super::NewUpload;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +43,15 @@ impl Place {
 
     pub(super) fn shared_provider(&self) -> &Arc<dyn Provider> {
         &self.provider
+    }
+
+    pub(super) fn versions(&self) -> Result<&dyn Versions> {
+        self.provider.versions().ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotImplemented("The storage behind this bucket cannot keep versions.".into()),
+                "multipart upload",
+            )
+        })
     }
 
     pub(super) fn multipart(&self) -> Result<&dyn Multipart> {

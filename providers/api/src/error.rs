@@ -29,6 +29,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The configured quota is used up.
     QuotaExceeded,
+    /// The caller's own guard speaks against the change. Nothing was changed.
+    Guarded,
     /// The store refuses access to the gateway itself.
     PermissionDenied,
     /// The store cannot do this at all.

@@ -20,6 +20,7 @@ mod error;
 mod key;
 mod list;
 mod options;
+mod versions;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -36,6 +37,10 @@ pub use list::{ListEntry, ListFrom, ListPage, ListQuery};
 pub use options::{
     CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Features, ObjectInfo, PartNumber, PutOptions, PutWhen, RangeSpec,
     ReadOptions, UploadId,
+};
+pub use versions::{
+    Guard, MARKER_ATTRIBUTE, Plan, Slot, VERSION_ATTRIBUTE, Version, VersionId, Versioning, Versions, first_null, hidden_slots,
+    is_marker, version_of,
 };
 
 /// Storage that a namespace can mount.
@@ -90,6 +95,9 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
 
     /// Uploads in parts, where the provider can take them without rewriting them.
     fn multipart(&self) -> Option<&dyn Multipart>;
+
+    /// Older versions, where the provider can keep them.
+    fn versions(&self) -> Option<&dyn Versions>;
 }
 
 /// Parts that arrive in any order and become one object at once.

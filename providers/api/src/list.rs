@@ -1,6 +1,6 @@
 //! Listing.
 
-use crate::ObjectInfo;
+use crate::{ObjectInfo, VersionId};
 
 /// Where a page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum ListFrom {
     After(String),
     /// After every key that starts with this prefix.
     AfterPrefix(String),
+    /// After this version of this key, which need not exist. Of a listing without versions: at this key.
+    AfterVersion(String, VersionId),
 }
 
 impl ListFrom {
@@ -22,6 +24,7 @@ impl ListFrom {
             Self::Start => false,
             Self::After(after) => key <= after.as_str(),
             Self::AfterPrefix(prefix) => key < prefix.as_str() || key.starts_with(prefix.as_str()),
+            Self::AfterVersion(at, _) => key < at.as_str(),
         }
     }
 }

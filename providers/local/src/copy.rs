@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustix::fs::{copy_file_range, ioctl_ficlone};
 use rustix::io::Errno;
-use sluice_provider::{Attributes, CopyOptions, Error, ErrorKind, Key, ObjectInfo, Result, Seal};
+use sluice_provider::{
+    Attributes, CopyOptions, Error, ErrorKind, Key, ObjectInfo, Result, Seal, VersionId, Versioning, is_marker,
+};
 
 use crate::error::{Sys, fault, missing};
 use crate::name::KeyPath;
@@ -50,16 +52,21 @@ fn copy_through_memory(from: BorrowedFd<'_>, at: u64, to: BorrowedFd<'_>, into: 
 }
 
 impl Store {
-    pub(crate) async fn copy(self: &Arc<Self>, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
-        let (store, key) = (Arc::clone(self), from.clone());
-        let loaded = self.reads.run(move || store.load_key(&KeyPath::new(key.as_str()))?.ok_or_else(|| missing("copy", &key)));
-        let (opened, info) = match loaded.await? {
-            (opened, Known::Foreign) => self.foreign(from, opened).await?,
-            (opened, Known::Ours { etag, attributes, .. }) => {
-                let info = opened.info(from.clone(), etag, attributes);
-                (opened, info)
-            }
+    /// Copies the current object, or a version.
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        (from, version): (&Key, Option<&VersionId>),
+        to: &Key,
+        copy: &CopyOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
+        let (opened, info) = match version {
+            Some(version) => self.look(from, Some(version)).await?,
+            None => self.current(from).await?,
         };
+        if is_marker(&info) {
+            return Err(missing("copy", from));
+        }
         if copy.source_if_match.as_ref().is_some_and(|etag| *etag != info.etag) {
             return Err(Error::new(ErrorKind::PreconditionFailed, "copy").with("etag", &info.etag));
         }
@@ -106,8 +113,21 @@ impl Store {
                     staged.discard();
                     return Err(Error::new(ErrorKind::Conflict, "copy of a file that changes"));
                 }
-                store.finish(&to, staged, seal, attributes, &when)
+                store.finish(&to, staged, seal, attributes, &when, versioning)
             })
             .await
+    }
+
+    /// The current object, opened.
+    async fn current(self: &Arc<Self>, key: &Key) -> Result<(Opened, ObjectInfo)> {
+        let (store, wanted) = (Arc::clone(self), key.clone());
+        let load = move || store.load_key(&KeyPath::new(wanted.as_str()))?.ok_or_else(|| missing("copy", &wanted));
+        match self.reads.run(load).await? {
+            (opened, Known::Foreign) => self.foreign(key, opened).await,
+            (opened, Known::Ours { etag, attributes, .. }) => {
+                let info = opened.info(key.clone(), etag, attributes);
+                Ok((opened, info))
+            }
+        }
     }
 }

@@ -12,8 +12,6 @@ use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Ke
 use crate::create::{Spot, spot};
 use crate::error::{fault, missing};
 use crate::name::{Form, KeyPath, encoded, split};
-use crate::object::Known;
-use crate::record;
 use crate::store::Store;
 
 impl Store {
@@ -67,13 +65,7 @@ impl Store {
                 DeleteWhen::IfMatch { .. } => Err(missing("delete", key)),
             };
         };
-        let record = match &known {
-            // Another name of the inode still needs it.
-            _ if opened.links > 1 => None,
-            Known::Ours { record, .. } => record.clone(),
-            Known::Foreign if !self.xattrs => Some(record::of_inode(opened.inode)),
-            Known::Foreign => None,
-        };
+        let record = self.record_to_remove(&opened, &known);
         let size = opened.stamp.size;
         let form = opened.form;
         if *when != DeleteWhen::Always {
@@ -82,27 +74,30 @@ impl Store {
                 return Err(Error::new(ErrorKind::PreconditionFailed, "delete").with("key", format!("{key:?}")));
             }
         }
+        let dir = self.remove_object(&path, form, record)?;
+        Ok((DeleteOutcome::Deleted { size }, self.prune_from(&path, form, dir)))
+    }
+
+    /// Removes the object of a key, and what lies at its side. Under the lock of the key; answers its directory, if there is one.
+    pub(crate) fn remove_object(&self, path: &KeyPath, form: Form, record: Option<String>) -> Result<Option<OwnedFd>> {
         let dir = match self.tree.directory(self.root(), &path.dir) {
-            Ok(dir) => Some(dir),
-            Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(errno) => return Err(fault("delete", errno)),
         };
-        if let Some(dir) = &dir {
-            if form == Form::Plain {
-                // An older state may lie at the side, when another program made the plain file. It goes first, or it would come
-                // back.
-                self.unlink(dir.as_fd(), &path, Form::Side, None)?;
-            }
-            self.unlink(dir.as_fd(), &path, form, record)?;
-            self.changed();
+        if form == Form::Plain {
+            // An older state may lie at the side, when another program made the plain file. It goes first, or it would come back.
+            self.unlink(dir.as_fd(), path, Form::Side, None)?;
         }
-        Ok((DeleteOutcome::Deleted { size }, self.prune_from(&path, form, dir)))
+        self.unlink(dir.as_fd(), path, form, record)?;
+        self.changed();
+        Ok(Some(dir))
     }
 
     /// Removes a file and its record. With a record it is moved to the staging directory first, which is when the object is gone
     /// for readers; then the record is removed, and the inode last: once it is free, another object may get it, and a record of
     /// the same name.
-    fn unlink(&self, dir: BorrowedFd<'_>, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
+    pub(crate) fn unlink(&self, dir: BorrowedFd<'_>, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
         let failed = |e| fault("delete", e);
         let leaf = encoded(path.leaf(), form);
         let (dir, name) = match self.leaf_directory(dir, &leaf, false) {

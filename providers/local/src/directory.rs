@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, fstat, openat, statat};
 use rustix::io::Errno;
-use sluice_provider::MAX_KEY_BYTES;
 
 use crate::error::Sys;
 use crate::meta::Stamp;
@@ -33,6 +32,8 @@ pub(crate) struct Place<'a> {
     pub(crate) dir: BorrowedFd<'a>,
     pub(crate) path: &'a [u8],
     pub(crate) prefix: &'a str,
+    /// The longest key that counts, in bytes.
+    pub(crate) longest: usize,
 }
 
 /// What an entry is.
@@ -207,7 +208,7 @@ impl Store {
         };
         let kind = if kind == FileType::Symlink { self.linked(place, above, name) } else { kind };
         let (end, form) = match (piece, kind) {
-            (Piece::Continued(more), FileType::Directory) if place.prefix.len() + text.len() + more.len() <= MAX_KEY_BYTES => {
+            (Piece::Continued(more), FileType::Directory) if place.prefix.len() + text.len() + more.len() <= place.longest => {
                 return Ok(Some(Entry::Continued(more)));
             }
             (Piece::Plain(end), FileType::RegularFile | FileType::Directory) => (end, Form::Plain),
@@ -224,8 +225,8 @@ impl Store {
         }
         let bytes = place.prefix.len() + whole.len();
         Ok(match kind {
-            FileType::Directory if bytes < MAX_KEY_BYTES => Some(Entry::Directory(whole)),
-            FileType::RegularFile if (1..=MAX_KEY_BYTES).contains(&bytes) => Some(Entry::Object(whole)),
+            FileType::Directory if bytes < place.longest => Some(Entry::Directory(whole)),
+            FileType::RegularFile if (1..=place.longest).contains(&bytes) => Some(Entry::Object(whole)),
             _ => None,
         })
     }
@@ -299,7 +300,7 @@ impl Store {
                 path.push(b'/');
             }
             path.extend_from_slice(&name);
-            if self.any_object(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix })? {
+            if self.any_object(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix, longest: place.longest })? {
                 return Ok(true);
             }
         }

@@ -38,6 +38,7 @@ mod space;
 mod store;
 mod sweep;
 mod tree;
+mod versions;
 mod watch;
 mod write;
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
-use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
+use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, MAX_KEY_BYTES, ObjectInfo, Result};
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
@@ -70,8 +70,13 @@ struct Frame {
     dir: Option<OwnedFd>,
 }
 
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     store: &'a Store,
+    /// Where the tree begins, and how long the keys in it may be.
+    root: BorrowedFd<'a>,
+    longest: usize,
+    /// Whether it is the tree of versions, whose shelves are not entered.
+    shelves: bool,
     prefix: &'a str,
     delimiter: Option<&'a str>,
     from: ListFrom,
@@ -92,10 +97,33 @@ enum Found {
 
 impl<'a> Walk<'a> {
     fn new(store: &'a Store, query: &'a ListQuery, at_hand: bool) -> Sys<Self> {
+        Self::below(store, (store.root(), false), query, MAX_KEY_BYTES, at_hand)
+    }
+
+    /// Over the keys of objects.
+    pub(crate) fn over_keys(store: &'a Store, query: &'a ListQuery) -> Sys<Self> {
+        Self::new(store, query, false)
+    }
+
+    /// Over the tree of versions that begins at `root`.
+    pub(crate) fn over_shelves(store: &'a Store, root: BorrowedFd<'a>, query: &'a ListQuery, longest: usize) -> Sys<Self> {
+        Self::below(store, (root, true), query, longest, false)
+    }
+
+    fn below(
+        store: &'a Store,
+        (root, shelves): (BorrowedFd<'a>, bool),
+        query: &'a ListQuery,
+        longest: usize,
+        at_hand: bool,
+    ) -> Sys<Self> {
         let base = &query.prefix[..query.prefix.rfind('/').map_or(0, |at| at + 1)];
         let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty());
         let mut walk = Self {
             store,
+            root,
+            longest,
+            shelves,
             prefix: &query.prefix,
             delimiter,
             from: query.from.clone(),
@@ -109,7 +137,7 @@ impl<'a> Walk<'a> {
 
     /// Enters a directory at the first entry that counts. One that is not there is skipped.
     fn enter(&mut self, prefix: String, path: Vec<u8>) -> Sys<()> {
-        let (tree, root) = (&self.store.tree, self.store.root());
+        let (tree, root) = (&self.store.tree, self.root);
         let opened = if self.at_hand { tree.directory_cached(root, &path) } else { tree.directory(root, &path) };
         let dir = match opened {
             Ok(dir) => dir,
@@ -120,7 +148,7 @@ impl<'a> Walk<'a> {
         let snapshot = if self.at_hand {
             self.store.snapshot_at_hand(dir.as_fd(), &from)?.ok_or(Errno::AGAIN)?
         } else {
-            self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?
+            self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix, longest: self.longest }, &from)?
         };
         let next = snapshot.seek(|name| self.skips(&prefix, name));
         if let Some(above) = self.frames.last_mut() {
@@ -144,6 +172,7 @@ impl<'a> Walk<'a> {
                 whole.starts_with(before.as_str())
                     || (whole.as_str() < before.as_str() && !(directory && before.starts_with(&whole)))
             }
+            ListFrom::AfterVersion(key, _) => whole.as_str() < key.as_str() && !(directory && key.starts_with(&whole)),
         }
     }
 
@@ -157,6 +186,7 @@ impl<'a> Walk<'a> {
             ListFrom::Start => None,
             ListFrom::After(key) => inside(key),
             ListFrom::AfterPrefix(before) => inside(before),
+            ListFrom::AfterVersion(key, _) => inside(key),
         };
         from.max(inside(self.prefix)).unwrap_or_default()
     }
@@ -214,13 +244,18 @@ impl<'a> Walk<'a> {
                 return Ok(Some(Found::Object(at)));
             }
             let segment = &name[..name.len() - 1];
-            if self.delimiter == Some("/") {
+            if self.delimiter == Some("/") || (self.shelves && segment.ends_with('\0')) {
                 return Ok(Some(Found::Rolled));
             }
             let path = below(&frame.path, segment);
             self.enter(self.found.clone(), path)?;
         }
         Ok(None)
+    }
+
+    /// The next object's key, or the prefix that was rolled up.
+    pub(crate) fn next_name(&mut self) -> Sys<Option<String>> {
+        Ok(self.next_found()?.map(|_| self.found.clone()))
     }
 
     /// Reads the part after `end` of a directory that is too large to be held.
@@ -231,13 +266,13 @@ impl<'a> Walk<'a> {
         let Some(mut frame) = self.frames.pop() else { return Ok(()) };
         let dir = match frame.dir.take() {
             Some(dir) => dir,
-            None => match self.store.tree.directory(self.store.root(), &frame.path) {
+            None => match self.store.tree.directory(self.root, &frame.path) {
                 Ok(dir) => dir,
                 Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
                 Err(errno) => return Err(errno),
             },
         };
-        let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix };
+        let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix, longest: self.longest };
         frame.snapshot = self.store.snapshot(&place, end)?;
         frame.next = frame.snapshot.seek(|name| name <= end);
         // It lies further on each time, so that this comes to an end.
@@ -249,7 +284,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Leaves out everything else that begins with `rolled`.
-    fn skip_prefix(&mut self, rolled: &str) {
+    pub(crate) fn skip_prefix(&mut self, rolled: &str) {
         self.from = ListFrom::AfterPrefix(rolled.to_owned());
         while self.frames.last().is_some_and(|frame| frame.prefix.starts_with(rolled)) {
             self.frames.pop();
@@ -267,7 +302,7 @@ impl<'a> Walk<'a> {
     fn shows(&self, prefix: &str) -> Sys<bool> {
         let cut = match &self.from {
             ListFrom::Start => false,
-            ListFrom::After(key) | ListFrom::AfterPrefix(key) => key.starts_with(prefix),
+            ListFrom::After(key) | ListFrom::AfterPrefix(key) | ListFrom::AfterVersion(key, _) => key.starts_with(prefix),
         };
         if cut {
             let query = ListQuery { prefix: prefix.to_owned(), delimiter: None, from: self.from.clone(), limit: 1 };
@@ -278,7 +313,7 @@ impl<'a> Walk<'a> {
         }
         let path = directory(prefix);
         match self.store.tree.directory(self.store.root(), &path) {
-            Ok(dir) => self.store.any_object(&Place { dir: dir.as_fd(), path: &path, prefix }),
+            Ok(dir) => self.store.any_object(&Place { dir: dir.as_fd(), path: &path, prefix, longest: self.longest }),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(errno) => Err(errno),
         }

@@ -157,6 +157,11 @@ impl KeyPath {
         &self.key[self.leaf..]
     }
 
+    /// The key without its last segment: empty, or ending with `/`.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.key[..self.leaf]
+    }
+
     /// The path of the object below the root.
     pub(crate) fn path(&self, form: Form) -> Vec<u8> {
         let mut path = Vec::with_capacity(self.dir.len() + 1 + self.leaf().len());

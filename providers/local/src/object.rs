@@ -219,6 +219,11 @@ impl Store {
         self.load(self.root(), |form| path.path(form), Depth::Full)
     }
 
+    /// Opens an object below another directory than the root.
+    pub(crate) fn load_whole(&self, base: BorrowedFd<'_>, path: impl Fn(Form) -> Vec<u8>) -> Result<Option<(Opened, Known)>> {
+        self.load(base, path, Depth::Full)
+    }
+
     /// Opens an object for a listing.
     pub(crate) fn load_listed(&self, base: BorrowedFd<'_>, path: impl Fn(Form) -> Vec<u8>) -> Result<Option<(Opened, Known)>> {
         self.load(base, path, Depth::Listing)
@@ -234,6 +239,17 @@ impl Store {
             Ok(None) => Ok(Some(None)),
             // Not in memory, or too many files open for now: the pool finds out which.
             Err(_) => Ok(None),
+        }
+    }
+
+    /// The record of an object that is about to be deleted.
+    pub(crate) fn record_to_remove(&self, opened: &Opened, known: &Known) -> Option<String> {
+        match known {
+            // Another name of the inode still needs it.
+            _ if opened.links > 1 => None,
+            Known::Ours { record, .. } => record.clone(),
+            Known::Foreign if !self.xattrs => Some(record::of_inode(opened.inode)),
+            Known::Foreign => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sluice_provider::{
     AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Features, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo,
-    Provider, PutBody, PutOptions, ReadOptions, Result,
+    Provider, PutBody, PutOptions, ReadOptions, Result, Versioning, Versions,
 };
 
 use crate::error::fault;
@@ -33,7 +33,17 @@ impl Local {
     /// What the file system answers.
     pub async fn sweep(&self) -> Result<Swept> {
         let store = Arc::clone(&self.0);
-        self.0.lists.run(move || store.sweep()).await
+        self.0
+            .lists
+            .run(move || {
+                let swept = store.sweep()?;
+                let keys = store.settle_all()?;
+                if keys > 0 {
+                    tracing::info!(keys, "brought the versions of keys in order after calls that were cut short");
+                }
+                Ok(Swept { keys, ..swept })
+            })
+            .await
     }
 }
 
@@ -52,7 +62,7 @@ impl Provider for Local {
     }
 
     async fn put(&self, key: &Key, body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
-        self.0.put(key, body, put).await
+        self.0.put(key, body, put, Versioning::Off).await
     }
 
     async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
@@ -60,7 +70,7 @@ impl Provider for Local {
     }
 
     async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
-        self.0.copy(from, to, copy).await
+        self.0.copy((from, None), to, copy, Versioning::Off).await
     }
 
     async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
@@ -86,5 +96,9 @@ impl Provider for Local {
 
     fn multipart(&self) -> Option<&dyn Multipart> {
         Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.0.links.then_some(self)
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{
     renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result, Versioning};
 
 use crate::create::{Dir, Spot, in_the_way, spot};
 use crate::error::{Sys, fault};
@@ -21,12 +21,13 @@ use crate::object::{INLINE_BYTES, XATTR};
 use crate::record;
 use crate::space::{Staged, random_id};
 use crate::store::Store;
+use crate::versions::Newcomer;
 
 /// How often a publication begins again because directories or files came and went under it.
 const RACES: usize = 256;
 
 /// How one attempt to publish ended.
-enum Placed {
+pub(crate) enum Placed {
     /// It is there. The directory that has its name, when it is not the one of the key.
     In(Option<OwnedFd>),
     /// Somebody was faster: look again.
@@ -79,18 +80,19 @@ impl Store {
 
     /// Publishes a sealed and flushed file as the object of the key, if the condition holds. What was staged is gone afterwards,
     /// whatever the answer.
-    pub(crate) fn publish(&self, key: &Key, mut staged: Staged, when: &PutWhen) -> Result<()> {
-        let result = self.publish_staged(key, &mut staged, when);
+    pub(crate) fn publish(&self, key: &Key, mut staged: Staged, when: &PutWhen, mut new: Newcomer) -> Result<ObjectInfo> {
+        let result = self.publish_staged(key, &mut staged, when, &mut new).map(|()| new.info);
         if result.is_err() {
             staged.discard();
         }
         result
     }
 
-    fn publish_staged(&self, key: &Key, staged: &mut Staged, when: &PutWhen) -> Result<()> {
+    fn publish_staged(&self, key: &Key, staged: &mut Staged, when: &PutWhen, new: &mut Newcomer) -> Result<()> {
         let failed = |e| fault("publish", e);
         let path = KeyPath::new(key.as_str());
-        let prefix = &key.as_str()[..key.as_str().len() - path.leaf().len()];
+        let prefix = path.prefix();
+        let versioned = new.versioning != Versioning::Off;
         if matches!(when, PutWhen::IfMatch(_) | PutWhen::IfNoneMatch(_)) {
             // Compute the ETag of a foreign file before the lock is taken, not under it.
             if let Some((opened, known)) = self.load_key(&path)? {
@@ -102,17 +104,34 @@ impl Store {
             let placed = {
                 let _lock = self.locks.lock(key.as_str())?;
                 let _busy = self.busy.enter();
+                let mut current = if versioned || *when != PutWhen::Always { self.load_key(&path)? } else { None };
                 if *when != PutWhen::Always {
-                    let current = match self.load_key(&path)? {
-                        Some((opened, known)) => Some(self.info(key, opened, known, true)?.1.etag),
-                        None => None,
-                    };
-                    if let Err(refused) = when.check(current.as_ref()) {
+                    let mut etag = None;
+                    if let Some((opened, known)) = current.take() {
+                        let (opened, info) = self.info(key, opened, known.clone(), true)?;
+                        etag = Some(info.etag);
+                        current = Some((opened, known));
+                    }
+                    if let Err(refused) = when.check(etag.as_ref()) {
                         self.prune(&path, Form::Plain);
                         return Err(refused);
                     }
                 }
-                self.place(&dir, &path, staged)?
+                if versioned {
+                    let kept = self.keep(key, &path, current.as_ref(), staged, new)?;
+                    match self.place(&dir, &path, staged) {
+                        Ok(placed @ Placed::In(_)) => {
+                            self.after_keeping(key, kept);
+                            placed
+                        }
+                        other => {
+                            self.undo_keeping(key, kept);
+                            other?
+                        }
+                    }
+                } else {
+                    self.place(&dir, &path, staged)?
+                }
             };
             match placed {
                 Placed::In(inner) => {
@@ -127,7 +146,7 @@ impl Store {
     }
 
     /// Puts the staged file where the key's object lies, or belongs. Under the lock of the key.
-    fn place(&self, dir: &OwnedFd, key: &KeyPath, staged: &mut Staged) -> Result<Placed> {
+    pub(crate) fn place(&self, dir: &OwnedFd, key: &KeyPath, staged: &mut Staged) -> Result<Placed> {
         let failed = |e| fault("publish", e);
         // The directory was removed since it was opened, because it was empty.
         let racing = |e| if e == Errno::NOENT { Ok(None) } else { Err(failed(e)) };

@@ -58,7 +58,7 @@ fn read_range(file: BorrowedFd<'_>, range: &Range<u64>) -> Result<Bytes> {
     Ok(buffer.into())
 }
 
-fn check_match(info: &ObjectInfo, read: &ReadOptions) -> Result<()> {
+pub(crate) fn check_match(info: &ObjectInfo, read: &ReadOptions) -> Result<()> {
     match &read.if_match {
         Some(etag) if *etag != info.etag => Err(Error::new(ErrorKind::PreconditionFailed, "read").with("etag", &info.etag)),
         _ => Ok(()),
@@ -156,7 +156,7 @@ impl Store {
     }
 }
 
-fn read_now(opened: Opened, info: ObjectInfo, read: &ReadOptions) -> Result<Object> {
+pub(crate) fn read_now(opened: Opened, info: ObjectInfo, read: &ReadOptions) -> Result<Object> {
     match prepare(opened, info, read)? {
         Ready::Object(object) => Ok(object),
         Ready::Read { opened, info, range } => {

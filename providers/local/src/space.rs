@@ -6,6 +6,7 @@
 //! .sluice/locks/<shard>           advisory locks of keys
 //! .sluice/records/<xx>/<name>     attributes that do not fit into the inode
 //! .sluice/uploads/<upload>/       parts of uploads
+//! .sluice/versions/<key>/         older versions of a key
 //! ```
 //! All of it lies on the file system of the root, so that publication is a rename.
 
@@ -54,6 +55,7 @@ pub(crate) struct Space {
     pub(crate) staging_root: OwnedFd,
     pub(crate) records: OwnedFd,
     pub(crate) uploads: OwnedFd,
+    pub(crate) versions: OwnedFd,
     staging: Arc<OwnedFd>,
     /// Only where the file system gains by them.
     lanes: Option<Mutex<Lanes>>,
@@ -91,6 +93,7 @@ impl Space {
         let hidden = open(root, RESERVED)?;
         let staging_root = open(hidden.as_fd(), "staging")?;
         let (records, uploads) = (open(hidden.as_fd(), "records")?, open(hidden.as_fd(), "uploads")?);
+        let versions = open(hidden.as_fd(), "versions")?;
         let process = hex::encode(random_id()?);
         let staging_failed = |e| fault("open staging directory", e);
         // A sweep holds this too, so that it never sees our lock file before it is locked.
@@ -104,7 +107,8 @@ impl Space {
         for dir in [root, hidden.as_fd(), staging_root.as_fd()] {
             fsync(dir).map_err(staging_failed)?;
         }
-        Ok(Self { hidden, staging_root, records, uploads, staging, lanes, process, _alive: alive, next: AtomicU64::new(0) })
+        let next = AtomicU64::new(0);
+        Ok(Self { hidden, staging_root, records, uploads, versions, staging, lanes, process, _alive: alive, next })
     }
 
     /// Begins a new file.

@@ -37,6 +37,8 @@ pub(crate) struct Store {
     pub(crate) flush: Flush,
     /// Whether attributes live in the inode.
     pub(crate) xattrs: bool,
+    /// Whether a file can have two names, without which no versions are kept.
+    pub(crate) links: bool,
     /// Whether this kernel itself keeps the times of the inodes: a file server's may be shown late.
     pub(crate) own_times: bool,
     pub(crate) known: KnownCache,
@@ -67,6 +69,7 @@ impl Store {
         let space = Arc::new(Space::open(root.as_fd(), settings.spread)?);
         refuse_merging(space.staging())?;
         let xattrs = settings.xattrs && has_xattrs(&space)?;
+        let links = Self::has_links(&space)?;
         let locks = subdirectory(space.hidden.as_fd(), "locks").map_err(failed("open locks"))?;
         let cores = available_parallelism().map_or(2, usize::from);
         let durable = settings.durability == Durability::Fsync;
@@ -93,6 +96,7 @@ impl Store {
             root,
             space,
             xattrs,
+            links,
         };
         if let Err(error) = store.sweep() {
             // Room is lost, and nothing else: no reason to keep all objects from their readers.

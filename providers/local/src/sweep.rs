@@ -18,6 +18,8 @@ pub struct Swept {
     pub processes: usize,
     /// Files in them: writes that were never published, and old objects that were replaced and not yet removed.
     pub files: usize,
+    /// Keys whose versions a call that was cut short had left in disorder.
+    pub keys: usize,
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);

@@ -13,12 +13,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustix::fs::fstat;
 use rustix::io::{Errno, pwritev};
-use sluice_provider::{Attributes, BodyFault, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal};
+use sluice_provider::{
+    Attributes, BodyFault, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal, Version, Versioning,
+};
 
 use crate::error::{Sys, fault};
 use crate::pool::Running;
 use crate::space::Staged;
 use crate::store::Store;
+use crate::versions::{Newcomer, name_version};
 
 /// Bodies up to this size are collected in memory; larger ones are written in batches of it.
 const BATCH_BYTES: usize = 1 << 20;
@@ -84,7 +87,13 @@ pub(crate) struct Target<F> {
 }
 
 impl Store {
-    pub(crate) async fn put(self: &Arc<Self>, key: &Key, mut body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
+    pub(crate) async fn put(
+        self: &Arc<Self>,
+        key: &Key,
+        mut body: PutBody,
+        put: &PutOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
         let first = collect(&mut body).await?;
         let (store, key, when) = (Arc::clone(self), key.clone(), put.when.clone());
         if first.last {
@@ -94,7 +103,7 @@ impl Store {
             return self
                 .writes
                 .run(move || {
-                    let stored = store.put_small(&key, &first.chunks, seal, attributes, &when);
+                    let stored = store.put_small(&key, &first.chunks, seal, attributes, (&when, versioning));
                     drop(body);
                     stored
                 })
@@ -111,14 +120,21 @@ impl Store {
         let staged = Arc::into_inner(staged).ok_or_else(|| Error::new(ErrorKind::Internal, "a write is still under way"))?;
         self.writes
             .run(move || {
-                let stored = store.finish(&key, staged, seal, attributes, &when);
+                let stored = store.finish(&key, staged, seal, attributes, &when, versioning);
                 drop(body);
                 stored
             })
             .await
     }
 
-    fn put_small(&self, key: &Key, chunks: &[Bytes], seal: Seal, attributes: Attributes, when: &PutWhen) -> Result<ObjectInfo> {
+    fn put_small(
+        &self,
+        key: &Key,
+        chunks: &[Bytes],
+        seal: Seal,
+        attributes: Attributes,
+        (when, versioning): (&PutWhen, Versioning),
+    ) -> Result<ObjectInfo> {
         let busy = self.busy.enter();
         let staged = self.space.stage().map_err(|e| fault("stage", e))?;
         if let Err(errno) = write_all(staged.fd(), chunks, 0) {
@@ -126,7 +142,7 @@ impl Store {
             return Err(fault("write", errno));
         }
         drop(busy);
-        self.finish(key, staged, seal, attributes, when)
+        self.finish(key, staged, seal, attributes, when, versioning)
     }
 
     /// Seals, flushes and publishes a file whose content is complete. Blocks.
@@ -135,14 +151,18 @@ impl Store {
         key: &Key,
         mut staged: Staged,
         seal: Seal,
-        attributes: Attributes,
+        mut attributes: Attributes,
         when: &PutWhen,
+        versioning: Versioning,
     ) -> Result<ObjectInfo> {
+        // Named before it is published; should something newer be there by then, it is named again.
+        let version = if versioning == Versioning::Enabled { Some(Version::after(None)?) } else { None };
+        name_version(&mut attributes, version);
         let sealed = self
             .seal(&mut staged, key, seal.etag, attributes)
             .and_then(|info| self.flush.file(staged.fd()).map(|()| info).map_err(|e| fault("flush", e)));
         match sealed {
-            Ok(info) => self.publish(key, staged, when).map(|()| info),
+            Ok(info) => self.publish(key, staged, when, Newcomer { versioning, info }),
             Err(error) => {
                 staged.discard();
                 Err(error)

@@ -10,7 +10,7 @@ use crate::blocks::Blocks;
 use crate::quota::Hold;
 
 /// The most entries of one page: a page is made under a lock, which must stay short whatever limit is asked for.
-const MAX_PAGE_ENTRIES: usize = 10_000;
+pub(crate) const MAX_PAGE_ENTRIES: usize = 10_000;
 
 /// An object as it was published. Never changed: a change publishes another one.
 #[derive(Debug)]
@@ -61,11 +61,12 @@ fn listed(info: &ObjectInfo) -> ObjectInfo {
 }
 
 /// Where the first key of the page may lie; `None` when there is no such place.
-fn begin(query: &ListQuery) -> Option<Bound<String>> {
+pub(crate) fn begin(query: &ListQuery) -> Option<Bound<String>> {
     let from = match &query.from {
         ListFrom::Start => Bound::Included(String::new()),
         ListFrom::After(key) => Bound::Excluded(key.clone()),
         ListFrom::AfterPrefix(prefix) => Bound::Included(successor(prefix)?),
+        ListFrom::AfterVersion(key, _) => Bound::Included(key.clone()),
     };
     match from {
         Bound::Included(name) | Bound::Excluded(name) if name < query.prefix => Some(Bound::Included(query.prefix.clone())),
@@ -75,7 +76,7 @@ fn begin(query: &ListQuery) -> Option<Bound<String>> {
 
 /// The least string above all strings that start with `prefix`, if there is one. Code points sort as their UTF-8 does, so it is
 /// the prefix with its last character replaced by the next one.
-fn successor(prefix: &str) -> Option<String> {
+pub(crate) fn successor(prefix: &str) -> Option<String> {
     let mut name = prefix.to_owned();
     while let Some(last) = name.pop() {
         let next = match last {

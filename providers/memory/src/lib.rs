@@ -15,6 +15,7 @@ mod provider;
 mod quota;
 mod settings;
 mod uploads;
+mod versions;
 
 pub use blocks::BLOCK_BYTES;
 pub use provider::Memory;

@@ -1,5 +1,6 @@
 //! The provider.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,7 +9,8 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 use sluice_provider::{
     AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage,
-    ListQuery, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
+    ListQuery, Multipart, Object, ObjectInfo, Plan, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
+    VERSION_ATTRIBUTE, Versioning, Versions, version_of,
 };
 
 use crate::Settings;
@@ -16,6 +18,7 @@ use crate::blocks::Blocks;
 use crate::index::{self, Index, Stored};
 use crate::quota::{Hold, Quota};
 use crate::uploads::Uploads;
+use crate::versions::{self, Removed, Shelf};
 
 /// What an entry of the index costs beside its key and attributes, in bytes: the tree, the shared object, its ETag.
 const ENTRY_BYTES: u64 = 256;
@@ -33,6 +36,8 @@ pub struct Memory {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) objects: Index,
+    /// Older versions and delete markers. No shelf is empty.
+    pub(crate) older: BTreeMap<Key, Shelf>,
     pub(crate) uploads: Uploads,
 }
 
@@ -65,10 +70,18 @@ impl Memory {
     }
 
     /// Makes an object and puts it in the place of the current one, if the condition holds at that moment.
-    fn publish(&self, key: &Key, blocks: Blocks, etag: ETag, attributes: Attributes, when: &PutWhen) -> Result<ObjectInfo> {
+    pub(crate) fn publish(
+        &self,
+        key: &Key,
+        blocks: Blocks,
+        etag: ETag,
+        attributes: Attributes,
+        when: &PutWhen,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
         let draft = Draft::new(&self.quota, key, blocks, etag, attributes)?;
         // Taken out under the lock, dropped after it: freeing a large object takes a while.
-        let (info, _replaced) = draft.publish(&mut self.state.write(), when)?;
+        let (info, _replaced) = draft.publish(&mut self.state.write(), when, versioning)?;
         Ok(info)
     }
 
@@ -102,13 +115,21 @@ impl Draft {
     }
 
     /// Publishes it if the condition holds; answers with what it replaced, to be dropped when the lock is gone.
-    pub(crate) fn publish(self, state: &mut State, when: &PutWhen) -> Result<(ObjectInfo, Option<Arc<Stored>>)> {
+    pub(crate) fn publish(self, state: &mut State, when: &PutWhen, versioning: Versioning) -> Result<(ObjectInfo, Removed)> {
         let Self(mut stored) = self;
         let current = state.objects.get(&stored.info.key);
         when.check(current.map(|current| &current.info.etag))?;
+        let mut replaced = Removed::new();
+        if versioning == Versioning::Off {
+            stored.info.attributes.remove(VERSION_ATTRIBUTE);
+        } else {
+            let plan = Plan::new(versioning, current.map(|current| version_of(&current.info.attributes)), None, false)?;
+            versions::name(&mut stored.info.attributes, &plan);
+            replaced = state.make_room(&stored.info.key, &plan);
+        }
         stored.info.modified = SystemTime::now();
         let info = stored.info.clone();
-        let replaced = state.objects.insert(info.key.clone(), Arc::new(stored));
+        replaced.extend(state.objects.insert(info.key.clone(), Arc::new(stored)));
         Ok((info, replaced))
     }
 }
@@ -119,7 +140,7 @@ pub(crate) fn hold_for(quota: &Arc<Quota>, key: &Key, attributes: &Attributes) -
     quota.take(ENTRY_BYTES + key.as_str().len() as u64 + attributes)
 }
 
-fn expect_etag(info: &ObjectInfo, if_match: Option<&ETag>) -> Result<()> {
+pub(crate) fn expect_etag(info: &ObjectInfo, if_match: Option<&ETag>) -> Result<()> {
     match if_match {
         Some(etag) if *etag != info.etag => {
             Err(Error::new(ErrorKind::PreconditionFailed, "object").with("key", &info.key).with("etag", &info.etag))
@@ -152,7 +173,7 @@ impl Provider for Memory {
         let seal = body.seal()?;
         let mut attributes = put.attributes.clone();
         attributes.extend(seal.attributes.iter());
-        self.publish(key, blocks, seal.etag, attributes, &put.when)
+        self.publish(key, blocks, seal.etag, attributes, &put.when, Versioning::Off)
     }
 
     async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
@@ -162,7 +183,7 @@ impl Provider for Memory {
     async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
         let source = self.current(from, copy.source_if_match.as_ref())?;
         let attributes = copy.attributes.as_ref().unwrap_or(&source.info.attributes).clone();
-        self.publish(to, source.blocks.clone(), source.info.etag.clone(), attributes, &copy.when)
+        self.publish(to, source.blocks.clone(), source.info.etag.clone(), attributes, &copy.when, Versioning::Off)
     }
 
     async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
@@ -187,6 +208,10 @@ impl Provider for Memory {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
+        Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
         Some(self)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use sluice_provider::{
-    Attributes, ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId,
+    Attributes, ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId, Versioning,
 };
 
 use crate::Memory;
@@ -63,6 +63,32 @@ fn gone(upload: &UploadId) -> Error {
     Error::new(ErrorKind::NotFound, "upload").with("upload", upload)
 }
 
+impl Memory {
+    /// Makes the parts an object, or a version.
+    pub(crate) fn complete_upload(
+        &self,
+        key: &Key,
+        upload: &UploadId,
+        parts: &[(String, u64)],
+        etag: &ETag,
+        put: &PutOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
+        let picked = self.state().read().uploads.find(key, upload)?.pick(upload, parts)?;
+        let blocks = Blocks::join(self.quota(), &picked)?;
+        drop(picked);
+        let draft = Draft::new(self.quota(), key, blocks, etag.clone(), put.attributes.clone())?;
+        let mut state = self.state().write();
+        // Looked up again: another complete, an abort or a discard may have come in between.
+        state.uploads.find(key, upload)?.pick(upload, parts)?;
+        let (info, replaced) = draft.publish(&mut state, &put.when, versioning)?;
+        let finished = state.uploads.0.remove(upload);
+        drop(state);
+        drop((replaced, finished));
+        Ok(info)
+    }
+}
+
 // === impl Multipart ===
 
 #[async_trait]
@@ -112,18 +138,7 @@ impl Multipart for Memory {
         etag: &ETag,
         put: &PutOptions,
     ) -> Result<ObjectInfo> {
-        let picked = self.state().read().uploads.find(key, upload)?.pick(upload, parts)?;
-        let blocks = Blocks::join(self.quota(), &picked)?;
-        drop(picked);
-        let draft = Draft::new(self.quota(), key, blocks, etag.clone(), put.attributes.clone())?;
-        let mut state = self.state().write();
-        // Looked up again: another complete, an abort or a discard may have come in between.
-        state.uploads.find(key, upload)?.pick(upload, parts)?;
-        let (info, replaced) = draft.publish(&mut state, &put.when)?;
-        let finished = state.uploads.0.remove(upload);
-        drop(state);
-        drop((replaced, finished));
-        Ok(info)
+        self.complete_upload(key, upload, parts, etag, put, Versioning::Off)
     }
 
     async fn abort(&self, key: &Key, upload: &UploadId) -> Result<()> {

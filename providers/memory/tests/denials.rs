@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sluice_provider::conformance::Subject;
 use sluice_provider::{
     AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Features, Key, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
+    Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result, Versions,
 };
 use sluice_provider_memory::{Memory, Settings};
 
@@ -78,6 +78,10 @@ impl Provider for Plain {
     fn multipart(&self) -> Option<&dyn Multipart> {
         None
     }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
 }
 
 #[async_trait]
@@ -119,6 +123,10 @@ impl Provider for ReadOnly {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
         None
     }
 }

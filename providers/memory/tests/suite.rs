@@ -13,7 +13,7 @@ use sluice_provider::conformance::{
 use sluice_provider::{
     AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Features, Key, ListEntry, ListFrom,
     ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
-    Seal, UploadId,
+    Seal, UploadId, Versions,
 };
 use sluice_provider_memory::{Memory, Settings};
 
@@ -192,6 +192,10 @@ impl Provider for Faulty {
 
     fn multipart(&self) -> Option<&dyn Multipart> {
         Some(self)
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
     }
 }
 

@@ -178,8 +178,8 @@ proptest! {
         let table = ns.mounts.load_full();
         let list = |query: &ListQuery| {
             let page = match only_mount(&table, query) {
-                Some(mount) => runtime.block_on(list_one(mount, query)),
-                None => runtime.block_on(merge(&table, query)),
+                Some(mount) => runtime.block_on(list_one(mount, query, What::Objects)),
+                None => runtime.block_on(merge(&table, query, What::Objects)),
             };
             let page = page.unwrap();
             (names(&page).into_iter().map(str::to_owned).collect::<Vec<_>>(), page.more)

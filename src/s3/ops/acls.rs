@@ -1,12 +1,12 @@
 //! GetBucketAcl, PutBucketAcl, GetObjectAcl, PutObjectAcl.
 
 use http::StatusCode;
-use sluice_provider::{self as provider, AttributeChange, ObjectInfo};
+use sluice_provider::{self as provider, AttributeChange, Guard, ObjectInfo};
 
 use crate::namespaces::Namespace;
 use crate::objects::{ReadRequest, attribute};
 use crate::s3::acl::{self, Wish};
-use crate::s3::call::{Answer, Call, document, empty};
+use crate::s3::call::{Answer, Call, document, empty, set_version};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml;
 use crate::tokens::acl::Permission;
@@ -23,7 +23,9 @@ pub(crate) async fn get_object(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     let info = found(call, &namespace, Permission::ReadAcp).await?;
     let list = acl::object_list(&namespace, &info.attributes);
-    Ok(document(acl::to_xml(&call.parts, &call.identity, &list).await?))
+    let mut response = document(acl::to_xml(&call.parts, &call.identity, &list).await?);
+    set_version(response.headers_mut(), &namespace, &info.attributes);
+    Ok(response)
 }
 
 pub(crate) async fn put_bucket(call: &mut Call) -> Answer {
@@ -47,8 +49,12 @@ pub(crate) async fn put_object(call: &mut Call) -> Answer {
         let json = (!list.is_private()).then(|| list.to_json());
         // Only of the object that the sender was found to have a say in.
         let change = AttributeChange { if_match: Some(info.etag.clone()), set: vec![(attribute::ACL.to_owned(), json)] };
-        match call.parts.objects.set_attributes(&namespace, &call.key, &change).await {
-            Ok(_) => return Ok(empty(StatusCode::OK)),
+        match call.parts.objects.change(&namespace, &call.key, call.version()?, &change, &Guard::none()).await {
+            Ok(info) => {
+                let mut response = empty(StatusCode::OK);
+                set_version(response.headers_mut(), &namespace, &info.attributes);
+                return Ok(response);
+            }
             Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {
                 info = found(call, &namespace, Permission::WriteAcp).await?;
             }
@@ -75,8 +81,8 @@ async fn wish(call: &mut Call) -> Result<Wish> {
 
 /// The object, if the sender may do this to its list.
 async fn found(call: &Call, namespace: &Namespace, wanted: Permission) -> Result<ObjectInfo> {
-    call.only_null_version()?;
-    match call.parts.objects.head(namespace, &call.key, &ReadRequest::default()).await {
+    let read = ReadRequest { version: call.version()?, ..ReadRequest::default() };
+    match call.parts.objects.head(namespace, &call.key, &read).await {
         Ok(found) => {
             call.check_object(namespace, &found.info.attributes, wanted)?;
             Ok(found.info)

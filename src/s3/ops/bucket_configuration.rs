@@ -16,7 +16,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
     };
     match call.op {
         Op::DeleteBucketConfiguration => Ok(empty(StatusCode::NO_CONTENT)),
-        Op::GetBucketVersioning => none("VersioningConfiguration"),
         Op::GetBucketAccelerateConfiguration => none("AccelerateConfiguration"),
         Op::GetBucketLogging => none("BucketLoggingStatus"),
         Op::GetBucketNotificationConfiguration => none("NotificationConfiguration"),
@@ -46,7 +45,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
         Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
         Op::GetBucketReplication => Err(Code::ReplicationConfigurationNotFoundError.into()),
         Op::GetBucketWebsite => Err(Code::NoSuchWebsiteConfiguration.into()),
-        Op::GetObjectLockConfiguration => Err(Code::ObjectLockConfigurationNotFoundError.into()),
         _ => Err(Failure::not_implemented("This operation is not implemented.")),
     }
 }

@@ -11,13 +11,13 @@ use http::header::{CONTENT_TYPE, HOST, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use s3s::Body;
-use sluice_provider::{ObjectInfo, PartNumber};
+use sluice_provider::{Attributes, ObjectInfo, PartNumber};
 
 use crate::s3::body::{checksum_header, raw};
-use crate::s3::call::{Answer, Call, document, with_condition};
+use crate::s3::call::{Answer, Call, document, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result, Scene};
 use crate::s3::xml::{Element, Xml};
-use crate::s3::{checksums, conditions};
+use crate::s3::{checksums, conditions, lock};
 use crate::telemetry::host_id;
 use crate::transfer::Algorithm;
 use crate::uploads::{CompleteRequest, NamedPart};
@@ -31,7 +31,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let upload = call.query.get("uploadId").unwrap_or_default().to_owned();
     let namespace = call.namespace()?;
     call.check_upload_of(&namespace, &upload).await?;
-    let request = read(call).await?;
+    let mut request = read(call).await?;
+    request.defaults = lock::default_attributes(&namespace);
     let (uploads, key) = (call.parts.uploads.clone(), call.key.clone());
     let mut work: BoxFuture<'static, Result<ObjectInfo>> = Box::pin(async move {
         let when = request.when.clone();
@@ -40,8 +41,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     match tokio::time::timeout(PATIENCE, &mut work).await {
         Ok(done) => {
             let mut xml = Xml::document();
-            Told::new(call).write(&mut xml, &done?);
-            Ok(document(xml))
+            let info = done?;
+            Told::new(call).write(&mut xml, &info);
+            let mut response = document(xml);
+            set_new_version(response.headers_mut(), &info.attributes);
+            Ok(response)
         }
         Err(_) => Ok(kept_alive(work, Told::new(call), PATIENCE.min(HEARTBEAT))),
     }
@@ -61,7 +65,7 @@ async fn read(call: &mut Call) -> Result<CompleteRequest> {
     if parts.is_empty() || parts.len() != root.children.len() || parts.len() > usize::from(PartNumber::MAX) {
         return Err(Code::MalformedXML.into());
     }
-    Ok(CompleteRequest { parts, when, checksum, checksum_type, size })
+    Ok(CompleteRequest { parts, when, checksum, checksum_type, size, defaults: Attributes::new() })
 }
 
 /// The checksum headers of a Complete speak of the object, not of the document; a composite one ends in `-N`.

@@ -1,12 +1,12 @@
 //! CopyObject.
 
-use sluice_provider::Attributes;
+use sluice_provider::{Attributes, Versioning, version_of};
 
 use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, attribute};
-use crate::s3::call::{Answer, Call, document, no_such_version, with_condition};
+use crate::s3::call::{self, Answer, Call, document, set, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, conditions, dates, headers, lifecycle, tagging};
+use crate::s3::{acl, checksums, conditions, dates, headers, lifecycle, lock, tagging};
 
 /// Whether something is taken from the source or from the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,9 +26,7 @@ fn directive(call: &Call, name: &'static str, what: &str) -> Result<Directive> {
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
     let (bucket, key, version) = headers::copy_source(&call.headers)?;
-    if let Some(version) = version.filter(|v| v != "null") {
-        return Err(no_such_version(&key, &version));
-    }
+    let version = version.map(|text| call::version(&key, &text)).transpose()?;
     let metadata = directive(call, "x-amz-metadata-directive", "metadata")?;
     let tags = directive(call, "x-amz-tagging-directive", "tagging")?;
     let when = conditions::write(&call.headers)?;
@@ -36,7 +34,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let given = headers::to_attributes(&call.headers)?;
     let changes_class = call.headers.contains_key("x-amz-storage-class");
     let redirects = given.get(attribute::WEBSITE_REDIRECT).is_some();
-    let itself = bucket == call.bucket && key == call.key;
+    // A version is copied onto its key to make it the current one.
+    let itself = bucket == call.bucket && key == call.key && version.is_none();
     if itself && metadata == Directive::Copy && !changes_class && !redirects && tags == Directive::Copy {
         return Err(Failure::request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's \
@@ -52,7 +51,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         Code::NotModified => Code::PreconditionFailed.into(),
         _ => failure,
     };
-    let read = ReadRequest { conditions: source.clone(), ..ReadRequest::default() };
+    let read = ReadRequest { version, conditions: source.clone(), ..ReadRequest::default() };
     let found = match call.parts.objects.head(&from, &key, &read).await {
         Ok(found) => found.info,
         Err(error) => return Err(of_source(call.unread(&from, &key, error.into()).await)),
@@ -61,6 +60,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     call.check_read(&from, kept)?;
     let mut new = Attributes::new();
     acl::new_object(&call.parts, &call.identity, &to, &call.headers, &mut new).await?;
+    lock::new_object(&to, &call.headers, &mut new)?;
 
     let same = metadata == Directive::Copy
         && tags == Directive::Copy
@@ -89,7 +89,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         attributes.extend(new.iter());
         Some(attributes)
     };
-    let copy = CopyRequest { source, when: when.clone(), attributes, checksum };
+    let copy = CopyRequest { source, version, when: when.clone(), attributes, checksum };
     let info = call
         .parts
         .objects
@@ -105,6 +105,10 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     xml.close("CopyObjectResult");
     let mut response = document(xml);
     lifecycle::tell_expiry(&to, &info, response.headers_mut());
+    set_new_version(response.headers_mut(), &info.attributes);
+    if from.versioning() != Versioning::Off {
+        set(&mut response, "x-amz-copy-source-version-id", &version_of(&found.attributes).to_string());
+    }
     Ok(response)
 }
 

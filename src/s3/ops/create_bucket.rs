@@ -4,11 +4,12 @@ use http::StatusCode;
 
 use super::delete_bucket;
 use crate::error::ErrorKind;
+use crate::namespaces::Namespace;
 use crate::s3::acl::{self, Ownership, Wish};
 use crate::s3::address::is_bucket_name;
 use crate::s3::call::{Answer, Call, empty, set};
 use crate::s3::error::{Code, Failure, Result};
-use crate::s3::xml;
+use crate::s3::{lock, xml};
 use crate::tokens::acl::Acl;
 
 /// The region of AWS where creating one's own bucket again succeeds.
@@ -18,11 +19,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     if !is_bucket_name(&call.bucket) {
         return Err(Code::InvalidBucketName.into());
     }
-    if call.header("x-amz-bucket-object-lock-enabled")?.is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        return Err(
-            Failure::not_implemented("Object Lock is not implemented.").field("Header", "x-amz-bucket-object-lock-enabled")
-        );
-    }
+    let locks = call.header("x-amz-bucket-object-lock-enabled")?.is_some_and(|v| v.eq_ignore_ascii_case("true"));
     let ownership = match call.header("x-amz-object-ownership")? {
         None => None,
         Some(name) => Some(
@@ -41,11 +38,14 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let body = call.document().await?;
     let location = location(&body)?;
     match call.parts.namespaces.create(&call.bucket, &call.identity.id, &location).await {
-        Ok(_) => configure(call, ownership, &list).await?,
+        Ok(_) => configure(call, ownership, &list, locks).await?,
         Err(e) if matches!(e.kind(), ErrorKind::BucketAlreadyOwnedByYou) && call.parts.settings.region == FORGIVING_REGION => {
             // Again is well only for what is there: to open or to close a bucket in passing would be a surprise.
             let namespace = call.parts.namespaces.get(&call.bucket).await?;
-            if acl::bucket_list(&namespace) != list || (ownership.is_some() && ownership != Ownership::of(&namespace)) {
+            if acl::bucket_list(&namespace) != list
+                || (ownership.is_some() && ownership != Ownership::of(&namespace))
+                || (locks && lock::Configuration::of(&namespace).is_none())
+            {
                 return Err(Code::BucketAlreadyExists.into());
             }
         }
@@ -57,11 +57,23 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 }
 
 /// Gives a new bucket its documents. A bucket that did not get them was not created as it was asked for, and goes.
-async fn configure(call: &Call, ownership: Option<Ownership>, list: &Acl) -> Result<()> {
+async fn configure(call: &Call, ownership: Option<Ownership>, list: &Acl, locks: bool) -> Result<()> {
     let json = list.to_json();
-    let documents =
-        [(Ownership::SETTING, ownership.map(Ownership::name)), (acl::SETTING, (!list.is_private()).then_some(json.as_str()))];
+    let lock = lock::Configuration::default().to_text();
+    let documents = [
+        (Ownership::SETTING, ownership.map(Ownership::name)),
+        (acl::SETTING, (!list.is_private()).then_some(json.as_str())),
+        // Versions first: a lock without them would hold nothing.
+        (Namespace::VERSIONING, locks.then_some("Enabled")),
+        (lock::SETTING, locks.then_some(lock.as_str())),
+    ];
     let namespaces = &call.parts.namespaces;
+    if locks && !call.parts.objects.keeps_versions(&*namespaces.get(&call.bucket).await?) {
+        if let Err(error) = delete_bucket::delete(namespaces, &call.bucket).await {
+            tracing::warn!(bucket = call.bucket, %error, "a bucket that cannot be locked was not deleted");
+        }
+        return Err(Failure::not_implemented("The storage behind this bucket cannot keep versions."));
+    }
     for (name, document) in documents.into_iter().filter(|(_, document)| document.is_some()) {
         if let Err(error) = namespaces.set_setting(&call.bucket, name, document).await {
             if let Err(error) = delete_bucket::delete(namespaces, &call.bucket).await {

@@ -4,7 +4,7 @@ use crate::objects::attribute;
 use crate::s3::call::{Answer, Call, document, set};
 use crate::s3::error::{Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, headers, tagging};
+use crate::s3::{acl, checksums, headers, lock, tagging};
 use crate::transfer::{Algorithm, ChecksumType};
 use crate::uploads::NewUpload;
 
@@ -20,6 +20,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let checksum = checksum(algorithm, kind)?;
     let namespace = call.namespace()?;
     acl::new_object(&call.parts, &call.identity, &namespace, &call.headers, &mut attributes).await?;
+    lock::new_object(&namespace, &call.headers, &mut attributes)?;
     let new = NewUpload { attributes, initiator: call.identity.id.clone(), checksum };
     let upload = call.parts.uploads.create(&namespace, &call.key, new).await?;
 

@@ -1,20 +1,27 @@
 //! DeleteObject.
 
 use http::StatusCode;
-use sluice_provider::{DeleteKey, Key};
+use sluice_provider::Key;
 
-use crate::s3::call::{Answer, Call, empty};
+use crate::objects::Removal;
+use crate::s3::call::{Answer, Call, empty, set};
 use crate::s3::conditions;
 use crate::s3::error::{Code, Failure};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
-    call.only_null_version()?;
+    let version = call.version()?;
     let when = conditions::delete_one(&call.headers)?;
     let key = Key::new(&call.key).map_err(Failure::from)?;
-    let mut outcomes = call.parts.objects.delete(&*call.namespace()?, vec![DeleteKey { key, when }]).await;
-    match outcomes.pop() {
-        Some(Ok(_)) => Ok(empty(StatusCode::NO_CONTENT)),
-        Some(Err(error)) => Err(error.into()),
-        None => Err(Code::InternalError.into()),
+    let namespace = call.namespace()?;
+    let bypass = call.bypasses_governance(&namespace)?;
+    let mut outcomes = call.parts.objects.remove(&namespace, vec![Removal { key, version, when }], bypass).await;
+    let removed = outcomes.pop().ok_or(Code::InternalError)??;
+    let mut response = empty(StatusCode::NO_CONTENT);
+    if let Some(version) = removed.version {
+        set(&mut response, "x-amz-version-id", &version.to_string());
     }
+    if removed.marker {
+        set(&mut response, "x-amz-delete-marker", "true");
+    }
+    Ok(response)
 }

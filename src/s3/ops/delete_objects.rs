@@ -1,8 +1,9 @@
 //! DeleteObjects.
 
-use sluice_provider::{DeleteKey, Key};
+use sluice_provider::Key;
 
-use crate::s3::call::{Answer, Call, document, no_such_version};
+use crate::objects::{Removal, Removed};
+use crate::s3::call::{self, Answer, Call, document};
 use crate::s3::conditions;
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::{Element, Xml};
@@ -14,7 +15,7 @@ const MAX_KEYS: usize = 1000;
 struct Named {
     key: String,
     version: Option<String>,
-    result: Result<()>,
+    result: Result<Removed>,
 }
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -52,10 +53,12 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         return Err(Code::MalformedXML.into());
     }
     let (places, keys): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
-    let mut outcomes = call.parts.objects.delete(&*call.namespace()?, keys).await.into_iter();
+    let namespace = call.namespace()?;
+    let bypass = call.bypasses_governance(&namespace)?;
+    let mut outcomes = call.parts.objects.remove(&namespace, keys, bypass).await.into_iter();
     for place in places {
         // An outcome that is missing is not a deletion.
-        let outcome = outcomes.next().map_or_else(|| Err(Code::InternalError.into()), |o| o.map(drop).map_err(Failure::from));
+        let outcome = outcomes.next().map_or_else(|| Err(Code::InternalError.into()), |o| o.map_err(Failure::from));
         if let Some(name) = named.get_mut(place) {
             name.result = outcome;
         }
@@ -64,23 +67,21 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 }
 
 /// Reads an `<Object>`: what to report, and what to delete if that can be.
-fn read(object: &Element) -> Result<(Named, Option<DeleteKey>)> {
+fn read(object: &Element) -> Result<(Named, Option<Removal>)> {
     // A key that is not there must never be taken for one that is, nor one of two for what is meant.
     if object.all("Key").nth(1).is_some() {
         return Err(Code::MalformedXML.into());
     }
     let key = object.text_of("Key").filter(|k| !k.is_empty()).ok_or(Code::MalformedXML)?.to_owned();
     let version = object.text_of("VersionId").map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-    let delete = || -> Result<DeleteKey> {
-        if let Some(version) = version.as_deref().filter(|v| *v != "null") {
-            return Err(no_such_version(&key, version));
-        }
+    let delete = || -> Result<Removal> {
+        let version = version.as_deref().map(|version| call::version(&key, version)).transpose()?;
         let when = conditions::delete(object.text_of("ETag"), object.text_of("LastModifiedTime"), object.text_of("Size"))?;
         let key = Key::new(&key).map_err(|_| Code::KeyTooLongError)?;
-        Ok(DeleteKey { key, when })
+        Ok(Removal { key, version, when })
     };
     match delete() {
-        Ok(delete) => Ok((Named { key, version, result: Ok(()) }, Some(delete))),
+        Ok(delete) => Ok((Named { key, version, result: Ok(Removed::default()) }, Some(delete))),
         Err(failure) => Ok((Named { key, version, result: Err(failure) }, None)),
     }
 }
@@ -90,12 +91,16 @@ fn told(named: &[Named], quiet: bool) -> Xml {
     xml.root("DeleteResult");
     for Named { key, version, result } in named {
         match result {
-            Ok(()) if quiet => {}
-            Ok(()) => {
+            Ok(_) if quiet => {}
+            Ok(removed) => {
                 xml.open("Deleted");
                 xml.text("Key", key);
                 if let Some(version) = version {
                     xml.text("VersionId", version);
+                }
+                if let Some(marker) = removed.version.filter(|_| removed.marker) {
+                    xml.plain("DeleteMarker", true);
+                    xml.text("DeleteMarkerVersionId", &marker.to_string());
                 }
                 xml.close("Deleted");
             }
@@ -123,7 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
-    fn object(xml: &str) -> Result<(Named, Option<DeleteKey>)> {
+    fn object(xml: &str) -> Result<(Named, Option<Removal>)> {
         read(&crate::s3::xml::parse(xml.as_bytes(), "Object").unwrap())
     }
 
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn quiet_reports_errors_only() {
         let named = [
-            Named { key: "a".into(), version: None, result: Ok(()) },
+            Named { key: "a".into(), version: None, result: Ok(Removed::default()) },
             Named { key: "b".into(), version: None, result: Err(Code::AccessDenied.into()) },
         ];
         let text = told(&named, true).finish();

@@ -9,7 +9,7 @@ use s3s::Body;
 use sluice_provider::PartNumber;
 
 use crate::objects::{Found, OpenBody, ReadRequest};
-use crate::s3::call::{Answer, Call, set_etag};
+use crate::s3::call::{Answer, Call, set_etag, set_version};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::file_body::FileBody;
 use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range};
@@ -52,12 +52,12 @@ pub(crate) async fn head(call: &mut Call) -> Answer {
 }
 
 fn read(call: &Call) -> Result<ReadRequest> {
-    call.only_null_version()?;
+    let version = call.version()?;
     encryption::refuse_on_read(&call.headers)?;
     if encryption::has_customer_key(&call.headers) {
         return Err(Failure::request("The encryption parameters are not applicable to this object."));
     }
-    let mut read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
+    let mut read = ReadRequest { version, conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
     if let Some(text) = call.header("range")? {
         read.range = range::parse(text);
         if read.range.is_some() {
@@ -95,6 +95,7 @@ fn respond(call: &Call, read: &ReadRequest, found: &Found) -> Answer {
     }
     set_etag(shown, info.etag.as_str());
     headers::from_attributes(&info.attributes, shown);
+    set_version(shown, &*call.namespace()?, &info.attributes);
     let length = match &found.range {
         Some(range) => {
             let value = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), info.size);

@@ -3,7 +3,7 @@
 use sluice_provider::{ObjectInfo, PartNumber};
 
 use crate::objects::{ReadRequest, attribute};
-use crate::s3::call::{Answer, Call, document, set};
+use crate::s3::call::{Answer, Call, document, set, set_version};
 use crate::s3::error::{Failure, Result};
 use crate::s3::xml::Xml;
 use crate::s3::{checksums, conditions, dates, parts};
@@ -11,11 +11,11 @@ use crate::s3::{checksums, conditions, dates, parts};
 const KNOWN: [&str; 5] = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
-    call.only_null_version()?;
+    let version = call.version()?;
     let wanted = wanted(call)?;
     let most = number(call, "x-amz-max-parts", 1000)?.min(1000);
     let marker = number(call, "x-amz-part-number-marker", 0)?;
-    let read = ReadRequest { conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
+    let read = ReadRequest { version, conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
     let namespace = call.namespace()?;
     let info = match call.parts.objects.head(&namespace, &call.key, &read).await {
         Ok(found) => found.info,
@@ -47,6 +47,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     xml.close("GetObjectAttributesResponse");
     let mut response = document(xml);
     set(&mut response, "last-modified", &dates::http(info.modified));
+    set_version(response.headers_mut(), &namespace, &info.attributes);
     Ok(response)
 }
 

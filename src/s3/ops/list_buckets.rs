@@ -15,7 +15,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let most = most(call)?;
     let prefix = call.query.get("prefix").unwrap_or_default();
     let after = match call.query.filled("continuation-token").map(from_token).transpose()? {
-        Some(ListFrom::AfterPrefix(name) | ListFrom::After(name)) => name,
+        Some(ListFrom::AfterPrefix(name) | ListFrom::After(name) | ListFrom::AfterVersion(name, _)) => name,
         Some(ListFrom::Start) | None => String::new(),
     };
     let mut buckets = call.parts.namespaces.list(Some(&call.identity.id), prefix, &after, most + 1).await?;

@@ -7,6 +7,7 @@ mod bucket_cors;
 mod bucket_lifecycle;
 mod bucket_policy;
 mod bucket_tagging;
+mod bucket_versioning;
 mod complete_multipart_upload;
 mod copy_object;
 mod create_bucket;
@@ -97,11 +98,14 @@ async fn others(call: &mut Call) -> Answer {
         Op::PutObjectTagging => object_tagging::put(call).await,
         Op::UploadPart => upload_part::call(call).await,
         Op::UploadPartCopy => upload_part_copy::call(call).await,
-        Op::GetObjectLegalHold
-        | Op::GetObjectRetention
-        | Op::PutObjectLegalHold
-        | Op::PutObjectRetention
-        | Op::PutObjectLockConfiguration => object_lock::call(call),
+        Op::GetBucketVersioning => bucket_versioning::get(call),
+        Op::PutBucketVersioning => bucket_versioning::put(call).await,
+        Op::GetObjectLegalHold => object_lock::get_legal_hold(call).await,
+        Op::GetObjectLockConfiguration => object_lock::get_configuration(call),
+        Op::GetObjectRetention => object_lock::get_retention(call).await,
+        Op::PutObjectLegalHold => object_lock::put_legal_hold(call).await,
+        Op::PutObjectRetention => object_lock::put_retention(call).await,
+        Op::PutObjectLockConfiguration => object_lock::put_configuration(call).await,
         Op::DeleteBucketConfiguration
         | Op::GetBucketAccelerateConfiguration
         | Op::GetBucketConfiguration
@@ -110,9 +114,7 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketNotificationConfiguration
         | Op::GetBucketReplication
         | Op::GetBucketRequestPayment
-        | Op::GetBucketVersioning
         | Op::GetBucketWebsite
-        | Op::GetObjectLockConfiguration
         | Op::ListBucketConfigurations => bucket_configuration::call(call),
         Op::NotImplemented => Err(Failure::not_implemented("This operation is not implemented.")),
     }

@@ -4,8 +4,8 @@ use http::StatusCode;
 use sluice_provider::PutOptions;
 
 use crate::objects::attribute;
-use crate::s3::call::{Answer, Call, empty, set_etag, with_condition};
-use crate::s3::{acl, checksums, conditions, headers, lifecycle, tagging};
+use crate::s3::call::{Answer, Call, empty, set_etag, set_new_version, with_condition};
+use crate::s3::{acl, checksums, conditions, headers, lifecycle, lock, tagging};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
@@ -19,12 +19,15 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     }
     let namespace = call.namespace()?;
     acl::new_object(&call.parts, &call.identity, &namespace, &call.headers, &mut attributes).await?;
+    lock::check_digest(&call.headers)?;
+    lock::new_object(&namespace, &call.headers, &mut attributes)?;
     let declared = call.declared()?;
     let body = call.take_body(declared);
     let put = PutOptions { when: when.clone(), attributes };
     let info = call.parts.objects.put(&namespace, &call.key, body, put).await.map_err(|e| with_condition(e.into(), &when))?;
     let mut response = empty(StatusCode::OK);
     set_etag(response.headers_mut(), info.etag.as_str());
+    set_new_version(response.headers_mut(), &info.attributes);
     checksums::to_headers(&info.attributes, response.headers_mut());
     lifecycle::tell_expiry(&namespace, &info, response.headers_mut());
     Ok(response)

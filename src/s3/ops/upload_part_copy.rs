@@ -1,8 +1,10 @@
 //! UploadPartCopy.
 
+use sluice_provider::{Versioning, version_of};
+
 use super::upload_part::target;
 use crate::objects::{ETagCondition, ReadConditions, ReadRequest, attribute};
-use crate::s3::call::{Answer, Call, document, no_such_version};
+use crate::s3::call::{self, Answer, Call, document, set};
 use crate::s3::error::{Code, Failure};
 use crate::s3::xml::Xml;
 use crate::s3::{acl, checksums, conditions, dates, headers, range};
@@ -11,9 +13,7 @@ use crate::transfer::Algorithm;
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
     let (bucket, key, version) = headers::copy_source(&call.headers)?;
-    if let Some(version) = version.filter(|v| v != "null") {
-        return Err(no_such_version(&key, &version));
-    }
+    let version = version.map(|text| call::version(&key, &text)).transpose()?;
     let from = call.source(&bucket, &key).await?;
     let (number, id) = target(call)?;
     let mut source = conditions::copy_source(&call.headers)?;
@@ -26,7 +26,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         Code::NotModified => Code::PreconditionFailed.into(),
         _ => failure,
     };
-    let read = ReadRequest { conditions: source.clone(), ..ReadRequest::default() };
+    let read = ReadRequest { version, conditions: source.clone(), ..ReadRequest::default() };
     let found = match call.parts.objects.head(&from, &key, &read).await {
         Ok(found) => found.info,
         Err(error) => return Err(of_source(call.unread(&from, &key, error.into()).await)),
@@ -34,9 +34,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     call.check_read(&from, &found.attributes)?;
     if !acl::may_use(&call.identity, &from) || found.attributes.get(attribute::OWNER).is_some() {
         // What the sender may read must be what is copied.
-        source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag])), ..source };
+        source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag.clone()])), ..source };
     }
-    let part = call.parts.objects.copy_part((&from, &key), &source, range, (&to, &call.key), id, number).await;
+    let part = call.parts.objects.copy_part((&from, &key, version), &source, range, (&to, &call.key), id, number).await;
     let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
         Code::InvalidRange => Failure::because(Code::InvalidRange, "Range specified is not valid for source object")
             .field("RangeRequested", header.unwrap_or_default()),
@@ -53,5 +53,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         }
     }
     xml.close("CopyPartResult");
-    Ok(document(xml))
+    let mut response = document(xml);
+    if from.versioning() != Versioning::Off {
+        set(&mut response, "x-amz-copy-source-version-id", &version_of(&found.attributes).to_string());
+    }
+    Ok(response)
 }

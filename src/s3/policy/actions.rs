@@ -12,7 +12,9 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
     let one = match about.op {
         Op::CreateBucket | Op::ListBuckets | Op::Options | Op::NotImplemented => return vec![],
         Op::GetObject | Op::HeadObject => return versioned("s3:GetObject", "s3:GetObjectVersion"),
-        Op::DeleteObject | Op::DeleteObjects => return versioned("s3:DeleteObject", "s3:DeleteObjectVersion"),
+        Op::DeleteObject | Op::DeleteObjects => {
+            return bypassing(about, if about.versioned { "s3:DeleteObjectVersion" } else { "s3:DeleteObject" });
+        }
         Op::GetObjectAcl => return versioned("s3:GetObjectAcl", "s3:GetObjectVersionAcl"),
         Op::PutObjectAcl => return versioned("s3:PutObjectAcl", "s3:PutObjectVersionAcl"),
         Op::GetObjectTorrent => "s3:GetObjectTorrent",
@@ -54,6 +56,7 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
         Op::GetBucketReplication => "s3:GetReplicationConfiguration",
         Op::GetBucketRequestPayment => "s3:GetBucketRequestPayment",
         Op::GetBucketVersioning => "s3:GetBucketVersioning",
+        Op::PutBucketVersioning => "s3:PutBucketVersioning",
         Op::GetBucketWebsite => "s3:GetBucketWebsite",
         Op::PutBucketOwnershipControls | Op::DeleteBucketOwnershipControls => "s3:PutBucketOwnershipControls",
         Op::PutPublicAccessBlock | Op::DeletePublicAccessBlock => "s3:PutBucketPublicAccessBlock",
@@ -63,9 +66,16 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
         Op::GetObjectLegalHold => "s3:GetObjectLegalHold",
         Op::PutObjectLegalHold => "s3:PutObjectLegalHold",
         Op::GetObjectRetention => "s3:GetObjectRetention",
-        Op::PutObjectRetention => "s3:PutObjectRetention",
+        Op::PutObjectRetention => return bypassing(about, "s3:PutObjectRetention"),
     };
     vec![one]
+}
+
+/// Overriding a retention takes a right of its own.
+fn bypassing(about: &About<'_>, action: &'static str) -> Vec<&'static str> {
+    let asked =
+        about.headers.get("x-amz-bypass-governance-retention").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"true"));
+    if asked { vec![action, "s3:BypassGovernanceRetention"] } else { vec![action] }
 }
 
 /// A new object is tagged and locked by its headers, which takes more than the right to write it.
@@ -103,7 +113,7 @@ fn kept_elsewhere(query: &Query) -> (&'static str, &'static str) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     fn of(op: Op, query: &str, headers: &[&'static str]) -> Vec<&'static str> {
         let headers = headers.iter().map(|name| (http::HeaderName::from_static(name), HeaderValue::from_static("x"))).collect();
@@ -121,6 +131,13 @@ mod tests {
         assert_eq!(of(Op::HeadBucket, "", &[]), ["s3:ListBucket"]);
         assert_eq!(of(Op::DeleteBucketConfiguration, "replication", &[]), ["s3:PutReplicationConfiguration"]);
         assert_eq!(of(Op::ListBucketConfigurations, "inventory", &[]), ["s3:GetInventoryConfiguration"]);
+        let bypass = HeaderMap::from_iter([(
+            http::HeaderName::from_static("x-amz-bypass-governance-retention"),
+            HeaderValue::from_static("True"),
+        )]);
+        let query = Query::parse(Some("versionId=v")).unwrap();
+        let deleted = actions(&About::new(Op::DeleteObject, "", &bypass, &query, None));
+        assert_eq!(deleted, ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention"]);
         assert!(of(Op::CreateBucket, "", &[]).is_empty());
     }
 }

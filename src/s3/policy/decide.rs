@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::HeaderMap;
+use sluice_provider::VersionId;
 
 use super::SETTING;
 use super::actions::actions;
@@ -85,7 +86,8 @@ pub(crate) async fn decide(parts: &Parts, identity: &Identity, namespace: &Names
 async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: About<'_>, policy: &Policy) -> Result<Decision> {
     let actions = actions(&about);
     let asks_for_tags = !about.key.is_empty() && actions.iter().any(|a| policy.asks_for("s3:existingobjecttag/", a));
-    let existing = if asks_for_tags { existing_tags(parts, namespace, about.key).await? } else { Tags::new() };
+    let existing =
+        if asks_for_tags { existing_tags(parts, namespace, about.key, about.query.get("versionId")).await? } else { Tags::new() };
     let resource = match about.key {
         "" => namespace.bucket.name.clone(),
         key => format!("{}/{key}", namespace.bucket.name),
@@ -109,12 +111,19 @@ async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: A
     Ok(decision)
 }
 
-async fn existing_tags(parts: &Parts, namespace: &Namespace, key: &str) -> Result<Tags> {
-    match parts.objects.head(namespace, key, &ReadRequest::default()).await {
+async fn existing_tags(parts: &Parts, namespace: &Namespace, key: &str, version: Option<&str>) -> Result<Tags> {
+    // What cannot be a version has no tags, and the operation says what it is.
+    let Ok(version) = version.map(VersionId::parse).transpose() else { return Ok(Tags::new()) };
+    let read = ReadRequest { version, ..ReadRequest::default() };
+    match parts.objects.head(namespace, key, &read).await {
         Ok(found) => Ok(tagging::from_attribute(found.info.attributes.get(attribute::TAGS).unwrap_or_default())),
         Err(error) => {
             let failure = Failure::from(error);
-            if failure.code() == Code::NoSuchKey { Ok(Tags::new()) } else { Err(failure) }
+            if matches!(failure.code(), Code::NoSuchKey | Code::NoSuchVersion | Code::MethodNotAllowed) {
+                Ok(Tags::new())
+            } else {
+                Err(failure)
+            }
         }
     }
 }

@@ -55,6 +55,9 @@ pub mod multipart;
 pub mod objects;
 mod subject;
 mod suite;
+pub mod versions;
+mod versions_model;
 
 pub use model::{CASES, model};
 pub use subject::Subject;
+pub use versions_model::versions_model;

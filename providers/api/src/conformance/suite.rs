@@ -87,11 +87,30 @@ macro_rules! conformance {
                 an_open_object_stays_as_it_was
                 peers_see_each_other
             }
+            versions {
+                what_is_replaced_is_kept
+                a_marker_hides_the_key
+                null_is_one_version
+                versions_of_hard_keys
+                pages_of_versions
+                racing_writers_lose_nothing
+                racing_removals_take_only_theirs
+                conditions_look_at_the_current_one
+                a_guard_has_the_last_word
+                attributes_of_versions
+                copies_of_versions
+                uploads_become_versions
+            }
         }
 
         #[test]
         fn model() {
             $crate::conformance::model($fresh, $crate::conformance::CASES);
+        }
+
+        #[test]
+        fn versions_model() {
+            $crate::conformance::versions_model($fresh, $crate::conformance::CASES);
         }
     };
     (@groups $fresh:path; $($group:ident { $($promise:ident)* })*) => {
@@ -130,6 +149,7 @@ mod tests {
             ("attributes", include_str!("attributes.rs")),
             ("multipart", include_str!("multipart.rs")),
             ("concurrency", include_str!("concurrency.rs")),
+            ("versions", include_str!("versions.rs")),
         ] {
             let listed = list.split(&format!(" {group} {{\n")).nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
             let listed: Vec<_> = listed.split_whitespace().collect();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, ftruncate, linkat, openat};
 use rustix::io::Errno;
-use sluice_provider::{Attributes, ETag, Key, ObjectInfo, PutOptions, Result, Seal, UploadId};
+use sluice_provider::{Attributes, ETag, Key, ObjectInfo, PutOptions, Result, Seal, UploadId, Versioning};
 
 use super::upload::{DATA, Token, claimed, gone, part_gone};
 use crate::copy::copy_range;
@@ -24,7 +24,7 @@ impl Store {
         upload: &UploadId,
         parts: &[(String, u64)],
         etag: &ETag,
-        put: &PutOptions,
+        (put, versioning): (&PutOptions, Versioning),
     ) -> Result<ObjectInfo> {
         // Somebody else completed or aborted it meanwhile.
         let failed = |e| if e == Errno::NOENT { gone(upload) } else { fault("complete upload", e) };
@@ -54,7 +54,7 @@ impl Store {
             }
         };
         let seal = Seal { etag: etag.clone(), attributes: Attributes::new() };
-        let info = self.finish(key, staged, seal, put.attributes.clone(), &put.when)?;
+        let info = self.finish(key, staged, seal, put.attributes.clone(), &put.when, versioning)?;
         if let Err(error) = self.remove_upload(upload) {
             tracing::warn!(%error, %upload, "a completed upload could not be removed");
         }

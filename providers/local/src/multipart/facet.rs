@@ -4,10 +4,29 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sluice_provider::{ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId};
+use sluice_provider::{
+    ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId, Versioning,
+};
 
 use crate::provider::Local;
 use crate::write::{Target, write_all};
+
+impl Local {
+    /// Makes the parts an object, or a version.
+    pub(crate) async fn complete_as(
+        &self,
+        key: &Key,
+        upload: &UploadId,
+        parts: &[(String, u64)],
+        etag: &ETag,
+        put: &PutOptions,
+        versioning: Versioning,
+    ) -> Result<ObjectInfo> {
+        let (store, key, upload) = (Arc::clone(&self.0), key.clone(), upload.clone());
+        let (parts, etag, put) = (parts.to_vec(), etag.clone(), put.clone());
+        self.0.writes.run(move || store.complete_upload(&key, &upload, &parts, &etag, (&put, versioning))).await
+    }
+}
 
 #[async_trait]
 impl Multipart for Local {
@@ -41,9 +60,7 @@ impl Multipart for Local {
         etag: &ETag,
         put: &PutOptions,
     ) -> Result<ObjectInfo> {
-        let (store, key, upload) = (Arc::clone(&self.0), key.clone(), upload.clone());
-        let (parts, etag, put) = (parts.to_vec(), etag.clone(), put.clone());
-        self.0.writes.run(move || store.complete_upload(&key, &upload, &parts, &etag, &put)).await
+        self.complete_as(key, upload, parts, etag, put, Versioning::Off).await
     }
 
     async fn abort(&self, _key: &Key, upload: &UploadId) -> Result<()> {

@@ -9,6 +9,7 @@ mod reading;
 mod snapshots;
 mod space;
 mod uploads;
+mod versions;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
