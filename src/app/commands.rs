@@ -118,7 +118,7 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                             json!({
                                 "access_key": key.access_key,
                                 "name": name,
-                                "identity": key.identity,
+                                "identity": key.account,
                                 "active": key.active,
                                 "created_ms": key.created,
                             })

@@ -1,6 +1,7 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+pub(crate) mod identities;
 mod open;
 mod prefix;
 mod records;
@@ -15,14 +16,19 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use identities::{
+    AccessKeyRecord, AccountRecord, AppliedPolicy, CHANGES_KEPT_SECS, ChangeRecord, CredentialRecord, EntityKind, EntityRecord,
+    IdentityStore, KeyRecord, PolicyRecord, PolicyRef, PolicySource, PolicyUse, PolicyVersionRecord, RevocationRecord, Revoked,
+    ServiceAccount, SessionKind, SessionRecord, Topic,
+};
 pub use open::open;
-pub use records::{AccessKeyRecord, BucketRecord, IdentityRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
+pub use records::{BucketRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;
 
 /// The store. Every method is one transaction. Errors: `MetaUnavailable` when the database fails; others as named.
 #[async_trait]
-pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
+pub trait MetaStore: IdentityStore + fmt::Debug + Send + Sync + 'static {
     /// Creates a bucket with its first mounts.
     ///
     /// # Errors
@@ -48,29 +54,6 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn add_mount(&self, mount: &MountRecord) -> Result<()>;
     /// Removes a mount; false when there was none.
     async fn remove_mount(&self, bucket: &str, prefix: &str) -> Result<bool>;
-
-    /// Creates an identity.
-    ///
-    /// # Errors
-    /// `EntityExists` when the id or the name is taken.
-    async fn create_identity(&self, identity: &IdentityRecord) -> Result<()>;
-    /// One identity by id.
-    async fn identity(&self, id: &str) -> Result<Option<IdentityRecord>>;
-    /// One identity by name.
-    async fn identity_by_name(&self, name: &str) -> Result<Option<IdentityRecord>>;
-    /// All identities in name order.
-    async fn identities(&self) -> Result<Vec<IdentityRecord>>;
-    /// Adds an access key to an identity.
-    ///
-    /// # Errors
-    /// `EntityExists` when the access key is taken, `NoSuchEntity` when there is no such identity.
-    async fn create_access_key(&self, key: &AccessKeyRecord) -> Result<()>;
-    /// An access key with its identity.
-    async fn access_key(&self, access_key: &str) -> Result<Option<(AccessKeyRecord, IdentityRecord)>>;
-    /// All access keys in order.
-    async fn access_keys(&self) -> Result<Vec<AccessKeyRecord>>;
-    /// Removes an access key; false when there was none.
-    async fn delete_access_key(&self, access_key: &str) -> Result<bool>;
 
     /// Begins an upload.
     ///

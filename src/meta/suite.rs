@@ -16,7 +16,7 @@ use super::*;
 macro_rules! meta_suite {
     ($open:expr) => {
         $crate::meta::suite::meta_suite!($open => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
-            deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, identities, access_keys, uploads,
+            deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, uploads,
             upload_pages, upload_ranges_match_a_model, old_uploads, parts,
             every_replaced_part_is_answered_once, a_part_of_no_upload_is_refused, parts_race_the_end,
             one_of_many_ends_an_upload, completed, values, one_value_wins, closed);
@@ -29,6 +29,10 @@ macro_rules! meta_suite {
                 $crate::meta::suite::$test(std::sync::Arc::new(store)).await;
             }
         )+
+        mod identities {
+            use super::*;
+            $crate::meta::identities::suite::identity_suite!($open);
+        }
     };
 }
 pub(crate) use meta_suite;
@@ -46,10 +50,6 @@ pub(crate) fn mount(bucket: &str, prefix: &str) -> MountRecord {
         provider: "memory".into(),
         settings: map(&[("quota", "1 %_\"'\\ü")]),
     }
-}
-
-pub(crate) fn identity(id: &str, name: &str) -> IdentityRecord {
-    IdentityRecord { id: id.into(), name: name.into(), root: name == "root", created: 5 }
 }
 
 pub(crate) fn upload(bucket: &str, key: &str, upload_id: &str) -> UploadRecord {
@@ -214,41 +214,6 @@ pub(crate) async fn mounts_of_a_new_bucket(store: Store) {
     assert_eq!(store.bucket("b").await.unwrap(), None, "all or nothing");
     store.create_bucket(&bucket("b", "me"), &twice[..2]).await.unwrap();
     assert_eq!(store.mounts("b").await.unwrap(), twice[..2]);
-}
-
-// === identities ===
-
-pub(crate) async fn identities(store: Store) {
-    store.create_identity(&identity("2", "root")).await.unwrap();
-    store.create_identity(&identity("1", "zoe")).await.unwrap();
-    assert_eq!(kind(store.create_identity(&identity("3", "zoe")).await), "EntityExists");
-    assert_eq!(kind(store.create_identity(&identity("1", "eve")).await), "EntityExists");
-    assert_eq!(store.identity_by_name("root").await.unwrap(), Some(identity("2", "root")));
-    assert_eq!(store.identity_by_name("ROOT").await.unwrap(), None);
-    assert_eq!(store.identity("1").await.unwrap(), Some(identity("1", "zoe")));
-    assert_eq!(store.identity("zoe").await.unwrap(), None);
-    assert_eq!(store.identities().await.unwrap(), [identity("2", "root"), identity("1", "zoe")]);
-}
-
-pub(crate) async fn access_keys(store: Store) {
-    let key = |access_key: &str, identity: &str| AccessKeyRecord {
-        access_key: access_key.into(),
-        sealed_secret: vec![0, 255, 39, 0],
-        identity: identity.into(),
-        active: access_key != "OFF",
-        created: 9,
-    };
-    store.create_identity(&identity("1", "me")).await.unwrap();
-    store.create_access_key(&key("ON", "1")).await.unwrap();
-    store.create_access_key(&key("OFF", "1")).await.unwrap();
-    assert_eq!(kind(store.create_access_key(&key("ON", "1")).await), "EntityExists");
-    assert_eq!(kind(store.create_access_key(&key("NEW", "nobody")).await), "NoSuchEntity");
-    assert!(store.access_key("ON").await.unwrap() == Some((key("ON", "1"), identity("1", "me"))));
-    assert!(store.access_key("on").await.unwrap().is_none());
-    assert!(store.access_keys().await.unwrap() == [key("OFF", "1"), key("ON", "1")]);
-    assert!(store.delete_access_key("ON").await.unwrap());
-    assert!(!store.delete_access_key("ON").await.unwrap());
-    assert!(store.access_key("ON").await.unwrap().is_none());
 }
 
 // === uploads ===

@@ -22,8 +22,16 @@ use crate::tokens::acl::{ANONYMOUS, Permission};
 use crate::tokens::policy::Decision;
 
 /// Everybody who does not sign.
-static NOBODY: LazyLock<Arc<Identity>> =
-    LazyLock::new(|| Arc::new(Identity { id: ANONYMOUS.to_owned(), name: String::new(), root: false, created: 0 }));
+static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
+    Arc::new(Identity {
+        id: ANONYMOUS.to_owned(),
+        number: String::new(),
+        name: String::new(),
+        root: false,
+        active: true,
+        created: 0,
+    })
+});
 
 /// Who asks, and the bucket they may use.
 #[derive(Clone, Debug)]

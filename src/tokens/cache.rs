@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::meta::IdentityRecord;
+    use crate::meta::identities::suite::account;
     use crate::tokens::Secret;
 
     const SHORT: Duration = Duration::from_millis(50);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn credential(access_key: &str) -> Arc<Credential> {
-        let identity = IdentityRecord { id: "1".into(), name: "me".into(), root: false, created: 0 };
+        let identity = account("1", "me");
         let secret = Secret::new(format!("secret of {access_key}"));
         Arc::new(Credential { access_key: access_key.into(), secret, identity: Arc::new(identity) })
     }

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use super::cache::{Cache, CacheCounts, Limits};
 use super::people::People;
 use super::seal::Seal;
-use super::secret::{Secret, generate_access_key, generate_identity_id};
+use super::secret::{Secret, generate_access_key, generate_account_id, generate_account_number};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::{AccessKeyRecord, IdentityRecord, MetaStore};
+use crate::meta::{AccessKeyRecord, AccountRecord, KeyRecord, MetaStore};
 
 /// The value by which a wrong master key is noticed when the layer opens. No access key holds a space, so that what was sealed for this
 /// name can never pass for the secret of a key.
@@ -23,8 +23,8 @@ const KEY_CHECK_TEXT: &str = "sluice";
 /// The longest access key.
 const MAX_ACCESS_KEY: usize = 128;
 
-/// Who acts.
-pub type Identity = IdentityRecord;
+/// Who acts: an account.
+pub type Identity = AccountRecord;
 
 /// An access key that may be used now.
 #[derive(Debug)]
@@ -83,11 +83,13 @@ impl Tokens {
     }
 
     async fn read(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
-        let Some((key, identity)) = self.store.access_key(access_key).await?.filter(|(key, _)| key.active) else {
+        let Some(found) = self.store.credential(access_key).await? else { return Ok(None) };
+        let KeyRecord::Lasting(key) = found.key else { return Ok(None) };
+        if !key.active || !found.account.active || found.revocations.iter().any(|revocation| revocation.ends(key.created)) {
             return Ok(None);
-        };
+        }
         let secret = self.seal.open(&key.access_key, &key.sealed_secret)?;
-        Ok(Some(Arc::new(Credential { access_key: key.access_key, secret, identity: Arc::new(identity) })))
+        Ok(Some(Arc::new(Credential { access_key: key.access_key, secret, identity: Arc::new(found.account) })))
     }
 
     /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
@@ -126,9 +128,13 @@ impl Tokens {
         let record = AccessKeyRecord {
             access_key: access_key.clone(),
             sealed_secret,
-            identity: identity.id.clone(),
+            account: identity.id.clone(),
+            user: None,
             active: true,
+            expires: None,
+            service: None,
             created: now(),
+            last_used: None,
         };
         self.store.create_access_key(&record).await?;
         self.cache.forget(&access_key).await;
@@ -138,15 +144,16 @@ impl Tokens {
     /// The identity of this name, created if there is none.
     async fn identity(&self, name: &str, root: bool) -> Result<Identity> {
         const OPERATION: &str = "create identity";
-        let found = match self.store.identity_by_name(name).await? {
+        let found = match self.store.account_by_name(name).await? {
             Some(found) => found,
             None => {
-                let new = Identity { id: generate_identity_id()?, name: name.to_owned(), root, created: now() };
-                match self.store.create_identity(&new).await {
+                let (id, number) = (generate_account_id()?, generate_account_number()?);
+                let new = Identity { id, number, name: name.to_owned(), root, active: true, created: now() };
+                match self.store.create_account(&new).await {
                     Ok(()) => return Ok(new),
                     // Somebody else was faster.
                     Err(error) if matches!(error.kind(), ErrorKind::EntityExists) => {
-                        self.store.identity_by_name(name).await?.ok_or(error)?
+                        self.store.account_by_name(name).await?.ok_or(error)?
                     }
                     Err(error) => return Err(error),
                 }
@@ -164,7 +171,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn identity_of(&self, id: &str) -> Result<Option<Arc<Identity>>> {
-        self.people.get(id, || self.store.identity(id)).await
+        self.people.get(id, || self.store.account(id)).await
     }
 
     /// The identity of a name, from the store.
@@ -172,7 +179,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn identity_named(&self, name: &str) -> Result<Option<Identity>> {
-        self.store.identity_by_name(name).await
+        self.store.account_by_name(name).await
     }
 
     /// Whether any root identity has a key that may be used: false on a first start.
@@ -180,10 +187,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn has_root(&self) -> Result<bool> {
-        let identities = self.store.identities().await?;
-        let keys = self.store.access_keys().await?;
-        let is_root = |id: &str| identities.iter().any(|identity| identity.root && identity.id == id);
-        Ok(keys.iter().any(|key| key.active && is_root(&key.identity)))
+        self.store.has_root_key().await
     }
 
     /// All access keys with the name of their identity, without secrets, in the order of the keys.
@@ -191,11 +195,11 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn keys(&self) -> Result<Vec<(AccessKeyRecord, String)>> {
-        let keys = self.store.access_keys().await?;
+        let keys = self.store.access_keys("", usize::MAX).await?;
         let names: BTreeMap<_, _> =
-            self.store.identities().await?.into_iter().map(|identity| (identity.id, identity.name)).collect();
+            self.store.accounts("", usize::MAX).await?.into_iter().map(|account| (account.id, account.name)).collect();
         let named = |key: AccessKeyRecord| {
-            let name = names.get(&key.identity).cloned().unwrap_or_default();
+            let name = names.get(&key.account).cloned().unwrap_or_default();
             (AccessKeyRecord { sealed_secret: Vec::new(), ..key }, name)
         };
         Ok(keys.into_iter().map(named).collect())

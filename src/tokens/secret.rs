@@ -51,10 +51,15 @@ pub(super) fn generate_access_key() -> Result<String> {
 }
 
 /// A new canonical id: 64 hexadecimal digits.
-pub(super) fn generate_identity_id() -> Result<String> {
+pub(super) fn generate_account_id() -> Result<String> {
     let mut id = [0; 32];
     fill_random(&mut id)?;
     Ok(hex::encode(id))
+}
+
+/// A new account number: 12 decimal digits, the first of them not zero, so that a spreadsheet does not shorten it.
+pub(super) fn generate_account_number() -> Result<String> {
+    Ok(format!("{}{}", *random_text(1, b"123456789")?, *random_text(11, b"0123456789")?))
 }
 
 /// Fills the buffer from the operating system's generator.

@@ -2,6 +2,8 @@
 //! is answered (`synchronous = FULL`). Two processes may have the file open; a busy file is waited for, within bounds.
 
 mod busy;
+mod identities;
+mod identity_rows;
 mod migrations;
 mod open;
 mod rows;
@@ -9,5 +11,6 @@ mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
+mod types;
 
 pub use open::SqliteStore;
