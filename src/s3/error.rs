@@ -57,6 +57,7 @@ codes! {
     EntityAlreadyExists CONFLICT "The name is taken.";
     EntityTooLarge BAD_REQUEST "Your proposed upload exceeds the maximum allowed size";
     EntityTooSmall BAD_REQUEST "Your proposed upload is smaller than the minimum allowed size";
+    ExpiredToken BAD_REQUEST "The provided token has expired.";
     IllegalLocationConstraintException BAD_REQUEST "The specified location constraint is not valid.";
     IncompleteBody BAD_REQUEST "You did not provide the number of bytes specified by the Content-Length HTTP header";
     InsufficientStorage INSUFFICIENT_STORAGE "The storage behind this bucket is full.";

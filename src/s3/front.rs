@@ -17,6 +17,7 @@ use super::auth::Auth;
 use super::cors::{self, Asking};
 use super::error::{Code, Failure, Result, Scene};
 use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::iam::{self, Fault};
 use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
@@ -106,6 +107,7 @@ impl Front {
         config.form_max_fields_size = MAX_FIELDS_BYTES / 2;
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
+        config.sig_v4_allowed_services = ["s3", "sts", "iam"].map(str::to_owned).to_vec();
 
         let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
@@ -132,6 +134,10 @@ impl Front {
         if method == Method::OPTIONS {
             // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
             return self.preflight(request.headers(), &uri, host.as_ref(), &request_id).await;
+        }
+        let bucket = host.as_ref().and_then(|h| h.to_str().ok()).and_then(|h| address::bucket_of_host(h, &self.domains));
+        if iam::is_request(&method, uri.path(), bucket, request.headers()) {
+            return Box::pin(self.identities(request, &uri, &request_id)).await;
         }
         let asking = Asking::of(&method, request.headers());
         let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
@@ -173,6 +179,28 @@ impl Front {
         if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
             response.extensions_mut().insert(ErrorCode(code));
         }
+        response
+    }
+
+    /// Answers a request to the IAM and STS APIs.
+    async fn identities<B>(&self, request: Request<B>, uri: &Uri, request_id: &str) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<s3s::StdError>,
+    {
+        let fault = match iam::Form::read(request).await {
+            Err(fault) => fault,
+            Ok(request) => match self.service.call(request).await {
+                Ok(response) if response.extensions().get::<Operation>().is_some() => return response,
+                Ok(response) => Fault::from(&failure_of(&response, uri)),
+                Err(error) => {
+                    tracing::error!(%request_id, %error, "the S3 service gave no answer");
+                    Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error.")
+                }
+            },
+        };
+        let mut response = iam::refused(&fault, "sts", "UnknownAction", RequestFacts::default(), request_id);
+        response.extensions_mut().insert(ErrorCode(fault.code()));
         response
     }
 

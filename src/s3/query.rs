@@ -42,9 +42,9 @@ impl Query {
         self.get(name).is_some()
     }
 
-    /// Whether the name is there in any case, with a value.
-    pub(crate) fn any_case(&self, name: &str) -> bool {
-        self.0.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())
+    /// The value of a name in any case.
+    pub(crate) fn named_any_case(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     /// Whether any name is there twice.

@@ -253,7 +253,12 @@ mod tests {
     fn credential(access_key: &str) -> Arc<Credential> {
         let identity = account("1", "me");
         let secret = Secret::new(format!("secret of {access_key}"));
-        Arc::new(Credential { access_key: access_key.into(), secret, identity: Arc::new(identity) })
+        Arc::new(Credential {
+            access_key: access_key.into(),
+            secret,
+            identity: Arc::new(identity),
+            bond: crate::tokens::actor::Bond::default(),
+        })
     }
 
     async fn get(cache: &Cache, source: &Source, access_key: &str) -> bool {

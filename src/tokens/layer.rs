@@ -8,8 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::actor::Bond;
 use super::cache::{Cache, CacheCounts, Limits};
 use super::people::People;
+use super::powers::Powers;
 use super::seal::Seal;
 use super::secret::{Secret, generate_access_key, generate_account_id, generate_account_number};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,14 +37,17 @@ pub struct Credential {
     pub secret: Secret,
     /// Whose it is.
     pub identity: Arc<Identity>,
+    /// What it is bound to beyond its account.
+    pub(super) bond: Bond,
 }
 
 /// The token layer.
 #[derive(Debug)]
 pub struct Tokens {
-    store: Arc<dyn MetaStore>,
-    seal: Seal,
-    cache: Cache,
+    pub(super) store: Arc<dyn MetaStore>,
+    pub(super) seal: Seal,
+    pub(super) cache: Cache,
+    pub(super) powers: Powers,
     people: People,
 }
 
@@ -67,7 +72,7 @@ impl Tokens {
                 "the secrets in the metadata store were sealed with another master key: give that one, or begin with a new store";
             return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "open token layer"));
         }
-        Ok(Self { store, seal, cache: Cache::new(limits), people: People::new() })
+        Ok(Self { store, seal, cache: Cache::new(limits), powers: Powers::new(), people: People::new() })
     }
 
     /// The credential of an access key, from the cache or the store; `None` when unknown or inactive.
@@ -84,12 +89,16 @@ impl Tokens {
 
     async fn read(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
         let Some(found) = self.store.credential(access_key).await? else { return Ok(None) };
-        let KeyRecord::Lasting(key) = found.key else { return Ok(None) };
-        if !key.active || !found.account.active || found.revocations.iter().any(|revocation| revocation.ends(key.created)) {
+        let (sealed, active, began) = match &found.key {
+            KeyRecord::Lasting(key) => (&key.sealed_secret, key.active, key.created),
+            KeyRecord::Temporary(session) => (&session.sealed_secret, true, session.issued),
+        };
+        if !active || !found.account.active || found.revocations.iter().any(|revocation| revocation.ends(began)) {
             return Ok(None);
         }
-        let secret = self.seal.open(&key.access_key, &key.sealed_secret)?;
-        Ok(Some(Arc::new(Credential { access_key: key.access_key, secret, identity: Arc::new(found.account) })))
+        let secret = self.seal.open(access_key, sealed)?;
+        let bond = self.bond(&found.key, &found.account).await?;
+        Ok(Some(Arc::new(Credential { access_key: access_key.to_owned(), secret, identity: Arc::new(found.account), bond })))
     }
 
     /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
@@ -138,7 +147,7 @@ impl Tokens {
         };
         self.store.create_access_key(&record).await?;
         self.cache.forget(&access_key).await;
-        Ok(Credential { access_key, secret, identity: Arc::new(identity) })
+        Ok(Credential { access_key, secret, identity: Arc::new(identity), bond: Bond::default() })
     }
 
     /// The identity of this name, created if there is none.
@@ -233,7 +242,7 @@ fn is_access_key(text: &str) -> bool {
 }
 
 /// Milliseconds since the Unix epoch.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

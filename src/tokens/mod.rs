@@ -6,17 +6,25 @@
 //! ends, after five minutes at most.
 
 pub mod acl;
+mod actor;
+mod builtin;
 mod cache;
+mod issue;
 mod layer;
 mod master_key;
 mod people;
 pub mod policy;
+mod powers;
 mod seal;
 mod secret;
 #[cfg(test)]
 mod tests;
 
+pub use actor::{Actor, Bond, token_hash};
+pub use builtin::{BUILT_IN, BuiltIn};
 pub use cache::CacheCounts;
+pub use issue::{Issued, NewSession};
 pub use layer::{Credential, Identity, Tokens};
 pub use master_key::{master_key, parse_master_key};
+pub use powers::Holder;
 pub use secret::Secret;

@@ -50,6 +50,16 @@ pub(super) fn generate_access_key() -> Result<String> {
     Ok(format!("SL{}", *random_text(18, READABLE)?))
 }
 
+/// A new id: a prefix and 17 readable characters, 85 random bits.
+pub(super) fn generate_id(prefix: &str) -> Result<String> {
+    Ok(format!("{prefix}{}", *random_text(17, READABLE)?))
+}
+
+/// A new session token: 120 characters, more than 700 random bits, none of which needs quoting in a URL.
+pub(super) fn generate_token() -> Result<Secret> {
+    random_text(120, SECRET).map(Secret)
+}
+
 /// A new canonical id: 64 hexadecimal digits.
 pub(super) fn generate_account_id() -> Result<String> {
     let mut id = [0; 32];
