@@ -137,7 +137,9 @@ impl Front {
         }
         let bucket = host.as_ref().and_then(|h| h.to_str().ok()).and_then(|h| address::bucket_of_host(h, &self.domains));
         if iam::is_request(&method, uri.path(), bucket, request.headers()) {
-            return Box::pin(self.identities(request, &uri, &request_id)).await;
+            let mut response = Box::pin(self.identities(request, &uri, &request_id)).await;
+            name_error(&mut response);
+            return response;
         }
         let asking = Asking::of(&method, request.headers());
         let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
@@ -176,9 +178,7 @@ impl Front {
             let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
             asking.share(&self.parts.namespaces, &bucket, &mut response).await;
         }
-        if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
-            response.extensions_mut().insert(ErrorCode(code));
-        }
+        name_error(&mut response);
         response
     }
 
@@ -199,9 +199,7 @@ impl Front {
                 }
             },
         };
-        let mut response = iam::refused(&fault, "sts", "UnknownAction", RequestFacts::default(), request_id);
-        response.extensions_mut().insert(ErrorCode(fault.code()));
-        response
+        iam::refused(&fault, "sts", "UnknownAction", RequestFacts::default(), request_id)
     }
 
     async fn preflight(&self, headers: &HeaderMap, uri: &Uri, host: Option<&HeaderValue>, request_id: &str) -> Response<Body> {
@@ -254,6 +252,13 @@ impl Front {
         response.extensions_mut().insert(Operation(operation));
         response.extensions_mut().insert(facts);
         response
+    }
+}
+
+/// Tells the error of an answer to logs and metrics.
+fn name_error(response: &mut Response<Body>) {
+    if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
+        response.extensions_mut().insert(ErrorCode(code));
     }
 }
 

@@ -25,6 +25,8 @@ use super::access::{Asked, sender};
 use super::front::{Operation, Parts, RequestFacts, peer, request_id};
 use super::operation::Op;
 use super::query::Query;
+use crate::meta::SessionKind;
+use crate::tokens::Actor;
 use crate::transfer::{Algorithm, Hasher};
 pub(crate) use api::Api;
 pub(crate) use fault::Fault;
@@ -125,7 +127,22 @@ async fn act(
         query: &query,
     };
     let actor = sender(parts, asked).await.map_err(|failure| Fault::from(&failure))?;
+    refuse_for_session(&actor, name)?;
     api::dispatch(&Api::new(parts, actor, params, &request.headers, &query, peer), name).await
+}
+
+/// What temporary credentials cannot do, whatever their policies say
+/// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_sts-comparison.html>): those that were not given for a role must not be able
+/// to make lasting ones. Neither may a service account, whose policy only narrows what its owner may.
+fn refuse_for_session(actor: &Actor, name: &str) -> Result<(), Fault> {
+    let of_iam = api::action(name).is_some_and(|(_, service)| service == "iam");
+    let refused = match actor.session().map(|session| session.kind) {
+        Some(SessionKind::Federated) => name != "GetCallerIdentity",
+        Some(SessionKind::SessionToken) => of_iam,
+        Some(SessionKind::AssumedRole | SessionKind::WebIdentity) => false,
+        None => of_iam && actor.has_limits(),
+    };
+    if refused { Err(Fault::denied(format!("Cannot call {name} with these credentials"))) } else { Ok(()) }
 }
 
 /// A refusal in the shape of these APIs.

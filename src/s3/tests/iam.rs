@@ -419,6 +419,11 @@ async fn sessions_of_users_and_federated_users() {
     let again = g.ask("POST", "/").by(hers.0).service("sts").header("x-amz-security-token", &hers.1);
     let again = again.header("content-type", "application/x-www-form-urlencoded").body("Action=GetSessionToken").send().await;
     assert_eq!(again.error(), (403, "AccessDenied"), "a session begets none");
+    for session in [&whole, &fred] {
+        let post = g.ask("POST", "/").by(session.0).service("iam").header("x-amz-security-token", &session.1);
+        let made = post.header("content-type", "application/x-www-form-urlencoded").body("Action=CreateAccessKey").send().await;
+        assert_eq!(made.error(), (403, "AccessDenied"), "nor a key that lasts");
+    }
 }
 
 #[tokio::test]
