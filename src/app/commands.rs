@@ -60,7 +60,9 @@ fn find(place: &Place) -> Result<Gateway, Failure> {
         _ if loaded.secrets.admin_token.is_some() && place.admin_listen.is_some() => {
             Ok(Gateway::Running(Client::new(&loaded.config.admin.listen, token(&loaded)?)))
         }
-        Hold::Ours(dir) if loaded.config.sqlite_path().exists() => Ok(Gateway::Stopped(Box::new((dir, loaded)))),
+        Hold::Ours(dir) if loaded.config.sqlite_path().is_none_or(|path| path.exists()) => {
+            Ok(Gateway::Stopped(Box::new((dir, loaded))))
+        }
         Hold::Ours(_) | Hold::Missing => Err(Failure::new(format!(
             "there is no gateway in {}: name its data directory with --data-dir, or start one with `sluice serve`",
             path.display()

@@ -182,7 +182,7 @@ impl Gateway {
         }
         tracing::info!(
             data_dir = %self.data_dir.path().display(),
-            store = %config.sqlite_path().display(),
+            store = meta::shown(&config.meta.dsn),
             default_mount = config.default_mount.provider,
             root = config.default_mount.root,
             admin_token = %self.data_dir.admin_token().display(),

@@ -42,10 +42,10 @@ impl Config {
         PathBuf::from(&self.data_dir)
     }
 
-    /// The file of the embedded metadata store.
+    /// The file of the embedded metadata store; `None` when it is on a server.
     #[must_use]
-    pub fn sqlite_path(&self) -> PathBuf {
-        PathBuf::from(self.meta.dsn.strip_prefix("sqlite:").unwrap_or(&self.meta.dsn))
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
+        self.meta.dsn.strip_prefix("sqlite:").map(PathBuf::from)
     }
 
     /// Puts in what depends on the machine: the data directory, and everything that lies in it.

@@ -1,8 +1,10 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod dsn;
 pub(crate) mod identities;
 mod open;
+mod postgres;
 mod prefix;
 mod records;
 mod settings;
@@ -16,12 +18,14 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use dsn::shown;
 pub use identities::{
     AccessKeyRecord, AccountRecord, AppliedPolicy, CHANGES_KEPT_SECS, ChangeRecord, CredentialRecord, EntityKind, EntityRecord,
     IdentityStore, KeyRecord, PolicyRecord, PolicyRef, PolicySource, PolicyUse, PolicyVersionRecord, RevocationRecord, Revoked,
     ServiceAccount, SessionKind, SessionRecord, Topic,
 };
 pub use open::open;
+pub use postgres::PostgresStore;
 pub use records::{BucketRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{MetaStore, Settings, SqliteStore};
+use super::{MetaStore, PostgresStore, Settings, SqliteStore};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Opens the store that the settings name, or the one in the data directory. A relative path is relative to the working directory.
@@ -14,6 +14,9 @@ pub async fn open(settings: &Settings, data_dir: &Path) -> Result<Arc<dyn MetaSt
     if settings.dsn.is_empty() {
         return Ok(Arc::new(SqliteStore::open(&data_dir.join("sluice.db")).await?));
     }
+    if ["postgres://", "postgresql://"].iter().any(|scheme| settings.dsn.starts_with(scheme)) {
+        return Ok(Arc::new(PostgresStore::open(&settings.dsn, settings.pool).await?));
+    }
     match settings.dsn.strip_prefix("sqlite:") {
         Some(path) if !path.is_empty() => {
             // `sqlite:///var/lib/x` is how URLs write `/var/lib/x`.
@@ -22,7 +25,7 @@ pub async fn open(settings: &Settings, data_dir: &Path) -> Result<Arc<dyn MetaSt
         }
         _ => {
             // Not shown: the name of a server holds a password.
-            let message = "the metadata store is named `sqlite:PATH`";
+            let message = "the metadata store is named `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`";
             Err(Error::new(ErrorKind::InvalidArgument(message.into()), "open metadata store"))
         }
     }
@@ -39,7 +42,7 @@ mod tests {
     async fn names_of_stores() {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
-        let open = async |dsn: String| open(&Settings { dsn }, &data).await.map(drop);
+        let open = async |dsn: String| open(&Settings { dsn, ..Settings::default() }, &data).await.map(drop);
         open(String::new()).await.unwrap();
         assert!(data.join("sluice.db").exists());
         let named = directory.path().join("named.db");
@@ -48,7 +51,7 @@ mod tests {
         let url = directory.path().join("url.db");
         open(format!("sqlite://{}", url.display())).await.unwrap();
         assert!(url.exists());
-        for dsn in ["sqlite:", "postgres://me:hunter2@db/sluice", "/var/lib/sluice.db"] {
+        for dsn in ["sqlite:", "mysql://me:hunter2@db/sluice", "postgres://me:hunter2@[db/sluice", "/var/lib/sluice.db"] {
             let refused = open(dsn.to_owned()).await;
             assert!(!format!("{refused:?}").contains("hunter2"));
             assert!(kind(refused).starts_with("InvalidArgument"), "{dsn}");
