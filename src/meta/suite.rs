@@ -409,6 +409,10 @@ pub(crate) async fn values(store: Store) {
     assert_eq!(store.value_or_insert("id", "1").await.unwrap(), "1");
     assert_eq!(store.value_or_insert("id", "2").await.unwrap(), "1");
     assert_eq!(store.value("id").await.unwrap().as_deref(), Some("1"));
+    assert!(!store.replace_value("id", "2", "3").await.unwrap());
+    assert!(store.replace_value("id", "1", "3").await.unwrap());
+    assert!(!store.replace_value("none", "1", "3").await.unwrap());
+    assert_eq!(store.value("id").await.unwrap().as_deref(), Some("3"));
 }
 
 pub(crate) async fn one_value_wins(store: Store) {

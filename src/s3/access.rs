@@ -15,7 +15,7 @@ use super::headers::{overrides, text};
 use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
-use super::{Parts, acl, front, signature_v2};
+use super::{Parts, acl, dates, front, signature_v2};
 use crate::namespaces::Namespace;
 use crate::tokens::Identity;
 use crate::tokens::acl::{ANONYMOUS, Permission};
@@ -204,7 +204,23 @@ async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Arc<Identity>> {
         return Err(Code::InvalidToken.into());
     }
     let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
+    if presigned(op, query).is_some_and(|signed| !credential.admits_presigned(signed.at)) {
+        return Err(Failure::because(Code::AccessDenied, "Presigned requests of this time were revoked"));
+    }
     Ok(credential.identity.clone())
+}
+
+/// A request that was signed before it was sent.
+struct Presigned {
+    /// When, in milliseconds since the epoch; `None` when it does not say so where everybody sees it (Signature Version 2, a form).
+    at: Option<i64>,
+}
+
+fn presigned(op: Option<Op>, query: &Query) -> Option<Presigned> {
+    if query.has("X-Amz-Signature") {
+        return Some(Presigned { at: query.get("X-Amz-Date").and_then(dates::parse_basic) });
+    }
+    (op.is_none() || query.has("Signature")).then_some(Presigned { at: None })
 }
 
 /// Whether a request carries anything that belongs to a signature.
@@ -305,6 +321,16 @@ mod tests {
         assert!(!signed("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=x-amz-date;x-host, Signature=s", ""));
         assert!(signed("", "X-Amz-SignedHeaders=content-type%3Bhost"));
         assert!(!signed("", "X-Amz-SignedHeaders=content-type"));
+    }
+
+    #[test]
+    fn when_it_was_presigned() {
+        let at = |op, query: &str| presigned(op, &Query::parse(Some(query)).unwrap()).map(|signed| signed.at);
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=20260101T000001Z"), Some(Some(1_767_225_601_000)));
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=soon"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "AWSAccessKeyId=a&Expires=1&Signature=s"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "list-type=2"), None);
+        assert_eq!(at(None, ""), Some(None));
     }
 
     #[test]

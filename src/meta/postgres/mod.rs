@@ -1,6 +1,7 @@
 //! PostgreSQL, the store that several gateways share: a pool of connections, and one that listens for changes. Texts are compared byte by byte
 //! (`COLLATE "C"`), times are TIMESTAMPTZ, maps are JSONB.
 
+mod copy;
 mod failures;
 mod identities;
 mod identity_rows;
@@ -10,7 +11,7 @@ mod rows;
 mod sql;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod types;
 
 pub use open::PostgresStore;

@@ -18,7 +18,7 @@ use crate::meta::{IdentityStore, MetaStore, RevocationRecord, Revoked};
 const NEEDS: &str = "SLUICE_TEST_POSTGRES must name a server; `bash compat-tests/run postgres` starts one";
 
 /// The DSN of a schema of its own, empty.
-async fn schema() -> String {
+pub(crate) async fn schema() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let dsn = std::env::var("SLUICE_TEST_POSTGRES").expect(NEEDS);
     let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));

@@ -93,6 +93,13 @@ pub(super) fn unescaped(text: String) -> String {
     out
 }
 
+/// A text as the database can hold it.
+pub(super) fn outward(text: String) -> String {
+    escaped(&text).into_owned()
+}
+
+pub(super) use unescaped as inward;
+
 /// A map for a JSONB, which cannot hold NUL either.
 pub(super) fn escaped_map(map: &BTreeMap<String, String>) -> BTreeMap<Cow<'_, str>, Cow<'_, str>> {
     map.iter().map(|(name, value)| (escaped(name), escaped(value))).collect()
