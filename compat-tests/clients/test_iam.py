@@ -26,7 +26,7 @@ def allow(actions, resources="*", **condition) -> dict:
 
 
 def client(server, service: str, credentials: dict):
-    config = botocore.config.Config(retries={"max_attempts": 1, "mode": "standard"}, s3={"addressing_style": "path"})
+    config = botocore.config.Config(signature_version="v4" if service != "s3" else "s3v4", retries={"max_attempts": 1, "mode": "standard"}, s3={"addressing_style": "path"})
     return boto3.client(service, endpoint_url=server.endpoint, region_name=REGION, config=config, **credentials)
 
 

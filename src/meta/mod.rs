@@ -1,8 +1,13 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod breaker;
+mod copy;
+mod dsn;
+mod guarded;
 pub(crate) mod identities;
 mod open;
+pub(crate) mod postgres;
 mod prefix;
 mod records;
 mod settings;
@@ -16,12 +21,16 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use breaker::{Circuit, CircuitState};
+pub use copy::copy;
+pub use dsn::shown;
 pub use identities::{
     AccessKeyRecord, AccountRecord, AppliedPolicy, CHANGES_KEPT_SECS, ChangeRecord, CredentialRecord, EntityKind, EntityRecord,
     IdentityStore, KeyRecord, PolicyRecord, PolicyRef, PolicySource, PolicyUse, PolicyVersionRecord, RevocationRecord, Revoked,
     ServiceAccount, SessionKind, SessionRecord, Topic,
 };
 pub use open::open;
+pub use postgres::PostgresStore;
 pub use records::{BucketRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;
@@ -88,6 +97,10 @@ pub trait MetaStore: IdentityStore + fmt::Debug + Send + Sync + 'static {
     async fn value(&self, name: &str) -> Result<Option<String>>;
     /// Sets a value only if there is none; answers the value that is there afterwards.
     async fn value_or_insert(&self, name: &str, value: &str) -> Result<String>;
+    /// Replaces a value if it is still `from`; false when it is not.
+    async fn replace_value(&self, name: &str, from: &str, to: &str) -> Result<bool>;
+    /// The breaker in front of the database, where there is one.
+    fn circuit(&self) -> Circuit;
     /// Whether the database answers.
     async fn check(&self) -> Result<()>;
     /// Flushes and closes. Later calls fail.

@@ -14,28 +14,38 @@ use super::*;
 
 /// One test per promise, over a fresh store each.
 macro_rules! meta_suite {
-    ($open:expr) => {
-        $crate::meta::suite::meta_suite!($open => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
+    ($open:expr $(, $attribute:meta)?) => {
+        $crate::meta::suite::meta_suite!($open $(, $attribute)? => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
             deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, uploads,
             upload_pages, upload_ranges_match_a_model, old_uploads, parts,
             every_replaced_part_is_answered_once, a_part_of_no_upload_is_refused, parts_race_the_end,
             one_of_many_ends_an_upload, completed, values, one_value_wins, closed);
     };
-    ($open:expr => $($test:ident),+ $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                let (store, _kept) = $open.await;
-                $crate::meta::suite::$test(std::sync::Arc::new(store)).await;
-            }
-        )+
+    ($open:expr $(, $attribute:meta)? => $($test:ident),+ $(,)?) => {
+        $crate::meta::suite::tests_of!([$crate::meta::suite] $open, [$(#[$attribute])?] => $($test),+);
         mod identities {
             use super::*;
-            $crate::meta::identities::suite::identity_suite!($open);
+            $crate::meta::identities::suite::identity_suite!($open $(, $attribute)?);
         }
     };
 }
 pub(crate) use meta_suite;
+
+/// One test for each function of a module.
+macro_rules! tests_of {
+    (one [$($module:tt)+] $open:expr, [$($attribute:tt)*], $test:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attribute)*
+        async fn $test() {
+            let (store, _kept) = $open.await;
+            $($module)+::$test(std::sync::Arc::new(store)).await;
+        }
+    };
+    ($module:tt $open:expr, $attributes:tt => $($test:ident),+ $(,)?) => {
+        $( $crate::meta::suite::tests_of!(one $module $open, $attributes, $test); )+
+    };
+}
+pub(crate) use tests_of;
 
 type Store = Arc<dyn MetaStore>;
 
@@ -399,6 +409,10 @@ pub(crate) async fn values(store: Store) {
     assert_eq!(store.value_or_insert("id", "1").await.unwrap(), "1");
     assert_eq!(store.value_or_insert("id", "2").await.unwrap(), "1");
     assert_eq!(store.value("id").await.unwrap().as_deref(), Some("1"));
+    assert!(!store.replace_value("id", "2", "3").await.unwrap());
+    assert!(store.replace_value("id", "1", "3").await.unwrap());
+    assert!(!store.replace_value("none", "1", "3").await.unwrap());
+    assert_eq!(store.value("id").await.unwrap().as_deref(), Some("3"));
 }
 
 pub(crate) async fn one_value_wins(store: Store) {

@@ -15,7 +15,7 @@ use super::headers::{overrides, text};
 use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
-use super::{Parts, acl, front, signature_v2};
+use super::{Parts, acl, dates, front, signature_v2};
 use crate::namespaces::Namespace;
 use crate::tokens::acl::{ANONYMOUS, Permission};
 use crate::tokens::policy::Decision;
@@ -213,6 +213,9 @@ pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
     let token = in_header.or_else(|| query.named_any_case("x-amz-security-token")).filter(|token| !token.is_empty());
     // The token of a form is one of its fields, which `form` looks at.
     check_token(&credential, token, op.is_none())?;
+    if presigned(op, query).is_some_and(|signed| !credential.admits_presigned(signed.at)) {
+        return Err(Failure::because(Code::AccessDenied, "Presigned requests of this time were revoked"));
+    }
     // A user or role that is gone has no keys.
     Ok(parts.tokens.actor(credential).await?.ok_or(Code::InvalidAccessKeyId)?)
 }
@@ -232,6 +235,19 @@ pub(crate) fn check_token(credential: &Credential, token: Option<&str>, later: b
         true => Err(Code::InvalidAccessKeyId.into()),
         false => Ok(()),
     }
+}
+
+/// A request that was signed before it was sent.
+struct Presigned {
+    /// When, in milliseconds since the epoch; `None` when it does not say so where everybody sees it (Signature Version 2, a form).
+    at: Option<i64>,
+}
+
+fn presigned(op: Option<Op>, query: &Query) -> Option<Presigned> {
+    if query.has("X-Amz-Signature") {
+        return Some(Presigned { at: query.get("X-Amz-Date").and_then(dates::parse_basic) });
+    }
+    (op.is_none() || query.has("Signature")).then_some(Presigned { at: None })
 }
 
 /// Whether a request carries anything that belongs to a signature.
@@ -332,6 +348,16 @@ mod tests {
         assert!(!signed("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=x-amz-date;x-host, Signature=s", ""));
         assert!(signed("", "X-Amz-SignedHeaders=content-type%3Bhost"));
         assert!(!signed("", "X-Amz-SignedHeaders=content-type"));
+    }
+
+    #[test]
+    fn when_it_was_presigned() {
+        let at = |op, query: &str| presigned(op, &Query::parse(Some(query)).unwrap()).map(|signed| signed.at);
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=20260101T000001Z"), Some(Some(1_767_225_601_000)));
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=soon"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "AWSAccessKeyId=a&Expires=1&Signature=s"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "list-type=2"), None);
+        assert_eq!(at(None, ""), Some(None));
     }
 
     #[test]

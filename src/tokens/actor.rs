@@ -8,9 +8,9 @@ use subtle::ConstantTimeEq;
 use super::layer::{Credential, Identity, Tokens, now};
 use super::policy::{Acting, Bounds, Decision, Policy, Principal, Request, Said, Target, combine};
 use super::powers::{Holder, read};
+use super::revocation::hash_of_token;
 use crate::error::Result;
 use crate::meta::{EntityKind, KeyRecord, SessionKind, SessionRecord};
-use crate::transfer::{Algorithm, Hasher};
 
 /// What a credential is bound to beyond its account.
 #[derive(Debug, Default)]
@@ -21,8 +21,6 @@ pub struct Bond {
     pub(super) session: Option<SessionRecord>,
     /// Session policies, and the policy of a service account.
     pub(super) limits: Option<Vec<Policy>>,
-    /// When it ends, in milliseconds since the epoch.
-    pub(super) expires: Option<i64>,
 }
 
 /// Who acts. Cheap to clone.
@@ -33,17 +31,6 @@ pub struct Actor {
     holder: Option<Arc<Holder>>,
 }
 
-/// SHA-256 of a session token, which is all that is kept of it.
-#[must_use]
-pub fn token_hash(token: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    let digest = Hasher::once(Algorithm::Sha256, token.as_bytes());
-    if let Some(digest) = digest.get(..32) {
-        hash.copy_from_slice(digest);
-    }
-    hash
-}
-
 impl Tokens {
     /// What a key of the store is bound to.
     pub(super) async fn bond(&self, key: &KeyRecord, account: &Identity) -> Result<Bond> {
@@ -51,7 +38,7 @@ impl Tokens {
             KeyRecord::Lasting(key) => {
                 let policy = key.service.as_ref().and_then(|service| service.policy.as_deref());
                 let limits = policy.map(|text| vec![read(Some(text), &key.access_key)]);
-                Ok(Bond { entity: key.user.clone(), session: None, limits, expires: key.expires })
+                Ok(Bond { entity: key.user.clone(), session: None, limits })
             }
             KeyRecord::Temporary(session) => {
                 let mut limits: Vec<Policy> = session.policy.iter().map(|text| read(Some(text), &session.access_key)).collect();
@@ -63,7 +50,6 @@ impl Tokens {
                 let bound = !limits.is_empty() || session.kind == SessionKind::Federated;
                 Ok(Bond {
                     entity: session.entity.clone(),
-                    expires: Some(session.expires),
                     limits: bound.then_some(limits),
                     session: Some(SessionRecord { sealed_secret: Vec::new(), ..session.clone() }),
                 })
@@ -91,7 +77,7 @@ impl Credential {
     /// Whether it is over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.bond.expires.is_some_and(|expires| expires <= now())
+        self.expires().is_some_and(|expires| expires <= now())
     }
 
     /// Whether it came with a session token.
@@ -103,7 +89,7 @@ impl Credential {
     /// Whether this is its session token; a credential that lasts has none. The time it takes tells nothing.
     #[must_use]
     pub fn has_token(&self, token: &str) -> bool {
-        self.bond.session.as_ref().is_some_and(|session| session.token_hash.ct_eq(&token_hash(token)).into())
+        self.bond.session.as_ref().is_some_and(|session| session.token_hash.ct_eq(&hash_of_token(token)).into())
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::actor::token_hash;
 use super::layer::{Identity, Tokens, now};
+use super::revocation::hash_of_token;
 use super::secret::{Secret, generate_access_key, generate_id, generate_token};
 use crate::error::Result;
 use crate::meta::{AccessKeyRecord, MetaStore, SessionKind, SessionRecord};
@@ -97,7 +97,7 @@ impl Tokens {
         let record = SessionRecord {
             sealed_secret: self.seal.seal(&access_key, secret.expose())?,
             access_key: access_key.clone(),
-            token_hash: token_hash(token.expose()),
+            token_hash: hash_of_token(token.expose()),
             account: new.account,
             entity: new.entity,
             kind: new.kind,

@@ -1,7 +1,7 @@
 //! What users and roles may do: their policies, compiled once and cached.
 //!
 //! Every change of identities in this process is followed by [`Tokens::policies_changed`], and calls that begin afterwards see it. What
-//! another process changed is seen when an entry ends, after [`KNOWN_FOR`] at most.
+//! another process changed is heard of within a second, and seen when an entry ends, after [`KNOWN_FOR`], at the latest.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

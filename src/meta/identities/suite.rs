@@ -16,21 +16,13 @@ pub(crate) use policies::*;
 
 /// One test per promise, over a fresh store each.
 macro_rules! identity_suite {
-    ($open:expr) => {
-        $crate::meta::identities::suite::identity_suite!($open => accounts, accounts_that_hold_something_stay, account_documents,
+    ($open:expr $(, $attribute:meta)?) => {
+        $crate::meta::suite::tests_of!([$crate::meta::identities::suite] $open, [$(#[$attribute])?] =>
+            accounts, accounts_that_hold_something_stay, account_documents,
             entities, entity_pages, entities_are_changed_from_what_they_are, entities_that_hold_something_stay, members,
             access_keys, access_keys_of_owners, many_keys_at_once, key_changes, credentials, sessions, sessions_are_renewed_once,
             a_revoked_session_is_not_renewed, revocations, revocations_reach_credentials, inline_policies, policies, policy_versions,
             attachments, applied_policies, secrets_are_resealed, changes_are_told, changes_come_in_order, what_ended_is_forgotten);
-    };
-    ($open:expr => $($test:ident),+ $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                let (store, _kept) = $open.await;
-                $crate::meta::identities::suite::$test(std::sync::Arc::new(store)).await;
-            }
-        )+
     };
 }
 pub(crate) use identity_suite;

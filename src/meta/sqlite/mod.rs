@@ -2,6 +2,7 @@
 //! is answered (`synchronous = FULL`). Two processes may have the file open; a busy file is waited for, within bounds.
 
 mod busy;
+mod copy;
 mod identities;
 mod identity_rows;
 mod migrations;

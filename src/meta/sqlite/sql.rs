@@ -52,6 +52,7 @@ pub(super) const FORGET_COMPLETED: &str = "DELETE FROM completed_uploads WHERE u
      (SELECT upload_id FROM completed_uploads WHERE finished <= ?1 ORDER BY finished LIMIT 100)";
 
 pub(super) const VALUE: &str = "SELECT value FROM installation WHERE name = ?1";
+pub(super) const REPLACE_VALUE: &str = "UPDATE installation SET value = ?3 WHERE name = ?1 AND value = ?2";
 /// The update changes nothing and is there for RETURNING, which a conflict that does nothing would leave empty.
 pub(super) const VALUE_OR_INSERT: &str = "INSERT INTO installation (name, value) VALUES (?1, ?2) \
      ON CONFLICT (name) DO UPDATE SET value = value RETURNING value";

@@ -13,7 +13,7 @@ use super::open::SqliteStore;
 use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::prefix::{end_of_prefix, successor};
-use crate::meta::{BucketRecord, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
+use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
 
 /// How long a completed upload is remembered.
 const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -278,6 +278,17 @@ impl MetaStore for SqliteStore {
             .await
             .map_err(failed("set value"))?;
         rows.into_iter().next().ok_or_else(|| failed("set value")(sqlx::Error::RowNotFound))
+    }
+
+    async fn replace_value(&self, name: &str, from: &str, to: &str) -> Result<bool> {
+        patiently(|| query(sql::REPLACE_VALUE).bind(name).bind(from).bind(to).execute(&self.writer))
+            .await
+            .map(|done| done.rows_affected() > 0)
+            .map_err(failed("replace value"))
+    }
+
+    fn circuit(&self) -> Circuit {
+        Circuit::default()
     }
 
     async fn check(&self) -> Result<()> {

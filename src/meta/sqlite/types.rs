@@ -33,3 +33,13 @@ impl<'r> Decode<'r, Sqlite> for Time {
         <i64 as Decode<Sqlite>>::decode(value).map(Self)
     }
 }
+
+/// A text as the database can hold it: as it is.
+pub(super) fn outward(text: String) -> String {
+    text
+}
+
+/// What [`outward`] wrote, as it was.
+pub(super) fn inward(text: String) -> String {
+    text
+}
