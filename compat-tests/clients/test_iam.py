@@ -233,7 +233,7 @@ def test_aws_iam_and_aws_sts(aws, request):
     aws.env = {**mine, **eve}
     denied = aws("s3", "mb", f"s3://by-eve-{number}", check=False)
     assert denied.returncode != 0 and b"AccessDenied" in denied.stderr
-    given = run("sts", "assume-role", "--role-arn", role, "--role-session-name", "s")["Credentials"]
+    given = run("sts", "assume-role", "--role-arn", role, "--role-session-name", "session")["Credentials"]
     aws.env = {
         **mine,
         "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
