@@ -22,10 +22,12 @@ mod cors;
 mod dates;
 mod encryption;
 mod error;
+mod file_body;
 mod form;
 mod front;
 mod headers;
 mod iam;
+mod lifecycle;
 mod listing;
 mod operation;
 mod ops;
@@ -40,7 +42,9 @@ mod tagging;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod wellformed;
 mod xml;
 
+pub use file_body::{FileBody, SendsFiles};
 pub use front::{Front, Operation, Parts, Peer, RequestFacts};
 pub use settings::{Settings, SignatureV2};

@@ -12,6 +12,7 @@ use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
 use super::call::Call;
 use super::error::{Code, Failure, Result, Scene};
+use super::file_body::SendsFiles;
 use super::front::{Operation, Parts, RequestFacts, peer, request_id, strip_body};
 use super::iam;
 use super::operation::{self, Op};
@@ -82,6 +83,7 @@ impl Route {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), address),
         };
+        let sends_files = request.extensions.get::<SendsFiles>().is_some();
         let mut call = Call {
             parts: self.parts.clone(),
             op,
@@ -96,6 +98,7 @@ impl Route {
             namespace,
             ground,
             peer,
+            sends_files,
             source_ground: Ground::Lists,
             uri: request.uri,
             request_id: request_id.clone(),
