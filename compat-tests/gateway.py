@@ -3,6 +3,7 @@
 Used by the client tests, by s3-tests.sh and by the bench. A process is only ever ended by the pid that was started here.
 """
 
+import hashlib
 import os
 import pathlib
 import re
@@ -32,6 +33,9 @@ def target_dir() -> pathlib.Path:
 
 # The binary under test: SLUICE_BIN, or the release build. Read once: the tests clean the environment.
 BINARY = pathlib.Path(os.environ.get("SLUICE_BIN") or target_dir() / "release" / "sluice").resolve()
+
+# The server that keeps the metadata, as a URL; None: each gateway keeps it in its data directory.
+POSTGRES = os.environ.get("SLUICE_TEST_POSTGRES") or None
 
 
 def clean_environment() -> dict[str, str]:
@@ -90,7 +94,16 @@ class Gateway:
         env["SLUICE_ROOT_ACCESS_KEY"] = ACCESS_KEY
         env["SLUICE_ROOT_SECRET_KEY"] = SECRET_KEY
         env["NO_COLOR"] = "1"
+        if POSTGRES:
+            env["SLUICE_META_DSN"] = self._schema()
         return env
+
+    def _schema(self) -> str:
+        """The metadata store of this data directory: a schema of its own on the server."""
+        name = "gateway_" + hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:16]
+        command = ["psql", "--quiet", "--no-psqlrc", "--command", f"CREATE SCHEMA IF NOT EXISTS {name}", POSTGRES]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=30)
+        return f"{POSTGRES}{'&' if '?' in POSTGRES else '?'}options=-c%20search_path%3D{name}"
 
     def _where(self) -> list[str]:
         where = ["--data-dir", str(self.data_dir)]

@@ -63,6 +63,10 @@ pub enum ErrorKind {
     NoSuchEntity,
     /// A name in the admin API is taken, or in use.
     EntityExists,
+    /// Something still hangs on what was to be removed.
+    DeleteConflict,
+    /// There may be no more of these.
+    LimitExceeded,
     /// The metadata store cannot be reached.
     MetaUnavailable,
     /// Too much at once.

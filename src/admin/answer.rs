@@ -67,6 +67,8 @@ impl From<Error> for Failure {
             ErrorKind::NoSuchBucket => (StatusCode::NOT_FOUND, "NoSuchBucket"),
             ErrorKind::NoSuchEntity => (StatusCode::NOT_FOUND, "NotFound"),
             ErrorKind::EntityExists => (StatusCode::CONFLICT, "AlreadyExists"),
+            ErrorKind::DeleteConflict => (StatusCode::CONFLICT, "DeleteConflict"),
+            ErrorKind::LimitExceeded => (StatusCode::CONFLICT, "LimitExceeded"),
             ErrorKind::InvalidArgument(_) | ErrorKind::InvalidRequest(_) | ErrorKind::InvalidBucketName => {
                 (StatusCode::BAD_REQUEST, "InvalidRequest")
             }

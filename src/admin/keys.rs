@@ -45,7 +45,7 @@ pub(super) async fn list(parts: &Parts) -> Result<Answer, Failure> {
     let keys = keys.into_iter().map(|(key, name)| Listed {
         access_key: key.access_key,
         name,
-        identity: key.identity,
+        identity: key.account,
         active: key.active,
         created_ms: key.created,
     });

@@ -21,7 +21,9 @@ struct Plan {
     at: String,
     seen: u64,
     expire: u64,
-    expire_bytes: u64,
+    expire_versions: u64,
+    remove_markers: u64,
+    bytes: u64,
     abort_uploads: u64,
     steps: Vec<Planned>,
 }
@@ -30,6 +32,8 @@ struct Plan {
 struct Planned {
     action: &'static str,
     key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upload_id: Option<String>,
     rule: String,
@@ -62,16 +66,36 @@ pub(super) async fn plan(parts: &Parts, bucket: &str, at: Option<String>, limit:
             }
         })
         .await?;
-    let (seen, expire, abort_uploads) = (tally.seen, tally.expired, tally.aborted);
-    Ok(json(StatusCode::OK, &Plan { at: shown(now), seen, expire, expire_bytes: tally.bytes, abort_uploads, steps }))
+    let plan = Plan {
+        at: shown(now),
+        seen: tally.seen,
+        expire: tally.expired,
+        expire_versions: tally.versions,
+        remove_markers: tally.markers,
+        bytes: tally.bytes,
+        abort_uploads: tally.aborted,
+        steps,
+    };
+    Ok(json(StatusCode::OK, &plan))
 }
 
 fn planned(step: &Step) -> Planned {
-    let (action, upload_id) = match &step.action {
-        Action::Expire(_) => ("expire", None),
-        Action::AbortUpload(upload) => ("abort-upload", Some(upload.clone())),
+    let (action, upload_id, version) = match &step.action {
+        Action::Expire(_) => ("expire", None, None),
+        Action::ExpireVersion(removal) => ("expire-version", None, removal.version),
+        Action::RemoveMarker(removal) => ("remove-marker", None, removal.version),
+        Action::AbortUpload(upload) => ("abort-upload", Some(upload.clone()), None),
     };
-    Planned { action, key: step.key.clone(), upload_id, rule: step.rule.clone(), due: shown(step.due), size: step.size }
+    let version_id = version.map(|version| version.to_string());
+    Planned {
+        version_id,
+        action,
+        key: step.key.clone(),
+        upload_id,
+        rule: step.rule.clone(),
+        due: shown(step.due),
+        size: step.size,
+    }
 }
 
 fn shown(time: SystemTime) -> String {

@@ -1,9 +1,10 @@
-//! The admin listener's service: health, metrics, and the JSON API for keys, mounts and handles. Also its client, for the command line.
+//! The admin listener's service: health, metrics, and the JSON API for keys, revocations, mounts and handles. Also its client, for the command line.
 //!
 //! Health and metrics are open to whoever reaches the listener, which is loopback unless configured otherwise; all else wants the admin
 //! token. It refuses bodies beyond 2 MiB, and answers every error as `{"error":{"code","message","request_id"}}`.
 
 mod answer;
+mod auth;
 mod client;
 mod health;
 mod keys;

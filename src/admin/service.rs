@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Failure, empty, json, with};
-use super::{health, keys, lifecycle, mounts};
+use super::{auth, health, keys, lifecycle, mounts};
 use crate::handles::{Purpose, Registry};
 use crate::lifecycle::Lifecycle;
 use crate::meta::MetaStore;
@@ -120,6 +120,19 @@ impl Admin {
             ["api", "v1", "keys", key] => match method {
                 "DELETE" => keys::delete(parts, &decoded(key)?).await.map(|()| empty()),
                 _ => Err(not_allowed("DELETE")),
+            },
+            ["api", "v1", "auth", "revoke"] => match method {
+                "POST" => auth::revoke(parts, read_json(&head.headers, body).await?).await.map(|()| empty()),
+                _ => Err(not_allowed("POST")),
+            },
+            ["api", "v1", "auth", "revocations"] if read => {
+                let after = query_value(head.uri.query().unwrap_or(""), "after")?;
+                auth::list(parts, after.as_deref().unwrap_or_default()).await
+            }
+            ["api", "v1", "auth", "revocations"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "auth", "reseal"] => match method {
+                "POST" => auth::reseal(parts).await,
+                _ => Err(not_allowed("POST")),
             },
             ["api", "v1", "buckets", bucket, "mounts"] => {
                 let bucket = decoded(bucket)?;

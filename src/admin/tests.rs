@@ -205,7 +205,7 @@ async fn a_plan_counts_all_and_names_some() {
     assert_eq!(send(&admin, "GET", path, TOKEN, "").await.1["expire"], json!(0));
     let later = format!("{path}?at=2200-01-01T00:00:00Z&limit=2");
     let plan = send(&admin, "GET", &later, TOKEN, "").await.1;
-    assert_eq!((&plan["expire"], &plan["expire_bytes"], &plan["steps"].as_array().unwrap().len()), (&json!(3), &json!(6), &2));
+    assert_eq!((&plan["expire"], &plan["bytes"], &plan["steps"].as_array().unwrap().len()), (&json!(3), &json!(6), &2));
     assert_eq!((&plan["steps"][0]["key"], &plan["steps"][0]["rule"]), (&json!("k1"), &json!("all")));
     for (method, query) in [("GET", "?at=soon"), ("GET", "?limit=x"), ("GET", "?limit=10001")] {
         assert_eq!(send(&admin, method, &format!("{path}{query}"), TOKEN, "").await.0, StatusCode::BAD_REQUEST, "{query}");

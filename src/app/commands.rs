@@ -11,7 +11,8 @@ use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
 use super::serve;
 use crate::admin::{Client, read_admin_token};
-use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MountCommand, Place};
+use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place};
+use crate::meta::{self, Revoked};
 use crate::tokens::{Secret, Tokens};
 
 /// Does what the command line says.
@@ -21,6 +22,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Key(command) => key(command),
         Command::Mount(command) => mount(command),
+        Command::Meta(command) => metadata(command),
         Command::Lifecycle(command) => lifecycle(command),
         Command::Config(ConfigCommand::Reference) => say(&config::reference()).map(|()| DONE),
     };
@@ -61,7 +63,9 @@ fn find(place: &Place) -> Result<Gateway, Failure> {
         _ if loaded.secrets.admin_token.is_some() && place.admin_listen.is_some() => {
             Ok(Gateway::Running(Client::new(&loaded.config.admin.listen, token(&loaded)?)))
         }
-        Hold::Ours(dir) if loaded.config.sqlite_path().exists() => Ok(Gateway::Stopped(Box::new((dir, loaded)))),
+        Hold::Ours(dir) if loaded.config.sqlite_path().is_none_or(|path| path.exists()) => {
+            Ok(Gateway::Stopped(Box::new((dir, loaded))))
+        }
         Hold::Ours(_) | Hold::Missing => Err(Failure::new(format!(
             "there is no gateway in {}: name its data directory with --data-dir, or start one with `sluice serve`",
             path.display()
@@ -119,7 +123,7 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                             json!({
                                 "access_key": key.access_key,
                                 "name": name,
-                                "identity": key.identity,
+                                "identity": key.account,
                                 "active": key.active,
                                 "created_ms": key.created,
                             })
@@ -130,6 +134,17 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
             };
             print_list(&list, "keys", &["access_key", "name"], *json)?;
         }
+        KeyCommand::Revoke { access_key, presigned, reason, place } => match find(place)? {
+            Gateway::Running(client) => {
+                let what = if *presigned { "presigned" } else { "access_key" };
+                let body = json!({ what: access_key, "reason": reason });
+                client.call("POST", "/api/v1/auth/revoke", Some(&body)).map_err(Failure::of("revoke key"))?;
+            }
+            Gateway::Stopped(stopped) => on_store(&stopped, async |tokens| {
+                let what = if *presigned { Revoked::Presigned } else { Revoked::Key };
+                tokens.revoke(what(access_key.clone()), reason).await.map_err(Failure::of("revoke key"))
+            })?,
+        },
         KeyCommand::Rm { access_key, place } => match find(place)? {
             Gateway::Running(client) => {
                 let path = format!("/api/v1/keys/{}", encoded(access_key));
@@ -143,6 +158,35 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                 }
             }
         },
+    }
+    Ok(DONE)
+}
+
+fn metadata(command: &MetaCommand) -> Result<u8, Failure> {
+    match command {
+        MetaCommand::Copy { from, to } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let copied = runtime.map_err(Failure::of("the runtime"))?.block_on(meta::copy(from, to));
+            let rows = copied.map_err(Failure::of("copy"))?;
+            let mut text = String::new();
+            for (table, rows) in rows {
+                text.push_str(&format!("{table}\t{rows}\n"));
+            }
+            say(&text)?;
+        }
+        MetaCommand::Reseal { place } => {
+            let done = match find(place)? {
+                Gateway::Running(client) => client.call("POST", "/api/v1/auth/reseal", None).map_err(Failure::of("reseal"))?,
+                Gateway::Stopped(stopped) => on_store(&stopped, async |tokens| {
+                    let done = tokens.reseal().await.map_err(Failure::of("reseal"))?;
+                    Ok(json!({ "secrets": done.secrets, "resealed": done.resealed, "closed": done.closed }))
+                })?,
+            };
+            say(&format!("{done}\n"))?;
+            if done["closed"].as_u64().unwrap_or_default() > 0 {
+                return Err(Failure::new("some secrets open with no master key: keep the old key, and see the log"));
+            }
+        }
     }
     Ok(DONE)
 }
@@ -185,11 +229,13 @@ fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
     if !json {
         let count = |field: &str| plan[field].as_u64().unwrap_or_default();
         say(&format!(
-            "at {}: of {} looked at, {} objects expire ({} bytes) and {} uploads are aborted; nothing was changed\n",
+            "at {}: of {} looked at, {} objects and {} versions expire ({} bytes), {} delete markers go, {} uploads are aborted; nothing was changed\n",
             plan["at"].as_str().unwrap_or_default(),
             count("seen"),
             count("expire"),
-            count("expire_bytes"),
+            count("expire_versions"),
+            count("bytes"),
+            count("remove_markers"),
             count("abort_uploads"),
         ))?;
     }

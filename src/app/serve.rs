@@ -16,7 +16,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::handles::Registry;
 use crate::lifecycle::Lifecycle;
-use crate::meta::{self, MetaStore};
+use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts;
 use crate::namespaces::{DefaultMount, Namespaces};
 use crate::objects::Objects;
@@ -24,7 +24,7 @@ use crate::runtime::{self, Drain, Gate, Task};
 use crate::s3::{self, Front};
 use crate::server::{Edge, Fault, Limits, RequestBody, Server, s3_fault};
 use crate::telemetry::{self, RequestId, metrics};
-use crate::tokens::{self, Tokens};
+use crate::tokens::{self, KeySource, MasterKeys, Tokens};
 use crate::uploads::Uploads;
 
 /// How long what was broken off may take to let go.
@@ -34,6 +34,8 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of the admin listener at once.
 const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
+/// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
+const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
 
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
@@ -132,12 +134,12 @@ impl Gateway {
             domains: config.s3.domains.clone().into(),
             head_timeout: Some(Duration::from_secs(config.server.request_timeout_secs)),
         };
-        report_to_metrics(&gate, &handles, &tokens);
+        report_to_metrics(&gate, &handles, &tokens, &store);
         let service = Admin::new(admin::Parts {
             store: Arc::clone(&store),
             namespaces: Arc::clone(&namespaces),
             lifecycle: Arc::clone(&lifecycle),
-            tokens,
+            tokens: Arc::clone(&tokens),
             handles: handles.clone(),
             metrics: metrics(),
             drain: drain.clone(),
@@ -170,6 +172,7 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
+        let swept = Arc::clone(&tokens);
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
             async move { lifecycle.run_all().await }
@@ -178,6 +181,15 @@ impl Gateway {
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
             runtime::every("sweep of uploads", secs(config.uploads.sweep_secs), sweep_uploads),
+            runtime::spawn("changes of identities", Arc::clone(&tokens).follow_changes()),
+            runtime::every("sweep of identities", SWEEP_IDENTITIES, move || {
+                let tokens = Arc::clone(&swept);
+                async move {
+                    if let Err(error) = tokens.sweep().await {
+                        tracing::warn!(%error, "what has ended stays in the metadata store");
+                    }
+                }
+            }),
             runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
         if config.lifecycle.interval_secs > 0 {
@@ -198,7 +210,7 @@ impl Gateway {
         }
         tracing::info!(
             data_dir = %self.data_dir.path().display(),
-            store = %config.sqlite_path().display(),
+            store = meta::shown(&config.meta.dsn),
             default_mount = config.default_mount.provider,
             root = config.default_mount.root,
             admin_token = %self.data_dir.admin_token().display(),
@@ -283,31 +295,50 @@ pub(super) async fn open_store(
     secrets: &Secrets,
     data_dir: &DataDir,
 ) -> Result<(Arc<dyn MetaStore>, Arc<Tokens>), Failure> {
-    let master_key = match &secrets.master_key {
-        Some(text) => tokens::parse_master_key(text.expose()).map_err(Failure::of("SLUICE_MASTER_KEY"))?,
-        None => tokens::master_key(&data_dir.master_key()).map_err(Failure::of("the master key"))?,
-    };
     let store = meta::open(&config.meta, data_dir.path()).await.map_err(Failure::of("the metadata store"))?;
-    match Tokens::open(Arc::clone(&store), master_key).await {
+    let opened = async {
+        let (keys, source) = master_keys(config, secrets, data_dir).await?;
+        let tokens = Tokens::open_configured(Arc::clone(&store), keys, source, &config.tokens).await;
+        tokens.map_err(Failure::of("the access keys"))
+    };
+    match opened.await {
         Ok(tokens) => Ok((store, Arc::new(tokens))),
-        Err(error) => {
+        Err(failure) => {
             store.close().await;
-            Err(Failure::of("the access keys")(error))
+            Err(failure)
         }
     }
+}
+
+/// The master keys, and where they can be read again.
+async fn master_keys(config: &Config, secrets: &Secrets, data_dir: &DataDir) -> Result<(MasterKeys, Option<KeySource>), Failure> {
+    let command = config.tokens.master_key_command.clone();
+    let source: KeySource = if !command.is_empty() {
+        Arc::new(move || tokens::master_keys_of_command(&command))
+    } else if let Some(text) = &secrets.master_key {
+        return Ok((tokens::parse_master_keys(text.expose()).map_err(Failure::of("SLUICE_MASTER_KEY"))?, None));
+    } else {
+        let path = data_dir.master_key();
+        Arc::new(move || tokens::master_keys(&path))
+    };
+    let read = Arc::clone(&source);
+    let keys = tokio::task::spawn_blocking(move || read()).await.map_err(Failure::of("the master key"))?;
+    Ok((keys.map_err(Failure::of("the master key"))?, Some(source)))
 }
 
 async fn bind(key: &str, address: &str) -> Result<Server, Failure> {
     Server::bind(address).await.map_err(|error| Failure::new(format!("{key}: cannot listen on {address}: {error}")))
 }
 
-fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>) {
-    let (gate, handles, tokens) = (gate.clone(), handles.clone(), Arc::clone(tokens));
+fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, store: &Arc<dyn MetaStore>) {
+    let (gate, handles, tokens, store) = (gate.clone(), handles.clone(), Arc::clone(tokens), Arc::clone(store));
     metrics().on_scrape(move |metrics| {
         metrics.set_in_flight(gate.inside());
         metrics.set_handles(handles.len(), handles.counters().reaped);
         let cache = tokens.cache_counts();
-        metrics.set_token_cache(cache.hits, cache.misses);
+        metrics.set_token_cache(cache.hits, cache.misses, cache.evictions, cache.entries);
+        let circuit = store.circuit();
+        metrics.set_meta_circuit(circuit.state != CircuitState::Closed, circuit.opened, circuit.refused);
         metrics.set_task_panics(runtime::panics());
         let listings = mounts::listing_cache();
         metrics.set_listing_cache(listings.directories, listings.bytes, listings.reads, listings.hits);

@@ -30,6 +30,9 @@ pub enum Command {
     /// Mounts of a bucket: add, list, remove. The gateway must be running.
     #[command(subcommand)]
     Mount(MountCommand),
+    /// The metadata store: copy it, seal its secrets anew.
+    #[command(subcommand)]
+    Meta(MetaCommand),
     /// Lifecycle rules: what a run would remove. The gateway must be running.
     #[command(subcommand)]
     Lifecycle(LifecycleCommand),
@@ -121,11 +124,60 @@ Works through a running gateway, or on the data directory of one that is stopped
         #[command(flatten)]
         place: Place,
     },
+    /// Revoke an access key on every gateway: at once here, within a second elsewhere. It never comes back.
+    #[command(after_help = "\
+Examples:
+  sluice key revoke SLABCDEFGHIJKLMNOPQR --reason \"found in a repository\"
+  sluice key revoke SLABCDEFGHIJKLMNOPQR --presigned       only the presigned URLs that were made until now")]
+    Revoke {
+        /// The access key, lasting or temporary.
+        access_key: String,
+        /// Only what was presigned until now: the key goes on.
+        #[arg(long)]
+        presigned: bool,
+        /// Why, for people.
+        #[arg(long, default_value = "")]
+        reason: String,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
     /// Remove an access key, at once.
     #[command(after_help = "Examples:\n  sluice key rm SLABCDEFGHIJKLMNOPQR")]
     Rm {
         /// The access key.
         access_key: String,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// The metadata store.
+#[derive(Debug, Subcommand)]
+pub enum MetaCommand {
+    /// Copy a store into a new one, of the same or another database. No gateway should run on the old one meanwhile: what it
+    /// changes after the copy has begun is not copied.
+    #[command(after_help = "\
+Examples:
+  sluice meta copy sqlite:/srv/sluice/sluice.db postgres://sluice:PASSWORD@db/sluice
+  sluice meta copy \"$OLD_DSN\" \"$NEW_DSN\"
+
+The new store must be empty. The master key stays the same.")]
+    Copy {
+        /// The store to copy.
+        from: String,
+        /// The store to copy into.
+        to: String,
+    },
+    /// Seal every secret under the first of the master keys, while gateways serve.
+    #[command(after_help = "\
+To exchange the master key:
+  1. Put a new key (`openssl rand -hex 32`) before the old one: as the first line of master.key, or `NEW,OLD` in SLUICE_MASTER_KEY (and
+     restart, one gateway after the other).
+  2. sluice meta reseal
+  3. Take the old key away.")]
+    Reseal {
         /// Which gateway.
         #[command(flatten)]
         place: Place,

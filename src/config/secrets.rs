@@ -19,7 +19,10 @@ pub struct Secrets {
 pub(super) const NAMES: [(&str, &str); 4] = [
     ("SLUICE_ROOT_ACCESS_KEY", "The access key of the root key that the first start creates."),
     ("SLUICE_ROOT_SECRET_KEY", "Its secret. When both are set, the first start prints neither."),
-    ("SLUICE_MASTER_KEY", "Seals the secrets in the metadata store, instead of `master.key` in the data directory."),
+    (
+        "SLUICE_MASTER_KEY",
+        "Seals the secrets in the metadata store, instead of `master.key` in the data directory. Of several between commas, the first seals and the others only open.",
+    ),
     ("SLUICE_ADMIN_TOKEN", "The bearer token of the admin API, instead of `admin.token` in the data directory."),
 ];
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
-use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, transfer, uploads};
+use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub s3: s3::Settings,
     /// The metadata store.
     pub meta: meta::Settings,
+    /// Access keys and who has them.
+    pub tokens: tokens::Settings,
     /// The upkeep of what is mounted.
     pub mounts: mounts::Settings,
     /// Open handles.
@@ -46,10 +48,10 @@ impl Config {
         PathBuf::from(&self.data_dir)
     }
 
-    /// The file of the embedded metadata store.
+    /// The file of the embedded metadata store; `None` when it is on a server.
     #[must_use]
-    pub fn sqlite_path(&self) -> PathBuf {
-        PathBuf::from(self.meta.dsn.strip_prefix("sqlite:").unwrap_or(&self.meta.dsn))
+    pub fn sqlite_path(&self) -> Option<PathBuf> {
+        self.meta.dsn.strip_prefix("sqlite:").map(PathBuf::from)
     }
 
     /// Puts in what depends on the machine: the data directory, and everything that lies in it.

@@ -162,7 +162,7 @@ fn everything_wrong_is_told_at_once() {
 fn what_lies_in_the_data_directory_follows_it() {
     let loaded = sources("", &[], &[]).load().unwrap().config;
     assert_eq!(loaded.data_dir, "/home/somebody/.local/share/sluice");
-    assert_eq!(loaded.sqlite_path(), PathBuf::from("/home/somebody/.local/share/sluice/sluice.db"));
+    assert_eq!(loaded.sqlite_path(), Some(PathBuf::from("/home/somebody/.local/share/sluice/sluice.db")));
     assert_eq!(loaded.default_mount.settings()["root"], "/home/somebody/.local/share/sluice/buckets/{bucket}");
     let loaded = sources("", &[("XDG_DATA_HOME", "/data")], &[]).load().unwrap().config;
     assert_eq!(loaded.data_dir, "/data/sluice");

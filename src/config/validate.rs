@@ -27,8 +27,14 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     check("handles.idle_secs", config.handles.idle_secs > 0, "must be at least 1");
     check("mounts.sweep_secs", config.mounts.sweep_secs > 0, "must be at least 1");
     check("uploads.sweep_secs", config.uploads.sweep_secs > 0, "must be at least 1");
+    let store = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| config.meta.dsn.starts_with(scheme));
+    check("meta.dsn", store, "must begin with `sqlite:` or `postgres://`");
+    check("meta.breaker_failures", config.meta.breaker_failures > 0, "must be at least 1");
+    check("meta.breaker_recovery_secs", config.meta.breaker_recovery_secs > 0, "must be at least 1");
+    check("tokens.cache_capacity", config.tokens.cache_capacity > 0, "must be at least 1");
+    check("tokens.cache_ttl_secs", (1..=3600).contains(&config.tokens.cache_ttl_secs), "must be between 1 and 3600");
+    check("meta.pool", config.meta.pool >= 2, "must be at least 2");
     check("lifecycle.removals_per_sec", config.lifecycle.removals_per_sec > 0, "must be at least 1");
-    check("meta.dsn", config.meta.dsn.starts_with("sqlite:"), "must begin with `sqlite:`");
     check("default_mount.provider", !config.default_mount.provider.is_empty(), "must name a kind of provider");
     let root = &config.default_mount.root;
     let own = config.default_mount.provider != "local" || root.contains("{bucket}");

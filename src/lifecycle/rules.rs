@@ -124,6 +124,12 @@ impl Configuration {
         self.enabled().any(|rule| rule.expiration.is_some())
     }
 
+    /// Whether any rule is about current or noncurrent versions or delete markers.
+    #[must_use]
+    pub fn looks_at_versions(&self) -> bool {
+        self.enabled().any(|rule| rule.expiration.is_some() || rule.noncurrent.is_some())
+    }
+
     /// What every key begins with that any of the rules is about, uploads aside.
     #[must_use]
     pub fn common_prefix(&self) -> String {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sluice_provider::DeleteOutcome;
-
 use super::scan::{Action, Scan, Step};
 use super::settings::Settings;
 use crate::error::{ErrorKind, Result};
@@ -31,7 +29,11 @@ pub struct Tally {
     pub seen: u64,
     /// Objects that expired.
     pub expired: u64,
-    /// Their bytes.
+    /// Noncurrent versions that were removed.
+    pub versions: u64,
+    /// Delete markers that were removed.
+    pub markers: u64,
+    /// The bytes of the objects and versions.
     pub bytes: u64,
     /// Uploads that were aborted.
     pub aborted: u64,
@@ -46,8 +48,17 @@ impl Tally {
                 self.expired += 1;
                 self.bytes += step.size;
             }
+            Action::ExpireVersion(_) => {
+                self.versions += 1;
+                self.bytes += step.size;
+            }
+            Action::RemoveMarker(_) => self.markers += 1,
             Action::AbortUpload(_) => self.aborted += 1,
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.expired + self.versions + self.markers + self.aborted + self.left == 0
     }
 }
 
@@ -111,10 +122,12 @@ impl Lifecycle {
             after.clone_from(&last.name);
             for bucket in buckets {
                 match self.run(&bucket.name, SystemTime::now()).await {
-                    Ok(tally) if tally.expired + tally.aborted + tally.left > 0 => tracing::info!(
+                    Ok(tally) if !tally.is_idle() => tracing::info!(
                         bucket = bucket.name,
                         seen = tally.seen,
                         expired = tally.expired,
+                        versions = tally.versions,
+                        markers = tally.markers,
                         bytes = tally.bytes,
                         aborted = tally.aborted,
                         left = tally.left,
@@ -130,13 +143,13 @@ impl Lifecycle {
     }
 
     pub(super) async fn carry_out(&self, namespace: &Namespace, steps: &[Step], tally: &mut Tally) {
-        let mut deletes = Vec::new();
-        let mut expiring = Vec::new();
+        let mut removals = Vec::new();
+        let mut removed = Vec::new();
         for step in steps {
             match &step.action {
-                Action::Expire(delete) => {
-                    deletes.push(delete.clone());
-                    expiring.push(step);
+                Action::Expire(removal) | Action::ExpireVersion(removal) | Action::RemoveMarker(removal) => {
+                    removals.push(removal.clone());
+                    removed.push(step);
                 }
                 Action::AbortUpload(upload) => match self.uploads.abort(namespace, &step.key, upload).await {
                     Ok(()) => tally.count(step),
@@ -145,11 +158,11 @@ impl Lifecycle {
                 },
             }
         }
-        let outcomes = self.objects.delete(namespace, deletes).await;
-        for (step, outcome) in expiring.into_iter().zip(outcomes) {
+        // Rules of a bucket override no lock.
+        let outcomes = self.objects.remove(namespace, removals, false).await;
+        for (step, outcome) in removed.into_iter().zip(outcomes) {
             match outcome {
-                Ok(DeleteOutcome::Deleted { .. }) => tally.count(step),
-                Ok(DeleteOutcome::Absent) => {}
+                Ok(_) => tally.count(step),
                 Err(error) => leave(namespace, step, &error, tally),
             }
         }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sluice_provider as provider;
-use sluice_provider::{DeleteKey, DeleteWhen, ListEntry, ListFrom, ListQuery, ObjectInfo};
+use sluice_provider::{DeleteWhen, ListEntry, ListFrom, ListQuery, ObjectInfo, VersionId, Versioning, is_marker, version_of};
 
 use super::rules::{Configuration, Subject};
 use super::{Lifecycle, SETTING};
 use crate::error::{ErrorKind, Result};
 use crate::meta::UploadCursor;
 use crate::namespaces::Namespace;
-use crate::objects::{ReadRequest, attribute};
+use crate::objects::{ReadRequest, Removal, attribute};
 
 /// Keys or uploads that are looked at in one step: what bounds the memory of a run.
 const PAGE: usize = 1000;
@@ -34,16 +34,32 @@ pub struct Step {
 /// What is done with it.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// The object is deleted, if it is still the one that was looked at.
-    Expire(DeleteKey),
+    /// The object is deleted, if it is still the one that was looked at: a bucket with versions gets a delete marker.
+    Expire(Removal),
+    /// A noncurrent version is removed for good.
+    ExpireVersion(Removal),
+    /// A delete marker beneath which nothing is left is removed.
+    RemoveMarker(Removal),
     /// The upload of this id is aborted.
     AbortUpload(String),
 }
 
 enum Place {
     Objects(ListFrom),
+    Versions(ListFrom, Option<Walked>),
     Uploads(UploadCursor),
     End,
+}
+
+/// What is known of the versions of a key before the next of them, which is older.
+struct Walked {
+    key: String,
+    /// When the last one was made: when the next one was replaced.
+    replaced: SystemTime,
+    /// How many noncurrent ones came.
+    noncurrent: usize,
+    /// The newest, while it is a delete marker and nothing else came.
+    marker: Option<ObjectInfo>,
 }
 
 /// A walk over one bucket.
@@ -60,7 +76,9 @@ impl Scan {
     /// `None` when the bucket has no configuration.
     pub(super) fn new(namespace: Arc<Namespace>, now: SystemTime) -> Option<Self> {
         let configuration = namespace.compiled(SETTING, Configuration::from_json)?;
-        let place = if configuration.expires_objects() {
+        let place = if namespace.versioning() != Versioning::Off && configuration.looks_at_versions() {
+            Place::Versions(ListFrom::Start, None)
+        } else if configuration.expires_objects() {
             Place::Objects(ListFrom::Start)
         } else {
             Place::Uploads(UploadCursor::default())
@@ -74,6 +92,7 @@ impl Lifecycle {
     pub(super) async fn next_page(&self, scan: &mut Scan) -> Result<Option<Vec<Step>>> {
         match std::mem::replace(&mut scan.place, Place::End) {
             Place::Objects(from) => self.objects_due(scan, from).await.map(Some),
+            Place::Versions(from, walked) => self.versions_due(scan, from, walked).await.map(Some),
             Place::Uploads(cursor) => self.uploads_due(scan, cursor).await.map(Some),
             Place::End => Ok(None),
         }
@@ -105,10 +124,9 @@ impl Lifecycle {
         }
         // A listing may leave the attributes out: only what may be due is worth a look of its own.
         let info = if scan.configuration.looks_at_tags() {
-            match self.objects.head(&scan.namespace, info.key.as_str(), &ReadRequest::default()).await {
-                Ok(found) => found.info,
-                Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::NotFound)) => return Ok(None),
-                Err(error) => return Err(error),
+            match self.whole(scan, &info, None).await? {
+                Some(info) => info,
+                None => return Ok(None),
             }
         } else {
             info
@@ -118,7 +136,82 @@ impl Lifecycle {
         let Some((due, rule)) = scan.configuration.expiry(&subject).filter(|(at, _)| *at <= scan.now) else { return Ok(None) };
         let when = DeleteWhen::IfMatch { etag: Some(info.etag.clone()), modified: Some(info.modified), size: Some(info.size) };
         let (rule, key) = (rule.to_owned(), info.key.as_str().to_owned());
-        Ok(Some(Step { action: Action::Expire(DeleteKey { key: info.key, when }), key, rule, due, size: info.size }))
+        let removal = Removal { key: info.key, version: None, when };
+        Ok(Some(Step { action: Action::Expire(removal), key, rule, due, size: info.size }))
+    }
+
+    /// An object with all its attributes; `None` when it is gone.
+    async fn whole(&self, scan: &Scan, info: &ObjectInfo, version: Option<VersionId>) -> Result<Option<ObjectInfo>> {
+        match self.objects.head(&scan.namespace, info.key.as_str(), &ReadRequest { version, ..ReadRequest::default() }).await {
+            Ok(found) => Ok(Some(found.info)),
+            Err(error) => match error.kind() {
+                ErrorKind::Provider(provider::ErrorKind::NotFound)
+                | ErrorKind::NoSuchVersion(_)
+                | ErrorKind::DeleteMarker { .. } => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn versions_due(&self, scan: &mut Scan, from: ListFrom, mut walked: Option<Walked>) -> Result<Vec<Step>> {
+        let query = ListQuery { prefix: scan.configuration.common_prefix(), delimiter: None, from, limit: PAGE };
+        let page = self.objects.list_versions(&scan.namespace, &query).await?;
+        let mut due = Vec::new();
+        let mut last = None;
+        for entry in page.entries {
+            let ListEntry::Object(info) = entry else { continue };
+            scan.seen += 1;
+            last = Some((info.key.as_str().to_owned(), version_of(&info.attributes)));
+            match walked.as_mut().filter(|walked| walked.key == info.key.as_str()) {
+                Some(walked) => {
+                    walked.marker = None;
+                    let (since, newer) = (walked.replaced, walked.noncurrent);
+                    walked.replaced = info.modified;
+                    walked.noncurrent += 1;
+                    due.extend(self.noncurrent_due(scan, info, since, newer).await?);
+                }
+                None => {
+                    due.extend(walked.take().and_then(|walked| lone_marker_due(scan, walked)));
+                    let marker = is_marker(&info).then(|| info.clone());
+                    walked = Some(Walked { key: info.key.as_str().to_owned(), replaced: info.modified, noncurrent: 0, marker });
+                    if !is_marker(&info) {
+                        due.extend(self.object_due(scan, info).await?);
+                    }
+                }
+            }
+        }
+        scan.place = match last {
+            Some((key, version)) if page.more => Place::Versions(ListFrom::AfterVersion(key, version), walked),
+            _ => {
+                due.extend(walked.and_then(|walked| lone_marker_due(scan, walked)));
+                Place::Uploads(UploadCursor::default())
+            }
+        };
+        Ok(due)
+    }
+
+    async fn noncurrent_due(&self, scan: &Scan, info: ObjectInfo, since: SystemTime, newer: usize) -> Result<Option<Step>> {
+        let version = version_of(&info.attributes);
+        let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: None };
+        if scan.configuration.noncurrent_expiry(&subject, since, newer).is_none_or(|(at, _)| at > scan.now) {
+            return Ok(None);
+        }
+        let tags = if is_marker(&info) || !scan.configuration.looks_at_tags() {
+            Vec::new()
+        } else {
+            match self.whole(scan, &info, Some(version)).await? {
+                Some(info) => attribute::tags(&info.attributes),
+                None => return Ok(None),
+            }
+        };
+        let subject = Subject { tags: Some(&tags), ..subject };
+        let Some((due, rule)) = scan.configuration.noncurrent_expiry(&subject, since, newer).filter(|(at, _)| *at <= scan.now)
+        else {
+            return Ok(None);
+        };
+        let (rule, key, size) = (rule.to_owned(), info.key.as_str().to_owned(), info.size);
+        let removal = Removal { key: info.key, version: Some(version), when: DeleteWhen::Always };
+        Ok(Some(Step { action: Action::ExpireVersion(removal), key, rule, due, size }))
     }
 
     async fn uploads_due(&self, scan: &mut Scan, cursor: UploadCursor) -> Result<Vec<Step>> {
@@ -135,4 +228,13 @@ impl Lifecycle {
         }
         Ok(due)
     }
+}
+
+/// The step for a key of which a delete marker is all that is left.
+fn lone_marker_due(scan: &Scan, walked: Walked) -> Option<Step> {
+    let marker = walked.marker?;
+    let (due, rule) = scan.configuration.marker_expiry(&walked.key, marker.modified).filter(|(at, _)| *at <= scan.now)?;
+    let rule = rule.to_owned();
+    let removal = Removal { key: marker.key, version: Some(version_of(&marker.attributes)), when: DeleteWhen::Always };
+    Some(Step { action: Action::RemoveMarker(removal), key: walked.key, rule, due, size: 0 })
 }

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use sluice_provider::{Attributes, ETag, ListQuery, PutBody, PutOptions, Seal};
+use sluice_provider::{Attributes, DeleteWhen, ETag, Key, ListQuery, PutBody, PutOptions, Seal};
 
 use super::*;
 use crate::handles::Registry;
 use crate::meta::SqliteStore;
 use crate::namespaces::{DefaultMount, Namespaces};
-use crate::objects::{Objects, attribute};
+use crate::objects::{Objects, Removal, attribute};
 use crate::uploads::{NewUpload, Uploads};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -148,6 +148,44 @@ async fn more_than_a_page_goes_in_one_run() {
     assert_eq!((keys.len(), planned), (2000, done));
     assert_eq!(bench.keys().await.len(), 500);
     assert_eq!(bench.plan(later).await.1.expired, 0);
+}
+
+#[tokio::test]
+async fn versions_and_markers_go_when_their_time_has_come() {
+    let bench = Bench::new().await;
+    bench.namespaces.set_setting("bucket", crate::namespaces::Namespace::VERSIONING, Some("Enabled")).await.unwrap();
+    for body in ["1", "2", "3"] {
+        bench.put("k", body, "").await;
+    }
+    bench.put("gone", "x", "").await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    let removal = Removal { key: Key::new("gone").unwrap(), version: None, when: DeleteWhen::Always };
+    assert!(bench.objects.remove(&namespace, vec![removal], false).await.pop().unwrap().unwrap().marker);
+    let noncurrent = Some(NoncurrentExpiration { days: 1, keep_newest: Some(1) });
+    let rule = |id: &str| Rule { id: id.to_owned(), enabled: true, ..Rule::default() };
+    let markers = Rule { expiration: Some(Expiration::DeleteMarkers), ..rule("markers") };
+    bench.configure(vec![Rule { noncurrent, ..rule("old") }, markers.clone()]).await;
+    assert_eq!(bench.plan(SystemTime::now()).await.0, Vec::<String>::new());
+    let later = SystemTime::now() + DAY * 3;
+    // Of k the oldest goes, and the newest noncurrent one stays; of `gone` the only noncurrent one stays, and its marker with it.
+    let planned = bench.plan(later).await;
+    assert_eq!((planned.0, planned.1.versions, planned.1.markers), (vec!["k".to_owned()], 1, 0));
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap(), planned.1);
+    bench
+        .configure(vec![Rule { noncurrent: Some(NoncurrentExpiration { days: 1, keep_newest: None }), ..rule("old") }, markers])
+        .await;
+    let tally = bench.lifecycle.run("bucket", later).await.unwrap();
+    assert_eq!((tally.versions, tally.markers, tally.expired), (2, 0, 0));
+    // Now nothing is left beneath the marker.
+    let tally = bench.lifecycle.run("bucket", later).await.unwrap();
+    assert_eq!((tally.versions, tally.markers, tally.expired), (0, 1, 0));
+    assert_eq!(bench.keys().await, ["k"]);
+    // A current version that expires leaves a marker and stays as a noncurrent one.
+    bench.configure(vec![expiring("all", Filter::default(), 1)]).await;
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap().expired, 1);
+    assert_eq!(bench.keys().await, Vec::<String>::new());
+    let query = ListQuery { limit: 10, ..ListQuery::default() };
+    assert_eq!(bench.objects.list_versions(&namespace, &query).await.unwrap().entries.len(), 2);
 }
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {

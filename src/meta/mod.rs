@@ -1,7 +1,13 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod breaker;
+mod copy;
+mod dsn;
+mod guarded;
+pub(crate) mod identities;
 mod open;
+pub(crate) mod postgres;
 mod prefix;
 mod records;
 mod settings;
@@ -15,14 +21,23 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
+pub use breaker::{Circuit, CircuitState};
+pub use copy::copy;
+pub use dsn::shown;
+pub use identities::{
+    AccessKeyRecord, AccountRecord, AppliedPolicy, CHANGES_KEPT_SECS, ChangeRecord, CredentialRecord, EntityKind, EntityRecord,
+    IdentityStore, KeyRecord, PolicyRecord, PolicyRef, PolicySource, PolicyUse, PolicyVersionRecord, RevocationRecord, Revoked,
+    ServiceAccount, SessionKind, SessionRecord, Topic,
+};
 pub use open::open;
-pub use records::{AccessKeyRecord, BucketRecord, IdentityRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
+pub use postgres::PostgresStore;
+pub use records::{BucketRecord, MountRecord, PartRecord, UploadCursor, UploadRecord};
 pub use settings::Settings;
 pub use sqlite::SqliteStore;
 
 /// The store. Every method is one transaction. Errors: `MetaUnavailable` when the database fails; others as named.
 #[async_trait]
-pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
+pub trait MetaStore: IdentityStore + fmt::Debug + Send + Sync + 'static {
     /// Creates a bucket with its first mounts.
     ///
     /// # Errors
@@ -48,29 +63,6 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn add_mount(&self, mount: &MountRecord) -> Result<()>;
     /// Removes a mount; false when there was none.
     async fn remove_mount(&self, bucket: &str, prefix: &str) -> Result<bool>;
-
-    /// Creates an identity.
-    ///
-    /// # Errors
-    /// `EntityExists` when the id or the name is taken.
-    async fn create_identity(&self, identity: &IdentityRecord) -> Result<()>;
-    /// One identity by id.
-    async fn identity(&self, id: &str) -> Result<Option<IdentityRecord>>;
-    /// One identity by name.
-    async fn identity_by_name(&self, name: &str) -> Result<Option<IdentityRecord>>;
-    /// All identities in name order.
-    async fn identities(&self) -> Result<Vec<IdentityRecord>>;
-    /// Adds an access key to an identity.
-    ///
-    /// # Errors
-    /// `EntityExists` when the access key is taken, `NoSuchEntity` when there is no such identity.
-    async fn create_access_key(&self, key: &AccessKeyRecord) -> Result<()>;
-    /// An access key with its identity.
-    async fn access_key(&self, access_key: &str) -> Result<Option<(AccessKeyRecord, IdentityRecord)>>;
-    /// All access keys in order.
-    async fn access_keys(&self) -> Result<Vec<AccessKeyRecord>>;
-    /// Removes an access key; false when there was none.
-    async fn delete_access_key(&self, access_key: &str) -> Result<bool>;
 
     /// Begins an upload.
     ///
@@ -105,6 +97,10 @@ pub trait MetaStore: fmt::Debug + Send + Sync + 'static {
     async fn value(&self, name: &str) -> Result<Option<String>>;
     /// Sets a value only if there is none; answers the value that is there afterwards.
     async fn value_or_insert(&self, name: &str, value: &str) -> Result<String>;
+    /// Replaces a value if it is still `from`; false when it is not.
+    async fn replace_value(&self, name: &str, from: &str, to: &str) -> Result<bool>;
+    /// The breaker in front of the database, where there is one.
+    fn circuit(&self) -> Circuit;
     /// Whether the database answers.
     async fn check(&self) -> Result<()>;
     /// Flushes and closes. Later calls fail.

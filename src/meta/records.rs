@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 pub struct BucketRecord {
     /// Its name, as S3 restricts it.
     pub name: String,
-    /// The id of the identity that owns it.
+    /// The id of the account that owns it.
     pub owner: String,
     /// When it was created.
     pub created: i64,
@@ -28,43 +28,6 @@ pub struct MountRecord {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Somebody who owns buckets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityRecord {
-    /// The canonical id: 64 hexadecimal digits.
-    pub id: String,
-    /// The name, unique; shown as the display name.
-    pub name: String,
-    /// May do everything, to everybody's buckets too.
-    pub root: bool,
-    /// When it was created.
-    pub created: i64,
-}
-
-/// An access key of an identity.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AccessKeyRecord {
-    /// The public half.
-    pub access_key: String,
-    /// The secret half, sealed by `tokens`.
-    pub sealed_secret: Vec<u8>,
-    /// The identity's id.
-    pub identity: String,
-    /// Whether it may be used.
-    pub active: bool,
-    /// When it was created.
-    pub created: i64,
-}
-
-impl std::fmt::Debug for AccessKeyRecord {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccessKeyRecord")
-            .field("access_key", &self.access_key)
-            .field("identity", &self.identity)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A multipart upload in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadRecord {
@@ -76,7 +39,7 @@ pub struct UploadRecord {
     pub key: String,
     /// The prefix of the mount that holds its parts.
     pub mount_prefix: String,
-    /// The id of the identity that began it.
+    /// The id of the account that began it.
     pub initiator: String,
     /// When it began.
     pub created: i64,

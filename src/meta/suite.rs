@@ -14,24 +14,38 @@ use super::*;
 
 /// One test per promise, over a fresh store each.
 macro_rules! meta_suite {
-    ($open:expr) => {
-        $crate::meta::suite::meta_suite!($open => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
-            deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, identities, access_keys, uploads,
+    ($open:expr $(, $attribute:meta)?) => {
+        $crate::meta::suite::meta_suite!($open $(, $attribute)? => buckets, bucket_pages, bucket_prefixes_are_bytes, one_of_many_creates_a_bucket,
+            deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, uploads,
             upload_pages, upload_ranges_match_a_model, old_uploads, parts,
             every_replaced_part_is_answered_once, a_part_of_no_upload_is_refused, parts_race_the_end,
             one_of_many_ends_an_upload, completed, values, one_value_wins, closed);
     };
-    ($open:expr => $($test:ident),+ $(,)?) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                let (store, _kept) = $open.await;
-                $crate::meta::suite::$test(std::sync::Arc::new(store)).await;
-            }
-        )+
+    ($open:expr $(, $attribute:meta)? => $($test:ident),+ $(,)?) => {
+        $crate::meta::suite::tests_of!([$crate::meta::suite] $open, [$(#[$attribute])?] => $($test),+);
+        mod identities {
+            use super::*;
+            $crate::meta::identities::suite::identity_suite!($open $(, $attribute)?);
+        }
     };
 }
 pub(crate) use meta_suite;
+
+/// One test for each function of a module.
+macro_rules! tests_of {
+    (one [$($module:tt)+] $open:expr, [$($attribute:tt)*], $test:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($attribute)*
+        async fn $test() {
+            let (store, _kept) = $open.await;
+            $($module)+::$test(std::sync::Arc::new(store)).await;
+        }
+    };
+    ($module:tt $open:expr, $attributes:tt => $($test:ident),+ $(,)?) => {
+        $( $crate::meta::suite::tests_of!(one $module $open, $attributes, $test); )+
+    };
+}
+pub(crate) use tests_of;
 
 type Store = Arc<dyn MetaStore>;
 
@@ -46,10 +60,6 @@ pub(crate) fn mount(bucket: &str, prefix: &str) -> MountRecord {
         provider: "memory".into(),
         settings: map(&[("quota", "1 %_\"'\\ü")]),
     }
-}
-
-pub(crate) fn identity(id: &str, name: &str) -> IdentityRecord {
-    IdentityRecord { id: id.into(), name: name.into(), root: name == "root", created: 5 }
 }
 
 pub(crate) fn upload(bucket: &str, key: &str, upload_id: &str) -> UploadRecord {
@@ -214,41 +224,6 @@ pub(crate) async fn mounts_of_a_new_bucket(store: Store) {
     assert_eq!(store.bucket("b").await.unwrap(), None, "all or nothing");
     store.create_bucket(&bucket("b", "me"), &twice[..2]).await.unwrap();
     assert_eq!(store.mounts("b").await.unwrap(), twice[..2]);
-}
-
-// === identities ===
-
-pub(crate) async fn identities(store: Store) {
-    store.create_identity(&identity("2", "root")).await.unwrap();
-    store.create_identity(&identity("1", "zoe")).await.unwrap();
-    assert_eq!(kind(store.create_identity(&identity("3", "zoe")).await), "EntityExists");
-    assert_eq!(kind(store.create_identity(&identity("1", "eve")).await), "EntityExists");
-    assert_eq!(store.identity_by_name("root").await.unwrap(), Some(identity("2", "root")));
-    assert_eq!(store.identity_by_name("ROOT").await.unwrap(), None);
-    assert_eq!(store.identity("1").await.unwrap(), Some(identity("1", "zoe")));
-    assert_eq!(store.identity("zoe").await.unwrap(), None);
-    assert_eq!(store.identities().await.unwrap(), [identity("2", "root"), identity("1", "zoe")]);
-}
-
-pub(crate) async fn access_keys(store: Store) {
-    let key = |access_key: &str, identity: &str| AccessKeyRecord {
-        access_key: access_key.into(),
-        sealed_secret: vec![0, 255, 39, 0],
-        identity: identity.into(),
-        active: access_key != "OFF",
-        created: 9,
-    };
-    store.create_identity(&identity("1", "me")).await.unwrap();
-    store.create_access_key(&key("ON", "1")).await.unwrap();
-    store.create_access_key(&key("OFF", "1")).await.unwrap();
-    assert_eq!(kind(store.create_access_key(&key("ON", "1")).await), "EntityExists");
-    assert_eq!(kind(store.create_access_key(&key("NEW", "nobody")).await), "NoSuchEntity");
-    assert!(store.access_key("ON").await.unwrap() == Some((key("ON", "1"), identity("1", "me"))));
-    assert!(store.access_key("on").await.unwrap().is_none());
-    assert!(store.access_keys().await.unwrap() == [key("OFF", "1"), key("ON", "1")]);
-    assert!(store.delete_access_key("ON").await.unwrap());
-    assert!(!store.delete_access_key("ON").await.unwrap());
-    assert!(store.access_key("ON").await.unwrap().is_none());
 }
 
 // === uploads ===
@@ -434,6 +409,10 @@ pub(crate) async fn values(store: Store) {
     assert_eq!(store.value_or_insert("id", "1").await.unwrap(), "1");
     assert_eq!(store.value_or_insert("id", "2").await.unwrap(), "1");
     assert_eq!(store.value("id").await.unwrap().as_deref(), Some("1"));
+    assert!(!store.replace_value("id", "2", "3").await.unwrap());
+    assert!(store.replace_value("id", "1", "3").await.unwrap());
+    assert!(!store.replace_value("none", "1", "3").await.unwrap());
+    assert_eq!(store.value("id").await.unwrap().as_deref(), Some("3"));
 }
 
 pub(crate) async fn one_value_wins(store: Store) {

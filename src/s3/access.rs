@@ -15,21 +15,31 @@ use super::headers::{overrides, text};
 use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
-use super::{Parts, acl, front, signature_v2};
+use super::{Parts, acl, dates, front, signature_v2};
 use crate::namespaces::Namespace;
-use crate::tokens::Identity;
 use crate::tokens::acl::{ANONYMOUS, Permission};
 use crate::tokens::policy::Decision;
+use crate::tokens::{Actor, Credential, Identity};
 
 /// Everybody who does not sign.
-static NOBODY: LazyLock<Arc<Identity>> =
-    LazyLock::new(|| Arc::new(Identity { id: ANONYMOUS.to_owned(), name: String::new(), root: false, created: 0 }));
+static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
+    Arc::new(Identity {
+        id: ANONYMOUS.to_owned(),
+        number: String::new(),
+        name: String::new(),
+        root: false,
+        active: true,
+        created: 0,
+    })
+});
 
 /// Who asks, and the bucket they may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
     /// The sender; with the id [`ANONYMOUS`] when the request is not signed.
     pub(crate) identity: Arc<Identity>,
+    /// As whom, and within which bounds.
+    pub(crate) actor: Actor,
     /// The bucket; `None` for operations that need none.
     pub(crate) namespace: Option<Arc<Namespace>>,
     /// Why they may.
@@ -122,30 +132,33 @@ fn need(op: Option<Op>) -> Need {
 /// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`.
 pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
     let Asked { op, bucket, headers, query, .. } = asked;
-    let identity = sender(parts, asked).await?;
+    let actor = sender(parts, asked).await?;
+    let identity = actor.account();
     let anonymous = identity.id == ANONYMOUS;
     if bucket.is_empty() || matches!(op, Some(Op::CreateBucket)) {
-        let admitted = Admitted { identity, namespace: None, ground: Ground::Lists };
-        return if anonymous { Err(Code::AccessDenied.into()) } else { Ok(admitted) };
+        let about = About::new(op.unwrap_or(Op::NotImplemented), "", headers, query, asked.peer);
+        let denied = anonymous || policy::decide_alone(&actor, bucket, about) == Decision::Deny;
+        let admitted = Admitted { identity, actor, namespace: None, ground: Ground::Lists };
+        return if denied { Err(Code::AccessDenied.into()) } else { Ok(admitted) };
     }
     if anonymous {
         check_anonymous(op, query)?;
     }
     let namespace = parts.namespaces.get(bucket).await?;
-    let ground = ground(parts, &identity, &namespace, asked).await?;
+    let ground = ground(parts, &actor, &identity, &namespace, asked).await?;
     if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
         check_owner(&identity, &namespace, expected)?;
     }
-    Ok(Admitted { identity, namespace: Some(namespace), ground })
+    Ok(Admitted { identity, actor, namespace: Some(namespace), ground })
 }
 
 /// Asks policy and lists.
-async fn ground(parts: &Parts, identity: &Identity, namespace: &Namespace, asked: Asked<'_>) -> Result<Ground> {
+async fn ground(parts: &Parts, actor: &Actor, identity: &Identity, namespace: &Namespace, asked: Asked<'_>) -> Result<Ground> {
     let Asked { op, key, headers, query, peer, .. } = asked;
     let decision = match op {
         // Whose key or tags are in the body.
         None | Some(Op::DeleteObjects | Op::PutObjectTagging) => None,
-        Some(op) => Some(policy::decide(parts, identity, namespace, About::new(op, key, headers, query, peer)).await?),
+        Some(op) => Some(policy::decide(parts, actor, namespace, About::new(op, key, headers, query, peer)).await?),
     };
     match decision {
         Some(Decision::Deny) => return Err(refused(parts, op, namespace)),
@@ -173,7 +186,7 @@ async fn ground(parts: &Parts, identity: &Identity, namespace: &Namespace, asked
 /// `AccessDenied`.
 pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: &str) -> Result<()> {
     let owner = &namespace.bucket.owner;
-    if expected == owner || (identity.id == *owner && expected == identity.name) {
+    if expected == owner || (identity.id == *owner && (expected == identity.name || expected == identity.number)) {
         Ok(())
     } else {
         Err(Code::AccessDenied.into())
@@ -181,22 +194,60 @@ pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: 
 }
 
 /// Who asks: the one whose signature was verified, or nobody in particular.
-async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Arc<Identity>> {
+///
+/// # Errors
+/// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`.
+pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
     let Asked { credentials, op, headers, query, .. } = asked;
     let Some(credentials) = credentials else {
         // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
-        return if claims_identity(headers, query) { Err(Code::AccessDenied.into()) } else { Ok(NOBODY.clone()) };
+        let claims = claims_identity(headers, query);
+        return if claims { Err(Code::AccessDenied.into()) } else { Ok(Actor::unbound(NOBODY.clone())) };
     };
     if op.is_some() && !signature_v2::is_used(headers, query) && !host_is_signed(headers, query) {
         return Err(Failure::because(Code::AccessDenied, "There were headers present in the request which were not signed")
             .field("HeadersNotSigned", "host"));
     }
-    // No session tokens are given out, so none is valid.
-    if text(headers, "x-amz-security-token")?.is_some() || query.any_case("x-amz-security-token") {
-        return Err(Code::InvalidToken.into());
-    }
     let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
-    Ok(credential.identity.clone())
+    let in_header = text(headers, "x-amz-security-token")?;
+    let token = in_header.or_else(|| query.named_any_case("x-amz-security-token")).filter(|token| !token.is_empty());
+    // The token of a form is one of its fields, which `form` looks at.
+    check_token(&credential, token, op.is_none())?;
+    if presigned(op, query).is_some_and(|signed| !credential.admits_presigned(signed.at)) {
+        return Err(Failure::because(Code::AccessDenied, "Presigned requests of this time were revoked"));
+    }
+    // A user or role that is gone has no keys.
+    Ok(parts.tokens.actor(credential).await?.ok_or(Code::InvalidAccessKeyId)?)
+}
+
+/// Checks the session token of a request. A temporary key without its token is no key.
+///
+/// # Errors
+/// `InvalidToken`, `ExpiredToken`, `InvalidAccessKeyId`.
+pub(crate) fn check_token(credential: &Credential, token: Option<&str>, later: bool) -> Result<()> {
+    match token {
+        None if credential.is_temporary() && !later => return Err(Code::InvalidAccessKeyId.into()),
+        Some(token) if !credential.has_token(token) => return Err(Code::InvalidToken.into()),
+        None | Some(_) => {}
+    }
+    match credential.has_ended() {
+        true if credential.is_temporary() => Err(Code::ExpiredToken.into()),
+        true => Err(Code::InvalidAccessKeyId.into()),
+        false => Ok(()),
+    }
+}
+
+/// A request that was signed before it was sent.
+struct Presigned {
+    /// When, in milliseconds since the epoch; `None` when it does not say so where everybody sees it (Signature Version 2, a form).
+    at: Option<i64>,
+}
+
+fn presigned(op: Option<Op>, query: &Query) -> Option<Presigned> {
+    if query.has("X-Amz-Signature") {
+        return Some(Presigned { at: query.get("X-Amz-Date").and_then(dates::parse_basic) });
+    }
+    (op.is_none() || query.has("Signature")).then_some(Presigned { at: None })
 }
 
 /// Whether a request carries anything that belongs to a signature.
@@ -297,6 +348,16 @@ mod tests {
         assert!(!signed("AWS4-HMAC-SHA256 Credential=a/b, SignedHeaders=x-amz-date;x-host, Signature=s", ""));
         assert!(signed("", "X-Amz-SignedHeaders=content-type%3Bhost"));
         assert!(!signed("", "X-Amz-SignedHeaders=content-type"));
+    }
+
+    #[test]
+    fn when_it_was_presigned() {
+        let at = |op, query: &str| presigned(op, &Query::parse(Some(query)).unwrap()).map(|signed| signed.at);
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=20260101T000001Z"), Some(Some(1_767_225_601_000)));
+        assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=soon"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "AWSAccessKeyId=a&Expires=1&Signature=s"), Some(None));
+        assert_eq!(at(Some(Op::GetObject), "list-type=2"), None);
+        assert_eq!(at(None, ""), Some(None));
     }
 
     #[test]

@@ -22,9 +22,9 @@ use super::{Parts, conditions};
 use crate::error::ErrorKind;
 use crate::meta::UploadRecord;
 use crate::namespaces::Namespace;
-use crate::tokens::Identity;
 use crate::tokens::acl::Permission;
 use crate::tokens::policy::Decision;
+use crate::tokens::{Actor, Identity};
 use crate::transfer::Declared;
 
 /// What an operation answers.
@@ -50,6 +50,8 @@ pub(crate) struct Call {
     pub(crate) trailers: Option<TrailingHeaders>,
     /// Who asks; see [`super::access::Admitted`].
     pub(crate) identity: Arc<Identity>,
+    /// As whom, and within which bounds.
+    pub(crate) actor: Actor,
     /// The bucket, loaded; `None` for operations without one.
     pub(crate) namespace: Option<Arc<Namespace>>,
     /// Why they may.
@@ -101,7 +103,7 @@ impl Call {
     }
 
     async fn decide(&self, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
-        policy::decide(&self.parts, &self.identity, namespace, about).await
+        policy::decide(&self.parts, &self.actor, namespace, about).await
     }
 
     /// Whether the sender may do what only the body has told: to this key, in this version, with these tags.
@@ -147,7 +149,8 @@ impl Call {
 
     /// What the sender may be told of a failure to do this to an object. See [`acl::told`].
     pub(crate) async fn untouched(&self, namespace: &Namespace, key: &str, wanted: Permission, failure: Failure) -> Failure {
-        if acl::may_use(&self.identity, namespace) {
+        let own = acl::may_use(&self.identity, namespace);
+        if own && self.actor.is_account() {
             return failure;
         }
         // Boxed, so that the frequent case does not carry it around.
@@ -157,6 +160,7 @@ impl Call {
                 let about = About { op: Op::ListObjectsV2, key: "", prefix: Some(key), ..self.about(key) };
                 match self.decide(namespace, about).await {
                     Ok(Decision::Allow) => return failure,
+                    Ok(Decision::Silent) if own => return failure,
                     Ok(Decision::Silent) => {}
                     Ok(Decision::Deny) => return Code::AccessDenied.into(),
                     Err(failure) => return failure,

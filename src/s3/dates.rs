@@ -63,6 +63,12 @@ pub(crate) fn parse_any(text: &str) -> Option<SystemTime> {
     iso().or_else(|| parse_http(text))
 }
 
+/// Reads the date of a signature (`20260101T000000Z`), in milliseconds since the epoch.
+pub(crate) fn parse_basic(text: &str) -> Option<i64> {
+    const BASIC: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day]T[hour][minute][second]Z");
+    PrimitiveDateTime::parse(text, BASIC).ok().map(|t| t.assume_utc().unix_timestamp() * 1000)
+}
+
 /// A time as XML shows it, to the second as S3 keeps it.
 pub(crate) fn iso(time: SystemTime) -> String {
     let t = calendar(time);

@@ -53,11 +53,13 @@ codes! {
     BucketAlreadyOwnedByYou CONFLICT "Your previous request to create the named bucket succeeded and you already own it.";
     BucketNotEmpty CONFLICT "The bucket you tried to delete is not empty";
     ConditionalRequestConflict CONFLICT "The conditional request cannot succeed due to a conflicting operation against this resource.";
+    DeleteConflict CONFLICT "Something is still attached to what was to be deleted.";
     EntityAlreadyExists CONFLICT "The name is taken.";
     EntityTooLarge BAD_REQUEST "Your proposed upload exceeds the maximum allowed size";
     EntityTooSmall BAD_REQUEST "Your proposed upload is smaller than the minimum allowed size";
     IllegalVersioningConfigurationException BAD_REQUEST "The Versioning element must be specified";
     InvalidRetentionPeriod BAD_REQUEST "Default retention period must be a positive integer value.";
+    ExpiredToken BAD_REQUEST "The provided token has expired.";
     IllegalLocationConstraintException BAD_REQUEST "The specified location constraint is not valid.";
     IncompleteBody BAD_REQUEST "You did not provide the number of bytes specified by the Content-Length HTTP header";
     InsufficientStorage INSUFFICIENT_STORAGE "The storage behind this bucket is full.";
@@ -81,6 +83,7 @@ codes! {
     InvalidTag BAD_REQUEST "The tag provided was not a valid tag.";
     InvalidToken BAD_REQUEST "The provided token is malformed or otherwise invalid.";
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
+    LimitExceeded CONFLICT "There may be no more of these.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
     MalformedACLError BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
     MalformedPolicy BAD_REQUEST "Policy has invalid resource";
@@ -321,6 +324,8 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::NotImplemented(message) => Failure::because(Code::NotImplemented, message.clone()),
         ErrorKind::NoSuchEntity => Code::NoSuchEntity.into(),
         ErrorKind::EntityExists => Code::EntityAlreadyExists.into(),
+        ErrorKind::DeleteConflict => Code::DeleteConflict.into(),
+        ErrorKind::LimitExceeded => Code::LimitExceeded.into(),
         ErrorKind::MetaUnavailable => Code::ServiceUnavailable.into(),
         ErrorKind::SlowDown => Code::SlowDown.into(),
         ErrorKind::Internal => Code::InternalError.into(),

@@ -18,7 +18,7 @@ use s3s::dto::{ETag, PostObjectInput, PostObjectOutput};
 use s3s::{S3, S3Request, S3Response, S3Result};
 use sluice_provider::PutOptions;
 
-use super::access::Admitted;
+use super::access::{Admitted, check_token};
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
 use super::front::{Operation, Parts, RequestFacts};
@@ -165,7 +165,8 @@ impl Forms {
     }
 
     async fn store(&self, request: S3Request<PostObjectInput>) -> Result<S3Response<PostObjectOutput>> {
-        let Admitted { identity, namespace, ground } = request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
+        let Admitted { identity, actor, namespace, ground } =
+            request.extensions.get::<Admitted>().cloned().ok_or(Code::AccessDenied)?;
         let namespace = namespace.ok_or(Code::AccessDenied)?;
         let copied = request.extensions.get::<Copied>().cloned().unwrap_or_default();
         refuse_unsigned_policy(&copied, &request.headers)?;
@@ -182,9 +183,11 @@ impl Forms {
         if input.key.len() > sluice_provider::MAX_KEY_BYTES {
             return Err(Code::KeyTooLongError.into());
         }
-        // No session tokens are given out, so none is valid.
-        if field("x-amz-security-token").is_some_and(|t| !t.is_empty()) {
-            return Err(Code::InvalidToken.into());
+        let token = field("x-amz-security-token").filter(|t| !t.is_empty());
+        match actor.credential() {
+            Some(credential) => check_token(credential, token, false)?,
+            None if token.is_some() => return Err(Code::InvalidToken.into()),
+            None => {}
         }
         if let Some(name) = said.remove("acl") {
             said.insert("x-amz-acl", name);
@@ -200,7 +203,7 @@ impl Forms {
         }
         let (query, peer) = (Query::default(), front::peer(&request.extensions));
         let about = About { form: true, tags: Some(&tags), ..About::new(Op::PutObject, &input.key, &said, &query, peer) };
-        ground.settle(policy::decide(&self.0, &identity, &namespace, about).await?)?;
+        ground.settle(policy::decide(&self.0, &actor, &namespace, about).await?)?;
         acl::new_object(&self.0, &identity, &namespace, &said, &mut attributes).await?;
         lock::new_object(&namespace, &said, &mut attributes)?;
         let when = conditions::write(&said)?;

@@ -17,6 +17,7 @@ use super::auth::Auth;
 use super::cors::{self, Asking};
 use super::error::{Code, Failure, Result, Scene};
 use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::iam::{self, Fault};
 use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
@@ -109,6 +110,7 @@ impl Front {
         config.form_max_fields_size = MAX_FIELDS_BYTES / 2;
         let signature_v2 = parts.settings.signature_v2;
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
+        config.sig_v4_allowed_services = ["s3", "sts", "iam"].map(str::to_owned).to_vec();
 
         let tokens = parts.tokens.clone();
         let parts = Arc::new(parts);
@@ -135,6 +137,12 @@ impl Front {
         if method == Method::OPTIONS {
             // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
             return Box::pin(self.preflight(request.headers(), &uri, host.as_ref(), &request_id)).await;
+        }
+        let bucket = host.as_ref().and_then(|h| h.to_str().ok()).and_then(|h| address::bucket_of_host(h, &self.domains));
+        if iam::is_request(&method, uri.path(), bucket, request.headers()) {
+            let mut response = Box::pin(self.identities(request, &uri, &request_id)).await;
+            name_error(&mut response);
+            return response;
         }
         let asking = Asking::of(&method, request.headers());
         let mut response = if let Err(failure) = wellformed::check(&request) {
@@ -176,10 +184,28 @@ impl Front {
             // Boxed, as all that is rare here: its future would be carried along, and moved about, by every request.
             Box::pin(asking.share(&self.parts.namespaces, &bucket, &mut response)).await;
         }
-        if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
-            response.extensions_mut().insert(ErrorCode(code));
-        }
+        name_error(&mut response);
         response
+    }
+
+    /// Answers a request to the IAM and STS APIs.
+    async fn identities<B>(&self, request: Request<B>, uri: &Uri, request_id: &str) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<s3s::StdError>,
+    {
+        let fault = match iam::Form::read(request).await {
+            Err(fault) => fault,
+            Ok(request) => match self.service.call(request).await {
+                Ok(response) if response.extensions().get::<Operation>().is_some() => return response,
+                Ok(response) => Fault::from(&failure_of(&response, uri)),
+                Err(error) => {
+                    tracing::error!(%request_id, %error, "the S3 service gave no answer");
+                    Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error.")
+                }
+            },
+        };
+        iam::refused(&fault, "sts", "UnknownAction", RequestFacts::default(), request_id)
     }
 
     async fn preflight(&self, headers: &HeaderMap, uri: &Uri, host: Option<&HeaderValue>, request_id: &str) -> Response<Body> {
@@ -232,6 +258,13 @@ impl Front {
         response.extensions_mut().insert(Operation(operation));
         response.extensions_mut().insert(facts);
         response
+    }
+}
+
+/// Tells the error of an answer to logs and metrics.
+fn name_error(response: &mut Response<Body>) {
+    if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
+        response.extensions_mut().insert(ErrorCode(code));
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! - [`Front`] is the door; `route` takes requests over, `access` decides who may, `operation` finds out what is wanted.
 //! - `error` is the only place where an error becomes a code, a status and XML.
+//! - `iam` is what `aws iam` and `aws sts` speak to at the same door.
 //! - `ops` holds the operations. A new one is a file there, a name in `operation` and a line in `ops/mod.rs`.
 
 mod access;
@@ -25,6 +26,7 @@ mod file_body;
 mod form;
 mod front;
 mod headers;
+mod iam;
 mod lifecycle;
 mod listing;
 mod lock;

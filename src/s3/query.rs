@@ -68,9 +68,9 @@ impl Query {
         self.iter().map(|(name, _)| name)
     }
 
-    /// Whether the name is there in any case, with a value.
-    pub(crate) fn any_case(&self, name: &str) -> bool {
-        self.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())
+    /// The value of a name in any case.
+    pub(crate) fn named_any_case(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
     }
 
     /// Whether any name is there twice.

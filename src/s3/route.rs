@@ -11,9 +11,10 @@ use s3s::{Body, S3Request, S3Response, S3Result};
 use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
 use super::call::Call;
-use super::error::{Failure, Result, Scene};
+use super::error::{Code, Failure, Result, Scene};
 use super::file_body::SendsFiles;
 use super::front::{Operation, Parts, RequestFacts, peer, request_id, strip_body};
+use super::iam;
 use super::operation::{self, Op};
 use super::ops;
 use super::query::Query;
@@ -57,6 +58,14 @@ fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
 impl Route {
     async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
         let Read { address, query, op } = read;
+        // What was signed for another service was not meant for this one.
+        if request.service.as_deref().is_some_and(|service| service != "s3") {
+            let wrong = Failure::because(
+                Code::AuthorizationHeaderMalformed,
+                "The authorization header is malformed; incorrect service. This endpoint belongs to 's3'.",
+            );
+            return (Err(wrong), address);
+        }
         if let Err(failure) = signature_v2::check(&request.method, &address, &query, &request.headers, op) {
             return (Err(failure), address);
         }
@@ -70,7 +79,7 @@ impl Route {
             headers: &request.headers,
             query: &query,
         };
-        let Admitted { identity, namespace, ground } = match admit(&self.parts, asked).await {
+        let Admitted { identity, actor, namespace, ground } = match admit(&self.parts, asked).await {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), address),
         };
@@ -85,6 +94,7 @@ impl Route {
             body: request.input,
             trailers: request.trailing_headers,
             identity,
+            actor,
             namespace,
             ground,
             peer,
@@ -124,6 +134,12 @@ impl S3Route for Route {
     }
 
     async fn call(&self, request: S3Request<Body>) -> S3Result<S3Response<Body>> {
+        if let Some(form) = request.extensions.get::<iam::Form>().cloned() {
+            let (parts, body) = Box::pin(iam::answer(&self.parts, &request, &form)).await.into_parts();
+            let mut response = S3Response::with_headers(body, parts.headers);
+            (response.status, response.extensions) = (Some(parts.status), parts.extensions);
+            return Ok(response);
+        }
         let uri = request.uri.clone();
         let head = request.method == Method::HEAD;
         let request_id = request_id(&request.extensions);

@@ -10,6 +10,7 @@ mod copies;
 mod cors;
 mod forms;
 mod gateway;
+mod iam;
 mod listings;
 mod multipart;
 mod objects;

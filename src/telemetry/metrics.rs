@@ -134,6 +134,16 @@ table! {
         Counter "sluice_token_cache_hits_total" [], "Access keys found in the cache";
     token_cache_misses: Counter = Counter::default(),
         Counter "sluice_token_cache_misses_total" [], "Access keys that the metadata store was asked for";
+    token_cache_evictions: Counter = Counter::default(),
+        Counter "sluice_token_cache_evictions_total" [], "Access keys that left the cache to make room";
+    token_cache_entries: Gauge = Gauge::default(),
+        Gauge "sluice_token_cache_entries" [], "Access keys in the cache";
+    meta_circuit_open: Gauge = Gauge::default(),
+        Gauge "sluice_meta_circuit_open" [], "1 while calls to the metadata store are refused because it does not answer";
+    meta_circuit_opened: Counter = Counter::default(),
+        Counter "sluice_meta_circuit_opened_total" [], "Times that the metadata store stopped answering";
+    meta_circuit_refused: Counter = Counter::default(),
+        Counter "sluice_meta_circuit_refused_total" [], "Calls to the metadata store that were refused at once";
     listing_bytes: Gauge = Gauge::default(),
         Gauge "sluice_listing_cache_bytes" [], "What sorted directories of local mounts take";
     listing_directories: Gauge = Gauge::default(),
@@ -247,10 +257,19 @@ impl Metrics {
         raise(&self.handles_reaped, reaped);
     }
 
-    /// Notes how often the cache of access keys had the answer, and how often not.
-    pub fn set_token_cache(&self, hits: u64, misses: u64) {
+    /// Notes how often the cache of access keys had the answer, how often not, how many it dropped for others, and how many it holds.
+    pub fn set_token_cache(&self, hits: u64, misses: u64, evictions: u64, entries: u64) {
         raise(&self.token_cache_hits, hits);
         raise(&self.token_cache_misses, misses);
+        raise(&self.token_cache_evictions, evictions);
+        self.token_cache_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// Notes the state of the circuit breaker of the metadata store.
+    pub fn set_meta_circuit(&self, open: bool, opened: u64, refused: u64) {
+        self.meta_circuit_open.set(i64::from(open));
+        raise(&self.meta_circuit_opened, opened);
+        raise(&self.meta_circuit_refused, refused);
     }
 
     /// Notes what listings remember of directories, how often they were read and how often that was spared.

@@ -1,7 +1,7 @@
 //! The credential cache, in front of the store.
 //!
 //! Least recently used goes first (moka's default policy may refuse a new entry, which for a credential would mean a read of the store on every
-//! request), and every entry ends after five minutes. Calls for one key that is not cached share one read. Unknown keys are remembered
+//! request), and every entry ends after five minutes, and never later than the key itself. Calls for one key that is not cached share one read. Unknown keys are remembered
 //! in a small cache of their own, so that a flood of them neither reaches the store twice nor pushes out good ones; for a second only, so
 //! that a key that another process creates is usable at once.
 //!
@@ -13,13 +13,16 @@ use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moka::Expiry;
 use moka::future::Cache as Moka;
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 
 use super::layer::Credential;
 use crate::error::{Error, Result};
+use crate::runtime::unix_millis;
 
 /// How many groups of keys have a count of changes of their own.
 const GROUPS: usize = 256;
@@ -53,6 +56,8 @@ pub struct CacheCounts {
     pub misses: u64,
     /// Credentials in it now, roughly.
     pub entries: u64,
+    /// Credentials that had to go for others.
+    pub evictions: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +68,18 @@ pub(super) struct Cache {
     epochs: Box<[AtomicU64]>,
     hits: AtomicU64,
     misses: AtomicU64,
+    evictions: Arc<AtomicU64>,
+}
+
+/// An entry does not outlive its key.
+struct EndOfKey;
+
+impl Expiry<String, Known> for EndOfKey {
+    fn expire_after_create(&self, _: &String, known: &Known, _: Instant) -> Option<Duration> {
+        let end = known.credential.expires()?;
+        let left = end.saturating_sub(unix_millis()).max(0);
+        Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -80,7 +97,14 @@ enum Nothing {
 
 impl Cache {
     pub(super) fn new(limits: Limits) -> Self {
-        let known = Moka::builder().max_capacity(limits.known).time_to_live(limits.known_for);
+        let evictions = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&evictions);
+        let known = Moka::builder().max_capacity(limits.known).time_to_live(limits.known_for).expire_after(EndOfKey);
+        let known = known.eviction_listener(move |_, _, cause| {
+            if cause == RemovalCause::Size {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
         let unknown = Moka::builder().max_capacity(limits.unknown).time_to_live(limits.unknown_for);
         Self {
             known: known.eviction_policy(EvictionPolicy::lru()).build(),
@@ -88,6 +112,7 @@ impl Cache {
             epochs: (0..GROUPS).map(|_| AtomicU64::new(0)).collect(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
+            evictions,
         }
     }
 
@@ -155,11 +180,19 @@ impl Cache {
         self.unknown.invalidate(access_key).await;
     }
 
+    /// Forgets all keys. Their entries are still there, and good for nothing.
+    pub(super) fn forget_all(&self) {
+        for epoch in &self.epochs {
+            epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn counts(&self) -> CacheCounts {
         CacheCounts {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
             entries: self.known.entry_count(),
+            evictions: self.evictions.load(Ordering::Relaxed),
         }
     }
 
@@ -216,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::error::ErrorKind;
-    use crate::meta::IdentityRecord;
+    use crate::meta::identities::suite::account;
     use crate::tokens::Secret;
 
     const SHORT: Duration = Duration::from_millis(50);
@@ -251,9 +284,47 @@ mod tests {
     }
 
     fn credential(access_key: &str) -> Arc<Credential> {
-        let identity = IdentityRecord { id: "1".into(), name: "me".into(), root: false, created: 0 };
+        let identity = account("1", "me");
         let secret = Secret::new(format!("secret of {access_key}"));
-        Arc::new(Credential { access_key: access_key.into(), secret, identity: Arc::new(identity) })
+        let expires = access_key.strip_prefix("ends ").and_then(|end| end.parse().ok());
+        let (presigned_after, bond) = (None, crate::tokens::actor::Bond::default());
+        Arc::new(Credential {
+            access_key: access_key.into(),
+            secret,
+            identity: Arc::new(identity),
+            bond,
+            expires,
+            presigned_after,
+        })
+    }
+
+    #[tokio::test]
+    async fn an_entry_does_not_outlive_its_key() {
+        let (cache, source) = (Cache::new(Limits::default()), Source::open());
+        let soon = format!("ends {}", unix_millis() + 40);
+        let later = format!("ends {}", unix_millis() + 3_600_000);
+        for key in [&soon, &later] {
+            assert!(get(&cache, &source, key).await && get(&cache, &source, key).await);
+        }
+        assert_eq!(source.reads(), 2);
+        tokio::time::sleep(SHORT * 2).await;
+        assert!(get(&cache, &source, &later).await);
+        assert_eq!(source.reads(), 2);
+        assert!(get(&cache, &source, &soon).await);
+        assert_eq!(source.reads(), 3);
+    }
+
+    #[tokio::test]
+    async fn all_may_be_forgotten_at_once() {
+        let (cache, source) = (Cache::new(Limits::default()), Source::open());
+        for n in 0..1000 {
+            assert!(get(&cache, &source, &n.to_string()).await);
+        }
+        cache.forget_all();
+        for n in 0..1000 {
+            assert!(!get_unknown(&cache, &source, &n.to_string()).await);
+        }
+        assert_eq!(source.reads(), 2000);
     }
 
     async fn get(cache: &Cache, source: &Source, access_key: &str) -> bool {
@@ -273,7 +344,7 @@ mod tests {
         }
         assert_eq!(source.reads(), 2);
         cache.settle().await;
-        assert_eq!(cache.counts(), CacheCounts { hits: 18, misses: 2, entries: 1 });
+        assert_eq!(cache.counts(), CacheCounts { hits: 18, misses: 2, entries: 1, evictions: 0 });
     }
 
     #[tokio::test]
@@ -327,7 +398,7 @@ mod tests {
             assert!(get(&cache, &source, "key0").await);
             cache.settle().await;
         }
-        assert_eq!(cache.counts().entries, 100);
+        assert_eq!((cache.counts().entries, cache.counts().evictions), (100, 50));
         assert_eq!(source.reads(), 150);
         for n in [0, 149, 120, 51] {
             assert!(get(&cache, &source, &format!("key{n}")).await);

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::AtomicI64;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zeroize::Zeroizing;
 
+use super::actor::Bond;
 use super::cache::{Cache, CacheCounts, Limits};
+use super::keyring::{KeySource, Keyring, MasterKeys};
 use super::people::People;
-use super::seal::Seal;
-use super::secret::{Secret, generate_access_key, generate_identity_id};
+use super::powers::Powers;
+use super::revocation::RevokedKeys;
+use super::secret::{Secret, generate_access_key, generate_account_id, generate_account_number};
+use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::{AccessKeyRecord, IdentityRecord, MetaStore};
+use crate::meta::{AccessKeyRecord, AccountRecord, KeyRecord, MetaStore, Revoked};
 
 /// The value by which a wrong master key is noticed when the layer opens. No access key holds a space, so that what was sealed for this
 /// name can never pass for the secret of a key.
@@ -23,8 +27,8 @@ const KEY_CHECK_TEXT: &str = "sluice";
 /// The longest access key.
 const MAX_ACCESS_KEY: usize = 128;
 
-/// Who acts.
-pub type Identity = IdentityRecord;
+/// Who acts: an account.
+pub type Identity = AccountRecord;
 
 /// An access key that may be used now.
 #[derive(Debug)]
@@ -35,42 +39,145 @@ pub struct Credential {
     pub secret: Secret,
     /// Whose it is.
     pub identity: Arc<Identity>,
+    /// What it is bound to beyond its account.
+    pub(super) bond: Bond,
+    /// When it ends by itself, in milliseconds since the epoch.
+    pub(super) expires: Option<i64>,
+    /// Presigned requests are good only when they were signed at or after this moment, in milliseconds since the epoch.
+    pub(super) presigned_after: Option<i64>,
+}
+
+impl Credential {
+    /// When it ends by itself, in milliseconds since the epoch.
+    #[must_use]
+    pub fn expires(&self) -> Option<i64> {
+        self.expires
+    }
+
+    /// Whether a presigned request that was signed at this moment (milliseconds since the epoch; `None`: nobody knows) is still good.
+    #[must_use]
+    pub fn admits_presigned(&self, signed: Option<i64>) -> bool {
+        self.presigned_after.is_none_or(|after| signed.is_some_and(|signed| signed >= after))
+    }
+}
+
+/// What a change of the master key has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Secrets in the store.
+    pub secrets: u64,
+    /// Of those, sealed anew.
+    pub resealed: u64,
+    /// Of those, opened by no key.
+    pub closed: u64,
 }
 
 /// The token layer.
 #[derive(Debug)]
 pub struct Tokens {
-    store: Arc<dyn MetaStore>,
-    seal: Seal,
-    cache: Cache,
+    pub(super) store: Arc<dyn MetaStore>,
+    pub(super) seal: Keyring,
+    pub(super) cache: Cache,
+    pub(super) powers: Powers,
+    pub(super) revoked_keys: RevokedKeys,
+    /// The number of the last change that is taken into account.
+    pub(super) last_change: AtomicI64,
     people: People,
 }
 
 impl Tokens {
-    /// Opens the layer over a store. `master_key` seals the secrets.
+    /// Opens the layer over a store. The first of the master keys seals the secrets, the others only open.
     ///
     /// # Errors
     /// `InvalidArgument` when the store's secrets were sealed with another master key, `MetaUnavailable`.
-    pub async fn open(store: Arc<dyn MetaStore>, master_key: [u8; 32]) -> Result<Self> {
-        Self::open_with(store, master_key, Limits::default()).await
+    pub async fn open(store: Arc<dyn MetaStore>, keys: impl Into<MasterKeys>) -> Result<Self> {
+        Self::open_with(store, keys.into(), None, Limits::default()).await
     }
 
-    pub(super) async fn open_with(store: Arc<dyn MetaStore>, master_key: [u8; 32], limits: Limits) -> Result<Self> {
-        let seal = Seal::new(&Zeroizing::new(master_key));
+    /// As [`open`](Self::open), with the limits of the settings, and a source that is asked again when a master key is missing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_configured(
+        store: Arc<dyn MetaStore>,
+        keys: MasterKeys,
+        source: Option<KeySource>,
+        settings: &Settings,
+    ) -> Result<Self> {
+        let known_for = Duration::from_secs(settings.cache_ttl_secs);
+        let limits = Limits { known: settings.cache_capacity, known_for, ..Limits::default() };
+        Self::open_with(store, keys, source, limits).await
+    }
+
+    pub(super) async fn open_with(
+        store: Arc<dyn MetaStore>,
+        keys: impl Into<MasterKeys>,
+        source: Option<KeySource>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let seal = Keyring::new(&keys.into(), source)?;
         let check = match store.value(KEY_CHECK).await? {
             Some(check) => check,
             None => store.value_or_insert(KEY_CHECK, &STANDARD.encode(seal.seal(KEY_CHECK, KEY_CHECK_TEXT)?)).await?,
         };
-        let opened = STANDARD.decode(check).ok().and_then(|sealed| seal.open(KEY_CHECK, &sealed).ok());
-        if !opened.is_some_and(|text| text.matches(KEY_CHECK_TEXT)) {
+        let opened = match STANDARD.decode(check) {
+            Ok(sealed) => seal.open(KEY_CHECK, &sealed).await.is_ok_and(|text| text.matches(KEY_CHECK_TEXT)),
+            Err(_) => false,
+        };
+        if !opened {
             let message =
                 "the secrets in the metadata store were sealed with another master key: give that one, or begin with a new store";
             return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "open token layer"));
         }
-        Ok(Self { store, seal, cache: Cache::new(limits), people: People::new() })
+        // Before anything is cached, so that no change is missed.
+        let last_change = AtomicI64::new(store.last_change().await?);
+        let (cache, revoked_keys, people) = (Cache::new(limits), RevokedKeys::new(), People::new());
+        Ok(Self { store, seal, cache, powers: Powers::new(), revoked_keys, last_change, people })
     }
 
-    /// The credential of an access key, from the cache or the store; `None` when unknown or inactive.
+    /// Seals every secret of the store under the first master key that is not. Gateways go on meanwhile: one that does not know the key reads
+    /// its keys again.
+    ///
+    /// # Errors
+    /// `MetaUnavailable`; `Internal` when a secret can be opened with no key: it is told at the end, and the others are done.
+    pub async fn reseal(&self) -> Result<Resealed> {
+        const PAGE: usize = 500;
+        self.seal.reload().await;
+        let mut done = Resealed::default();
+        let mut after = String::new();
+        loop {
+            let page = self.store.sealed_secrets(&after, PAGE).await?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(last);
+            for (access_key, sealed) in &page {
+                done.secrets += 1;
+                if self.seal.is_current(sealed) {
+                    continue;
+                }
+                match self.seal.open(access_key, sealed).await {
+                    Ok(secret) => {
+                        let new = self.seal.seal(access_key, secret.expose())?;
+                        done.resealed += u64::from(self.store.reseal(access_key, sealed, &new).await?);
+                    }
+                    Err(error) => {
+                        tracing::error!(access_key, %error, "a sealed secret opens with no master key");
+                        done.closed += 1;
+                    }
+                }
+            }
+        }
+        if done.closed == 0
+            && let Some(check) = self.store.value(KEY_CHECK).await?
+        {
+            let new = STANDARD.encode(self.seal.seal(KEY_CHECK, KEY_CHECK_TEXT)?);
+            self.store.replace_value(KEY_CHECK, &check, &new).await?;
+        }
+        tracing::info!(secrets = done.secrets, resealed = done.resealed, closed = done.closed, "secrets resealed");
+        Ok(done)
+    }
+
+    /// The credential of an access key, from the cache or the store; `None` when unknown, inactive or over. A temporary one that is over is
+    /// answered, and good for nothing but to say so.
     ///
     /// # Errors
     /// `MetaUnavailable`; `Internal` when the stored secret is damaged.
@@ -79,15 +186,34 @@ impl Tokens {
         if access_key.len() > MAX_ACCESS_KEY || !is_access_key(access_key) {
             return Ok(None);
         }
-        self.cache.get(access_key, || self.read(access_key)).await
+        // Before the cache, which may not have heard of it yet.
+        if self.revoked_keys.contains(access_key) {
+            return Ok(None);
+        }
+        let found = self.cache.get(access_key, || self.read(access_key)).await?;
+        // Of a session that is over the caller is told so: see `Credential::has_ended`.
+        Ok(found.filter(|found| found.is_temporary() || !found.has_ended()))
     }
 
     async fn read(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
-        let Some((key, identity)) = self.store.access_key(access_key).await?.filter(|(key, _)| key.active) else {
-            return Ok(None);
+        let Some(found) = self.store.credential(access_key).await? else { return Ok(None) };
+        let (sealed, active, began) = match &found.key {
+            KeyRecord::Lasting(key) => (&key.sealed_secret, key.active, key.created),
+            KeyRecord::Temporary(session) => (&session.sealed_secret, true, session.issued),
         };
-        let secret = self.seal.open(&key.access_key, &key.sealed_secret)?;
-        Ok(Some(Arc::new(Credential { access_key: key.access_key, secret, identity: Arc::new(identity) })))
+        if !active || !found.account.active || found.revocations.iter().any(|revocation| revocation.ends(began)) {
+            return Ok(None);
+        }
+        let secret = self.seal.open(access_key, sealed).await?;
+        let bond = self.bond(&found.key, &found.account).await?;
+        let presigned = found.revocations.iter().filter(|revocation| matches!(revocation.what, Revoked::Presigned(_)));
+        let presigned_after = presigned.map(|revocation| revocation.before).max();
+        let expires = match &found.key {
+            KeyRecord::Lasting(key) => key.expires,
+            KeyRecord::Temporary(session) => Some(session.expires),
+        };
+        let (access_key, identity) = (access_key.to_owned(), Arc::new(found.account));
+        Ok(Some(Arc::new(Credential { access_key, secret, identity, bond, expires, presigned_after })))
     }
 
     /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
@@ -126,27 +252,33 @@ impl Tokens {
         let record = AccessKeyRecord {
             access_key: access_key.clone(),
             sealed_secret,
-            identity: identity.id.clone(),
+            account: identity.id.clone(),
+            user: None,
             active: true,
+            expires: None,
+            service: None,
             created: now(),
+            last_used: None,
         };
         self.store.create_access_key(&record).await?;
         self.cache.forget(&access_key).await;
-        Ok(Credential { access_key, secret, identity: Arc::new(identity) })
+        let (identity, bond) = (Arc::new(identity), Bond::default());
+        Ok(Credential { access_key, secret, identity, bond, expires: None, presigned_after: None })
     }
 
     /// The identity of this name, created if there is none.
     async fn identity(&self, name: &str, root: bool) -> Result<Identity> {
         const OPERATION: &str = "create identity";
-        let found = match self.store.identity_by_name(name).await? {
+        let found = match self.store.account_by_name(name).await? {
             Some(found) => found,
             None => {
-                let new = Identity { id: generate_identity_id()?, name: name.to_owned(), root, created: now() };
-                match self.store.create_identity(&new).await {
+                let (id, number) = (generate_account_id()?, generate_account_number()?);
+                let new = Identity { id, number, name: name.to_owned(), root, active: true, created: now() };
+                match self.store.create_account(&new).await {
                     Ok(()) => return Ok(new),
                     // Somebody else was faster.
                     Err(error) if matches!(error.kind(), ErrorKind::EntityExists) => {
-                        self.store.identity_by_name(name).await?.ok_or(error)?
+                        self.store.account_by_name(name).await?.ok_or(error)?
                     }
                     Err(error) => return Err(error),
                 }
@@ -164,7 +296,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn identity_of(&self, id: &str) -> Result<Option<Arc<Identity>>> {
-        self.people.get(id, || self.store.identity(id)).await
+        self.people.get(id, || self.store.account(id)).await
     }
 
     /// The identity of a name, from the store.
@@ -172,7 +304,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn identity_named(&self, name: &str) -> Result<Option<Identity>> {
-        self.store.identity_by_name(name).await
+        self.store.account_by_name(name).await
     }
 
     /// Whether any root identity has a key that may be used: false on a first start.
@@ -180,10 +312,7 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn has_root(&self) -> Result<bool> {
-        let identities = self.store.identities().await?;
-        let keys = self.store.access_keys().await?;
-        let is_root = |id: &str| identities.iter().any(|identity| identity.root && identity.id == id);
-        Ok(keys.iter().any(|key| key.active && is_root(&key.identity)))
+        self.store.has_root_key().await
     }
 
     /// All access keys with the name of their identity, without secrets, in the order of the keys.
@@ -191,11 +320,11 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn keys(&self) -> Result<Vec<(AccessKeyRecord, String)>> {
-        let keys = self.store.access_keys().await?;
+        let keys = self.store.access_keys("", usize::MAX).await?;
         let names: BTreeMap<_, _> =
-            self.store.identities().await?.into_iter().map(|identity| (identity.id, identity.name)).collect();
+            self.store.accounts("", usize::MAX).await?.into_iter().map(|account| (account.id, account.name)).collect();
         let named = |key: AccessKeyRecord| {
-            let name = names.get(&key.identity).cloned().unwrap_or_default();
+            let name = names.get(&key.account).cloned().unwrap_or_default();
             (AccessKeyRecord { sealed_secret: Vec::new(), ..key }, name)
         };
         Ok(keys.into_iter().map(named).collect())
@@ -229,7 +358,7 @@ fn is_access_key(text: &str) -> bool {
 }
 
 /// Milliseconds since the Unix epoch.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,6 +1,6 @@
-//! The master key: 32 bytes in a file of their own, or in a value of the environment.
+//! The master keys: 32 bytes each, in a file of their own, in a value of the environment, or printed by a command.
 //!
-//! The file holds 64 hexadecimal digits (`openssl rand -hex 32` makes one). It is created whole: written under another name, flushed, and then
+//! The file holds 64 hexadecimal digits (`openssl rand -hex 32` makes them) in each line: the key of the first line seals, the others only open. It is created whole: written under another name, flushed, and then
 //! given its name, which fails if the name is taken, so that of two processes that start together both use one key, and a crash leaves
 //! no half a key behind.
 
@@ -8,28 +8,34 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::keyring::MasterKeys;
 use super::secret::fill_random;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A file that is larger holds something else.
-const MAX_FILE_BYTES: u64 = 1024;
+const MAX_FILE_BYTES: u64 = 4096;
+
+/// How long the command may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 /// Base64 with or without padding, either alphabet.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: [GeneralPurpose; 2] =
     [GeneralPurpose::new(&alphabet::STANDARD, LENIENT), GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT)];
 
-/// Reads the master key from a file, which is created with a new key (mode 0600, its directory 0700) if there is none. Blocks: for start-up.
+/// Reads the master keys from a file, which is created with a new key (mode 0600, its directory 0700) if there is none. Blocks: for start-up.
 ///
 /// # Errors
 /// `InvalidArgument` when the group or others may read the file, or when it holds no key; `Internal` when it cannot be read or created.
-pub fn master_key(path: &Path) -> Result<[u8; 32]> {
+pub fn master_keys(path: &Path) -> Result<MasterKeys> {
     match read(path) {
         Err(Failure::Missing) => {}
         Err(Failure::Other(error)) => return Err(error.with("path", path.display())),
@@ -43,11 +49,62 @@ pub fn master_key(path: &Path) -> Result<[u8; 32]> {
     }
 }
 
+/// Takes master keys from text, one or several between spaces, commas or line ends.
+///
+/// # Errors
+/// `InvalidArgument` when there is none, or one that is no key. The error does not hold the text.
+pub fn parse_master_keys(text: &str) -> Result<MasterKeys> {
+    let words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
+    let keys: Vec<_> = words.map(|word| parse_master_key(word).map(Zeroizing::new)).collect::<Result<_>>()?;
+    if keys.is_empty() { parse_master_key("").map(MasterKeys::from) } else { Ok(MasterKeys(keys)) }
+}
+
+/// Reads the master keys from what a program prints. Blocks, for half a minute at most.
+///
+/// # Errors
+/// `InvalidArgument` when it cannot be run, fails, takes too long or prints no keys. The error does not hold what it printed.
+pub fn master_keys_of_command(command: &[String]) -> Result<MasterKeys> {
+    let refused = |message: String| {
+        let program = command.first().map_or("", String::as_str);
+        Error::new(ErrorKind::InvalidArgument(message.into()), "run master key command").with("program", program)
+    };
+    let (program, arguments) = command.split_first().ok_or_else(|| refused("there is no command".to_owned()))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| refused(format!("the master key command cannot be run: {error}")))?;
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if begun.elapsed() < COMMAND_LIMIT => std::thread::sleep(Duration::from_millis(10)),
+            waited => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(refused(match waited {
+                    Err(error) => format!("the master key command cannot be waited for: {error}"),
+                    _ => format!("the master key command took longer than {COMMAND_LIMIT:?}"),
+                }));
+            }
+        }
+    };
+    if !status.success() {
+        return Err(refused(format!("the master key command failed: {status}")));
+    }
+    let mut text = Zeroizing::new(String::new());
+    if let Some(out) = child.stdout.take() {
+        out.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|_| refused("it printed no text".to_owned()))?;
+    }
+    parse_master_keys(&text)
+}
+
 /// Takes a master key from text: 64 hexadecimal digits, or base64 of 32 bytes. Space around it is ignored.
 ///
 /// # Errors
 /// `InvalidArgument` when it is neither. The error does not hold the text.
-pub fn parse_master_key(text: &str) -> Result<[u8; 32]> {
+fn parse_master_key(text: &str) -> Result<[u8; 32]> {
     let text = text.trim();
     let mut key = Zeroizing::new([0; 32]);
     if hex::decode_to_slice(text, &mut *key).is_ok() {
@@ -69,7 +126,7 @@ enum Failure {
     Other(Error),
 }
 
-fn read(path: &Path) -> Result<[u8; 32], Failure> {
+fn read(path: &Path) -> Result<MasterKeys, Failure> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Failure::Missing),
         opened => opened.map_err(|error| Failure::Other(io_failure(error)))?,
@@ -77,7 +134,7 @@ fn read(path: &Path) -> Result<[u8; 32], Failure> {
     read_open(file).map_err(Failure::Other)
 }
 
-fn read_open(file: File) -> Result<[u8; 32]> {
+fn read_open(file: File) -> Result<MasterKeys> {
     // Asked of the open file, which cannot be exchanged any more.
     let metadata = file.metadata().map_err(io_failure)?;
     let refused = |message: String| Err(Error::new(ErrorKind::InvalidArgument(message.into()), "read master key"));
@@ -90,7 +147,7 @@ fn read_open(file: File) -> Result<[u8; 32]> {
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_FILE_BYTES).unwrap_or_default()));
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(io_failure)?;
-    parse_master_key(&text)
+    parse_master_keys(&text)
 }
 
 /// Creates the file with a new key, unless there is one by now.
@@ -140,6 +197,32 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn master_key(path: &Path) -> Result<[u8; 32]> {
+        master_keys(path).map(|keys| {
+            assert_eq!(keys.0.len(), 1);
+            *keys.0[0]
+        })
+    }
+
+    #[test]
+    fn several_keys_in_a_file_or_from_a_command() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("master.key");
+        let text = format!("{}\n{}\n", "ab".repeat(32), "cd".repeat(32));
+        std::fs::write(&path, &text).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let command = ["cat".to_owned(), path.to_str().unwrap().to_owned()];
+        let of_variable = parse_master_keys(&format!("{},{}", "ab".repeat(32), "cd".repeat(32))).unwrap();
+        for keys in [master_keys(&path).unwrap(), master_keys_of_command(&command).unwrap(), of_variable] {
+            assert_eq!(keys.0.iter().map(|key| key[0]).collect::<Vec<_>>(), [0xab, 0xcd]);
+        }
+        for command in [&["false"][..], &["/none"], &["echo", "hunter2"], &["true"], &[]] {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            let error = master_keys_of_command(&command).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::InvalidArgument(_)) && !error.to_string().contains("hunter2"), "{error}");
+        }
+    }
 
     #[test]
     fn a_key_is_created_once_and_private() {

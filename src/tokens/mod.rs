@@ -2,21 +2,34 @@
 //!
 //! Secrets are at rest only sealed under the master key, and in memory only in [`Secret`], which wipes them. The store is the truth:
 //! a key that [`Tokens::delete_key`] removed is refused by every call that begins afterwards in this process, whatever was cached or on its
-//! way into the cache. A key that another process created is known within a second; one that it removed is refused when its cache entry
-//! ends, after five minutes at most.
+//! way into the cache. A key that another process created is known, and one that it removed or revoked is refused, within a second.
 
 pub mod acl;
+mod actor;
+mod builtin;
 mod cache;
+mod issue;
+mod keyring;
 mod layer;
 mod master_key;
 mod people;
 pub mod policy;
+mod powers;
+mod revocation;
 mod seal;
 mod secret;
+mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use actor::{Actor, Bond};
+pub use builtin::{BUILT_IN, BuiltIn};
 pub use cache::CacheCounts;
-pub use layer::{Credential, Identity, Tokens};
-pub use master_key::{master_key, parse_master_key};
+pub use issue::{Issued, NewSession};
+pub use keyring::{KeySource, MasterKeys};
+pub use layer::{Credential, Identity, Resealed, Tokens};
+pub use master_key::{master_keys, master_keys_of_command, parse_master_keys};
+pub use powers::Holder;
+pub use revocation::{RENEWAL_GRACE, hash_of_token};
 pub use secret::Secret;
+pub use settings::Settings;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use moka::future::Cache as Moka;
 
 use crate::error::Result;
-use crate::meta::IdentityRecord;
+use crate::meta::AccountRecord;
 
 /// How many identities are remembered.
 const MOST: u64 = 10_000;
@@ -16,7 +16,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(300);
 
 /// Identities by id. An id that nobody has is not remembered: identities are created by other processes too.
 #[derive(Debug)]
-pub(super) struct People(Moka<String, Arc<IdentityRecord>>);
+pub(super) struct People(Moka<String, Arc<AccountRecord>>);
 
 impl People {
     pub(super) fn new() -> Self {
@@ -24,9 +24,9 @@ impl People {
     }
 
     /// The identity from the cache, or from `read` and then cached.
-    pub(super) async fn get<F>(&self, id: &str, read: impl FnOnce() -> F) -> Result<Option<Arc<IdentityRecord>>>
+    pub(super) async fn get<F>(&self, id: &str, read: impl FnOnce() -> F) -> Result<Option<Arc<AccountRecord>>>
     where
-        F: Future<Output = Result<Option<IdentityRecord>>>,
+        F: Future<Output = Result<Option<AccountRecord>>>,
     {
         if let Some(known) = self.0.get(id).await {
             return Ok(Some(known));
@@ -41,11 +41,12 @@ impl People {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::meta::identities::suite::account;
 
     #[tokio::test]
     async fn somebody_is_asked_for_once_and_nobody_is_not_remembered() {
         let people = People::new();
-        let zoe = IdentityRecord { id: "1".into(), name: "zoe".into(), root: false, created: 0 };
+        let zoe = account("1", "zoe");
         assert!(people.get("1", || async { Ok(None) }).await.unwrap().is_none());
         assert_eq!(*people.get("1", || async { Ok(Some(zoe.clone())) }).await.unwrap().unwrap(), zoe);
         assert_eq!(*people.get("1", || async { Ok(None) }).await.unwrap().unwrap(), zoe);

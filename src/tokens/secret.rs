@@ -50,11 +50,26 @@ pub(super) fn generate_access_key() -> Result<String> {
     Ok(format!("SL{}", *random_text(18, READABLE)?))
 }
 
+/// A new id: a prefix and 17 readable characters, 85 random bits.
+pub(super) fn generate_id(prefix: &str) -> Result<String> {
+    Ok(format!("{prefix}{}", *random_text(17, READABLE)?))
+}
+
+/// A new session token: 120 characters, more than 700 random bits, none of which needs quoting in a URL.
+pub(super) fn generate_token() -> Result<Secret> {
+    random_text(120, SECRET).map(Secret)
+}
+
 /// A new canonical id: 64 hexadecimal digits.
-pub(super) fn generate_identity_id() -> Result<String> {
+pub(super) fn generate_account_id() -> Result<String> {
     let mut id = [0; 32];
     fill_random(&mut id)?;
     Ok(hex::encode(id))
+}
+
+/// A new account number: 12 decimal digits, the first of them not zero, so that a spreadsheet does not shorten it.
+pub(super) fn generate_account_number() -> Result<String> {
+    Ok(format!("{}{}", *random_text(1, b"123456789")?, *random_text(11, b"0123456789")?))
 }
 
 /// Fills the buffer from the operating system's generator.

@@ -13,7 +13,7 @@ use super::cache::Limits;
 use super::*;
 use crate::error::Result;
 use crate::meta::suite::kind;
-use crate::meta::{AccessKeyRecord, MetaStore, SqliteStore};
+use crate::meta::{AccessKeyRecord, MetaStore, Revoked, SqliteStore};
 
 const MASTER: [u8; 32] = [7; 32];
 const SECRET: &str = "correct-horse-battery-staple";
@@ -86,7 +86,7 @@ async fn what_cannot_be_a_key_is_refused() {
         assert!(message.starts_with("InvalidArgument") && !message.contains(secret), "{name} {access_key} {secret}: {message}");
         assert!(tokens.credential(access_key).await.unwrap().is_none());
     }
-    assert_eq!(store.identities().await.unwrap(), []);
+    assert_eq!(store.accounts("", 1000).await.unwrap(), []);
     let (longest, secret) = ("x".repeat(128), "~ !\"'\\%".repeat(2));
     for (access_key, secret) in [("a.b", "12345678"), (longest.as_str(), longest.as_str()), ("_-9", &secret)] {
         tokens.create_key("me", false, Some(access_key.into()), Some(Secret::new(secret.into()))).await.unwrap();
@@ -100,11 +100,11 @@ async fn an_identity_may_have_several_keys() {
     let first = create(&tokens, "me", "AAA").await.unwrap();
     let second = create(&tokens, "me", "BBB").await.unwrap();
     assert_eq!(first.identity, second.identity);
-    assert_eq!(store.identities().await.unwrap().len(), 1);
+    assert_eq!(store.accounts("", 1000).await.unwrap().len(), 1);
 
     assert_eq!(kind(tokens.create_key("me", true, None, None).await), "EntityExists");
     assert_eq!(kind(create(&tokens, "other", "AAA").await), "EntityExists");
-    assert_eq!(store.identities().await.unwrap().len(), 1, "a key that is taken leaves no identity behind");
+    assert_eq!(store.accounts("", 1000).await.unwrap().len(), 1, "a key that is taken leaves no identity behind");
     assert!(tokens.credential("AAA").await.unwrap().unwrap().identity.name == "me");
 
     let keys = tokens.keys().await.unwrap();
@@ -124,7 +124,7 @@ async fn one_identity_for_all_who_create_it() {
         join_all(created).await.into_iter().map(|joined| joined.unwrap()).partition(Result::is_ok);
     assert_eq!(won.len(), 25);
     assert!(lost.into_iter().all(|outcome| kind(outcome) == "EntityExists"));
-    assert_eq!(store.identities().await.unwrap().len(), 1);
+    assert_eq!(store.accounts("", 1000).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn a_first_start_has_no_root() {
 }
 
 fn record(access_key: &str, identity: &str, sealed_secret: Vec<u8>) -> AccessKeyRecord {
-    AccessKeyRecord { access_key: access_key.into(), sealed_secret, identity: identity.into(), active: true, created: 0 }
+    AccessKeyRecord { sealed_secret, ..crate::meta::identities::suite::key(access_key, identity) }
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn an_inactive_key_is_unknown() {
 async fn a_key_from_another_process_is_known_soon() {
     let store = store().await;
     let limits = Limits { unknown_for: Duration::from_millis(400), ..Limits::default() };
-    let ours = Tokens::open_with(Arc::clone(&store), MASTER, limits).await.unwrap();
+    let ours = Tokens::open_with(Arc::clone(&store), MASTER, None, limits).await.unwrap();
     let theirs = Tokens::open(store, MASTER).await.unwrap();
     assert!(ours.credential("AAA").await.unwrap().is_none());
     create(&theirs, "me", "AAA").await.unwrap();
@@ -205,7 +205,7 @@ async fn the_first_master_key_wins() {
 async fn a_damaged_or_exchanged_secret_is_an_error_and_never_served() {
     let (tokens, store) = layer().await;
     let me = create(&tokens, "me", "AAA").await.unwrap().identity;
-    let (sealed, _) = store.access_key("AAA").await.unwrap().unwrap();
+    let sealed = store.access_key("AAA").await.unwrap().unwrap();
     let mut damaged = sealed.sealed_secret.clone();
     damaged[20] ^= 1;
     store.create_access_key(&record("DAMAGED", &me.id, damaged)).await.unwrap();
@@ -230,7 +230,7 @@ async fn secrets_are_neither_printed_nor_stored() {
     let record = store.access_key("AAA").await.unwrap();
     let printed = format!("{tokens:?} {created:?} {found:?} {record:?} {store:?} {:?}", tokens.keys().await.unwrap());
     assert!(!printed.contains(SECRET) && printed.contains("Secret(…)"), "{printed}");
-    assert!(!printed.contains(&format!("{:?}", record.as_ref().unwrap().0.sealed_secret)));
+    assert!(!printed.contains(&format!("{:?}", record.as_ref().unwrap().sealed_secret)));
 
     let absent = [SECRET.as_bytes().to_vec(), generated.secret.expose().as_bytes().to_vec(), MASTER.to_vec()];
     let mut read = 0;
@@ -253,5 +253,154 @@ fn secrets_are_compared_whole() {
     assert!(secret.matches(SECRET));
     for other in ["", &SECRET[1..], &SECRET[..SECRET.len() - 1], "correct-horse-battery-stapla", "Correct-horse-battery-staple"] {
         assert!(!secret.matches(other));
+    }
+}
+
+#[tokio::test]
+async fn the_master_key_is_exchanged_under_running_gateways() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let store = store().await;
+    let rotated = Arc::new(AtomicBool::new(false));
+    let source: KeySource = {
+        let rotated = Arc::clone(&rotated);
+        Arc::new(move || {
+            parse_master_keys(&if rotated.load(Ordering::SeqCst) {
+                "08".repeat(32) + " " + &"07".repeat(32)
+            } else {
+                "07".repeat(32)
+            })
+        })
+    };
+    let open = async || {
+        let tokens =
+            Tokens::open_with(Arc::clone(&store), MASTER, Some(source.clone()), Limits { known: 0, ..Limits::default() });
+        Arc::new(tokens.await.unwrap())
+    };
+    let (ours, theirs) = (open().await, open().await);
+    for n in 0..20 {
+        create(&ours, "me", &format!("KEY{n}")).await.unwrap();
+    }
+    rotated.store(true, Ordering::SeqCst);
+    let done = ours.reseal().await.unwrap();
+    assert_eq!(done, Resealed { secrets: 20, resealed: 20, closed: 0 });
+    assert_eq!(ours.reseal().await.unwrap(), Resealed { secrets: 20, resealed: 0, closed: 0 });
+    for n in 0..20 {
+        let found = theirs.credential(&format!("KEY{n}")).await.unwrap().unwrap();
+        assert!(found.secret.matches(SECRET), "the other gateway reads its keys again by itself");
+    }
+    let only_new = Tokens::open(Arc::clone(&store), [8; 32]).await.unwrap();
+    assert!(only_new.credential("KEY3").await.unwrap().unwrap().secret.matches(SECRET));
+    assert!(Tokens::open(store, MASTER).await.is_err(), "the old key is out of use");
+}
+
+/// Revokes on one gateway and waits until the other refuses: how long it took.
+async fn until_refused(ours: &Tokens, theirs: &Tokens, what: Revoked, access_key: &str) -> Duration {
+    let begun = std::time::Instant::now();
+    ours.revoke(what, "test").await.unwrap();
+    while theirs.credential(access_key).await.unwrap().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    begun.elapsed()
+}
+
+async fn revocation_reaches_every_gateway(open: impl AsyncFn() -> Arc<dyn MetaStore>) {
+    let (ours, theirs) = (open().await, open().await);
+    let ours = Arc::new(Tokens::open(ours, MASTER).await.unwrap());
+    let theirs = Arc::new(Tokens::open(theirs, MASTER).await.unwrap());
+    let following = tokio::spawn(Arc::clone(&theirs).follow_changes());
+    for n in 0..5 {
+        let access_key = format!("KEY{n}");
+        create(&ours, "me", &access_key).await.unwrap();
+        assert!(theirs.credential(&access_key).await.unwrap().is_some());
+        let took = until_refused(&ours, &theirs, Revoked::Key(access_key.clone()), &access_key).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(ours.credential(&access_key).await.unwrap().is_none());
+        assert_eq!(kind(create(&ours, "me", &access_key).await), "EntityExists", "what was revoked does not come back");
+    }
+    create(&ours, "me", "GONE").await.unwrap();
+    create(&ours, "me", "STAYS").await.unwrap();
+    assert!(theirs.credential("GONE").await.unwrap().is_some() && theirs.credential("STAYS").await.unwrap().is_some());
+    assert!(ours.delete_key("GONE").await.unwrap());
+    let begun = std::time::Instant::now();
+    while theirs.credential("GONE").await.unwrap().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stays = theirs.credential("STAYS").await.unwrap().unwrap();
+    assert!(stays.admits_presigned(Some(1)) && stays.admits_presigned(None));
+    let moment = crate::runtime::unix_millis();
+    ours.revoke(Revoked::Presigned("STAYS".into()), "leaked link").await.unwrap();
+    let begun = std::time::Instant::now();
+    while theirs.credential("STAYS").await.unwrap().unwrap().admits_presigned(Some(moment - 1)) {
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stays = theirs.credential("STAYS").await.unwrap().unwrap();
+    assert!(!stays.admits_presigned(None) && stays.admits_presigned(Some(moment + 60_000)));
+    following.abort();
+    // A new process knows nothing but the store.
+    let again = Tokens::open(open().await, MASTER).await.unwrap();
+    assert!(again.credential("KEY0").await.unwrap().is_none());
+    assert!(!again.credential("STAYS").await.unwrap().unwrap().admits_presigned(Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revocation_reaches_every_gateway_on_sqlite() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("sluice.db");
+    revocation_reaches_every_gateway(async || Arc::new(SqliteStore::open(&path).await.unwrap()) as Arc<dyn MetaStore>).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a PostgreSQL server"]
+async fn revocation_reaches_every_gateway_on_postgres() {
+    let dsn = crate::meta::postgres::tests::schema().await;
+    let open = async || Arc::new(crate::meta::PostgresStore::open(&dsn, 5).await.unwrap()) as Arc<dyn MetaStore>;
+    revocation_reaches_every_gateway(open).await;
+}
+
+#[tokio::test]
+async fn an_account_that_is_revoked_is_read_again() {
+    let (tokens, store) = layer().await;
+    let me = create(&tokens, "me", "AAA").await.unwrap().identity;
+    assert!(tokens.credential("AAA").await.unwrap().is_some());
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    tokens.revoke(Revoked::Account(me.id.clone()), "left").await.unwrap();
+    assert!(tokens.credential("AAA").await.unwrap().is_none());
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    create(&tokens, "me", "BBB").await.unwrap();
+    assert!(tokens.credential("BBB").await.unwrap().is_some(), "what began later is not meant");
+    assert!(store.set_account_active(&me.id, false).await.unwrap());
+    let change = store.changes(0, 100).await.unwrap().pop().unwrap();
+    tokens.heard(&change).await;
+    assert!(tokens.credential("BBB").await.unwrap().is_none(), "a suspended account");
+}
+
+#[tokio::test]
+async fn a_key_ends_at_its_end() {
+    let (tokens, store) = layer().await;
+    let me = create(&tokens, "me", "AAA").await.unwrap().identity;
+    let sealed_secret = tokens.seal.seal("ENDS", SECRET).unwrap();
+    let end = crate::runtime::unix_millis() + 150;
+    store.create_access_key(&AccessKeyRecord { expires: Some(end), ..record("ENDS", &me.id, sealed_secret) }).await.unwrap();
+    assert_eq!(tokens.credential("ENDS").await.unwrap().unwrap().expires(), Some(end));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(tokens.credential("ENDS").await.unwrap().is_none());
+}
+
+/// The store is down: who is cached goes on, nobody unknown is let in.
+#[tokio::test]
+async fn while_the_store_is_down_the_cached_go_on_and_nobody_else() {
+    let (tokens, store) = layer().await;
+    create(&tokens, "me", "AAA").await.unwrap();
+    create(&tokens, "me", "BBB").await.unwrap();
+    assert!(tokens.credential("AAA").await.unwrap().is_some());
+    tokens.revoke(Revoked::Key("BBB".into()), "").await.unwrap();
+    store.close().await;
+    assert!(tokens.credential("AAA").await.unwrap().is_some());
+    assert!(tokens.credential("BBB").await.unwrap().is_none());
+    for _ in 0..3 {
+        assert_eq!(kind(tokens.credential("CCC").await), "MetaUnavailable");
     }
 }

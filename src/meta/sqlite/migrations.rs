@@ -10,7 +10,10 @@ use sqlx::sqlite::SqlitePool;
 use super::busy::patiently;
 
 /// Number, description, statements.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../migrations/sqlite/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
+    (2, "identities", include_str!("../migrations/sqlite/0002_identities.sql")),
+];
 
 /// The migrations in the binary.
 #[derive(Debug)]

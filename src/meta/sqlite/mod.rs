@@ -2,6 +2,9 @@
 //! is answered (`synchronous = FULL`). Two processes may have the file open; a busy file is waited for, within bounds.
 
 mod busy;
+mod copy;
+mod identities;
+mod identity_rows;
 mod migrations;
 mod open;
 mod rows;
@@ -9,5 +12,6 @@ mod sql;
 mod store;
 #[cfg(test)]
 mod tests;
+mod types;
 
 pub use open::SqliteStore;

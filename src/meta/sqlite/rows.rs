@@ -6,10 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
-use crate::meta::{AccessKeyRecord, BucketRecord, IdentityRecord, MountRecord, PartRecord, UploadRecord};
-
-/// An access key joined with its identity.
-pub(super) struct KeyWithIdentity(pub(super) AccessKeyRecord, pub(super) IdentityRecord);
+use crate::meta::{BucketRecord, MountRecord, PartRecord, UploadRecord};
 
 impl FromRow<'_, SqliteRow> for BucketRecord {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
@@ -20,30 +17,6 @@ impl FromRow<'_, SqliteRow> for BucketRecord {
 impl FromRow<'_, SqliteRow> for MountRecord {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self { bucket: row.try_get(0)?, prefix: row.try_get(1)?, provider: row.try_get(2)?, settings: map(row, 3)? })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for IdentityRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        identity(row, 0)
-    }
-}
-
-impl FromRow<'_, SqliteRow> for AccessKeyRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            access_key: row.try_get(0)?,
-            sealed_secret: row.try_get(1)?,
-            identity: row.try_get(2)?,
-            active: row.try_get(3)?,
-            created: row.try_get(4)?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for KeyWithIdentity {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self(AccessKeyRecord::from_row(row)?, identity(row, 5)?))
     }
 }
 
@@ -74,15 +47,6 @@ impl FromRow<'_, SqliteRow> for PartRecord {
             modified: row.try_get(5)?,
         })
     }
-}
-
-fn identity(row: &SqliteRow, first: usize) -> sqlx::Result<IdentityRecord> {
-    Ok(IdentityRecord {
-        id: row.try_get(first)?,
-        name: row.try_get(first + 1)?,
-        root: row.try_get(first + 2)?,
-        created: row.try_get(first + 3)?,
-    })
 }
 
 fn map(row: &SqliteRow, column: usize) -> sqlx::Result<BTreeMap<String, String>> {

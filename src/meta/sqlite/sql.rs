@@ -23,21 +23,6 @@ pub(super) const ADD_MOUNT: &str =
 pub(super) const MOUNTS: &str = "SELECT bucket, prefix, provider, settings FROM mounts WHERE bucket = ?1 ORDER BY prefix";
 pub(super) const REMOVE_MOUNT: &str = "DELETE FROM mounts WHERE bucket = ?1 AND prefix = ?2";
 
-pub(super) const CREATE_IDENTITY: &str =
-    "INSERT INTO identities (id, name, root, created) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
-pub(super) const IDENTITY: &str = "SELECT id, name, root, created FROM identities WHERE id = ?1";
-pub(super) const IDENTITY_BY_NAME: &str = "SELECT id, name, root, created FROM identities WHERE name = ?1";
-pub(super) const IDENTITIES: &str = "SELECT id, name, root, created FROM identities ORDER BY name";
-
-pub(super) const CREATE_ACCESS_KEY: &str = "INSERT INTO access_keys (access_key, sealed_secret, identity, active, created) \
-     VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-/// An access key with its identity; the identity's columns follow the key's.
-pub(super) const ACCESS_KEY: &str = "SELECT k.access_key, k.sealed_secret, k.identity, k.active, k.created, \
-     i.id, i.name, i.root, i.created FROM access_keys k JOIN identities i ON i.id = k.identity WHERE k.access_key = ?1";
-pub(super) const ACCESS_KEYS: &str =
-    "SELECT access_key, sealed_secret, identity, active, created FROM access_keys ORDER BY access_key";
-pub(super) const DELETE_ACCESS_KEY: &str = "DELETE FROM access_keys WHERE access_key = ?1";
-
 pub(super) const CREATE_UPLOAD: &str = "INSERT INTO uploads (upload_id, bucket, key, mount_prefix, initiator, created, attributes, \
      checksum_algorithm, checksum_type) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
 pub(super) const UPLOAD: &str = "SELECT upload_id, bucket, key, mount_prefix, initiator, created, attributes, checksum_algorithm, \
@@ -67,6 +52,7 @@ pub(super) const FORGET_COMPLETED: &str = "DELETE FROM completed_uploads WHERE u
      (SELECT upload_id FROM completed_uploads WHERE finished <= ?1 ORDER BY finished LIMIT 100)";
 
 pub(super) const VALUE: &str = "SELECT value FROM installation WHERE name = ?1";
+pub(super) const REPLACE_VALUE: &str = "UPDATE installation SET value = ?3 WHERE name = ?1 AND value = ?2";
 /// The update changes nothing and is there for RETURNING, which a conflict that does nothing would leave empty.
 pub(super) const VALUE_OR_INSERT: &str = "INSERT INTO installation (name, value) VALUES (?1, ?2) \
      ON CONFLICT (name) DO UPDATE SET value = value RETURNING value";

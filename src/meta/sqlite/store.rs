@@ -4,26 +4,44 @@
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use sqlx::sqlite::Sqlite;
+use sqlx::sqlite::{Sqlite, SqlitePool};
 use sqlx::types::Json;
 use sqlx::{Encode, Transaction, Type, query, query_as, query_scalar};
 
 use super::busy::{failed, failed_or, patiently};
 use super::open::SqliteStore;
-use super::rows::KeyWithIdentity;
 use super::sql;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::prefix::{end_of_prefix, successor};
-use crate::meta::{
-    AccessKeyRecord, BucketRecord, IdentityRecord, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord,
-};
+use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
 
 /// How long a completed upload is remembered.
 const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How often one who waits for changes looks.
+const POLL: Duration = Duration::from_millis(200);
+
 // === impl SqliteStore ===
 
 impl SqliteStore {
+    pub(super) fn reading(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(super) fn writing(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    /// Takes the write lock first, so that what is read in it cannot change before it is written.
+    pub(super) async fn begin_change(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
+        self.begin().await
+    }
+
+    /// SQLite tells nobody of changes that another process makes: it is asked again soon.
+    pub(super) async fn wait_for_change(&self, at_most: Duration) {
+        tokio::time::sleep(at_most.min(POLL)).await;
+    }
+
     async fn begin(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
@@ -139,67 +157,6 @@ impl MetaStore for SqliteStore {
     async fn remove_mount(&self, bucket: &str, prefix: &str) -> Result<bool> {
         let removed = patiently(|| query(sql::REMOVE_MOUNT).bind(bucket).bind(prefix).execute(&self.writer)).await;
         removed.map(|done| done.rows_affected() > 0).map_err(failed("remove mount"))
-    }
-
-    async fn create_identity(&self, identity: &IdentityRecord) -> Result<()> {
-        const OPERATION: &str = "create identity";
-        let created = patiently(|| {
-            query(sql::CREATE_IDENTITY)
-                .bind(&identity.id)
-                .bind(&identity.name)
-                .bind(identity.root)
-                .bind(identity.created)
-                .execute(&self.writer)
-        })
-        .await
-        .map_err(failed(OPERATION))?;
-        taken_unless(created.rows_affected() > 0, OPERATION)
-    }
-
-    async fn identity(&self, id: &str) -> Result<Option<IdentityRecord>> {
-        patiently(|| query_as(sql::IDENTITY).bind(id).fetch_optional(&self.readers)).await.map_err(failed("read identity"))
-    }
-
-    async fn identity_by_name(&self, name: &str) -> Result<Option<IdentityRecord>> {
-        patiently(|| query_as(sql::IDENTITY_BY_NAME).bind(name).fetch_optional(&self.readers))
-            .await
-            .map_err(failed("read identity"))
-    }
-
-    async fn identities(&self) -> Result<Vec<IdentityRecord>> {
-        patiently(|| query_as(sql::IDENTITIES).fetch_all(&self.readers)).await.map_err(failed("list identities"))
-    }
-
-    async fn create_access_key(&self, key: &AccessKeyRecord) -> Result<()> {
-        const OPERATION: &str = "create access key";
-        let created = patiently(|| {
-            query(sql::CREATE_ACCESS_KEY)
-                .bind(&key.access_key)
-                .bind(&key.sealed_secret)
-                .bind(&key.identity)
-                .bind(key.active)
-                .bind(key.created)
-                .execute(&self.writer)
-        })
-        .await
-        .map_err(failed_or(OPERATION, ErrorKind::NoSuchEntity))?;
-        taken_unless(created.rows_affected() > 0, OPERATION)
-    }
-
-    async fn access_key(&self, access_key: &str) -> Result<Option<(AccessKeyRecord, IdentityRecord)>> {
-        patiently(|| query_as(sql::ACCESS_KEY).bind(access_key).fetch_optional(&self.readers))
-            .await
-            .map(|found| found.map(|KeyWithIdentity(key, identity)| (key, identity)))
-            .map_err(failed("read access key"))
-    }
-
-    async fn access_keys(&self) -> Result<Vec<AccessKeyRecord>> {
-        patiently(|| query_as(sql::ACCESS_KEYS).fetch_all(&self.readers)).await.map_err(failed("list access keys"))
-    }
-
-    async fn delete_access_key(&self, access_key: &str) -> Result<bool> {
-        let deleted = patiently(|| query(sql::DELETE_ACCESS_KEY).bind(access_key).execute(&self.writer)).await;
-        deleted.map(|done| done.rows_affected() > 0).map_err(failed("delete access key"))
     }
 
     async fn create_upload(&self, upload: &UploadRecord) -> Result<()> {
@@ -321,6 +278,17 @@ impl MetaStore for SqliteStore {
             .await
             .map_err(failed("set value"))?;
         rows.into_iter().next().ok_or_else(|| failed("set value")(sqlx::Error::RowNotFound))
+    }
+
+    async fn replace_value(&self, name: &str, from: &str, to: &str) -> Result<bool> {
+        patiently(|| query(sql::REPLACE_VALUE).bind(name).bind(from).bind(to).execute(&self.writer))
+            .await
+            .map(|done| done.rows_affected() > 0)
+            .map_err(failed("replace value"))
+    }
+
+    fn circuit(&self) -> Circuit {
+        Circuit::default()
     }
 
     async fn check(&self) -> Result<()> {

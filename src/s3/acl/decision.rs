@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn identity(id: &str) -> Identity {
-        Identity { id: id.into(), name: id.into(), root: id == "root", created: 0 }
+        Identity { id: id.into(), number: String::new(), name: id.into(), root: id == "root", active: true, created: 0 }
     }
 
     #[test]

@@ -92,6 +92,15 @@ fn writing(about: &About<'_>) -> Vec<&'static str> {
     std::iter::once("s3:PutObject").chain(extras).collect()
 }
 
+/// The actions that a sender's own policies must allow besides: whoever gives rights away with a list must have the right to.
+pub(super) fn own_actions(about: &About<'_>) -> Option<&'static str> {
+    let writes = matches!(about.op, Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload);
+    let canned =
+        about.headers.get("x-amz-acl").is_some_and(|acl| !["private", "bucket-owner-full-control"].iter().any(|a| acl == a));
+    let grants = about.headers.keys().any(|name| name.as_str().starts_with("x-amz-grant-"));
+    (writes && (canned || grants)).then_some("s3:PutObjectAcl")
+}
+
 /// The actions that read and write a configuration for which there are no operations of their own.
 fn kept_elsewhere(query: &Query) -> (&'static str, &'static str) {
     [

@@ -8,8 +8,8 @@ use http::HeaderMap;
 use sluice_provider::VersionId;
 
 use super::SETTING;
-use super::actions::actions;
-use super::values::values;
+use super::actions::{actions, own_actions};
+use super::values::{values, values_of_request};
 use crate::namespaces::Namespace;
 use crate::objects::{ReadRequest, attribute};
 use crate::s3::Parts;
@@ -18,9 +18,9 @@ use crate::s3::error::{Code, Failure, Result};
 use crate::s3::operation::Op;
 use crate::s3::query::Query;
 use crate::s3::tagging::{self, Tags};
-use crate::tokens::Identity;
+use crate::tokens::Actor;
 use crate::tokens::acl::ANONYMOUS;
-use crate::tokens::policy::{Decision, Policy, Principal, Request};
+use crate::tokens::policy::{Decision, Policy, Request, Said, Target};
 
 /// A request as far as policies are concerned.
 #[derive(Clone, Copy)]
@@ -68,24 +68,57 @@ pub(crate) fn is_there(namespace: &Namespace) -> bool {
     policy(namespace).is_some()
 }
 
-/// What the policy of a bucket says to a request.
+/// What the policies of the sender and of the bucket say to a request: `Deny` refuses it, `Allow` is the bucket's own word, and `Silent`
+/// leaves it to ownership and lists.
 ///
 /// # Errors
-/// What the mount says when the policy asks for the tags of an object.
-pub(crate) async fn decide(parts: &Parts, identity: &Identity, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
-    let Some(policy) = policy(namespace) else { return Ok(Decision::Silent) };
-    if acl::may_use(identity, namespace) && matches!(about.op, Op::GetBucketPolicy | Op::PutBucketPolicy | Op::DeleteBucketPolicy)
-    {
-        return Ok(Decision::Silent);
+/// What the mount says when a policy asks for the tags of an object.
+pub(crate) async fn decide(parts: &Parts, actor: &Actor, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
+    let policy = policy(namespace);
+    if actor.is_account() {
+        if policy.is_none() {
+            return Ok(Decision::Silent);
+        }
+        let of_policy = matches!(about.op, Op::GetBucketPolicy | Op::PutBucketPolicy | Op::DeleteBucketPolicy);
+        if of_policy && acl::may_use(&actor.account(), namespace) {
+            return Ok(Decision::Silent);
+        }
     }
-    // A policy that cannot be read may forbid anything.
-    let Some(policy) = policy.as_ref() else { return Ok(Decision::Deny) };
-    Box::pin(ask(parts, identity, namespace, about, policy)).await
+    let policy = match policy.as_deref() {
+        None => None,
+        Some(Some(policy)) => Some(policy),
+        // A policy that cannot be read may forbid anything.
+        Some(None) => return Ok(Decision::Deny),
+    };
+    Box::pin(ask(parts, actor, namespace, about, policy)).await
 }
 
-async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: About<'_>, policy: &Policy) -> Result<Decision> {
-    let actions = actions(&about);
-    let asks_for_tags = !about.key.is_empty() && actions.iter().any(|a| policy.asks_for("s3:existingobjecttag/", a));
+/// What the sender's own policies say to what is about no bucket that exists: listing buckets, or creating one.
+pub(crate) fn decide_alone(actor: &Actor, bucket: &str, about: About<'_>) -> Decision {
+    if actor.is_account() {
+        return Decision::Silent;
+    }
+    let (action, resource) = match about.op {
+        Op::CreateBucket => ("s3:CreateBucket", bucket),
+        Op::ListBuckets => ("s3:ListAllMyBuckets", "*"),
+        _ => return Decision::Deny,
+    };
+    let values = |key: &str| values_of_request(&about, SystemTime::now(), key);
+    if actor.may(action, Target::s3(resource), &values) { Decision::Silent } else { Decision::Deny }
+}
+
+async fn ask(parts: &Parts, actor: &Actor, namespace: &Namespace, about: About<'_>, policy: Option<&Policy>) -> Result<Decision> {
+    let identity = actor.account();
+    let mut actions = actions(&about);
+    let of_bucket = actions.len();
+    if !actor.is_account() {
+        actions.extend(own_actions(&about));
+    }
+    let asks = |action: &&str| {
+        let key = "s3:existingobjecttag/";
+        actor.asks_for(key, action) || policy.is_some_and(|policy| policy.asks_for(key, action))
+    };
+    let asks_for_tags = !about.key.is_empty() && actions.iter().any(asks);
     let existing =
         if asks_for_tags { existing_tags(parts, namespace, about.key, about.query.get("versionId")).await? } else { Tags::new() };
     let resource = match about.key {
@@ -93,20 +126,30 @@ async fn ask(parts: &Parts, identity: &Identity, namespace: &Namespace, about: A
         key => format!("{}/{key}", namespace.bucket.name),
     };
     let now = SystemTime::now();
-    let values = |key: &str| values(&about, namespace, &existing, now, key);
-    let principal = (identity.id != ANONYMOUS).then_some(Principal { id: &identity.id, name: &identity.name });
-    let mut decision = if actions.is_empty() { Decision::Silent } else { Decision::Allow };
-    for action in actions {
-        match policy.decide(&Request { principal, action, resource: &resource, values: &values }) {
-            Decision::Deny => return Ok(Decision::Deny),
-            Decision::Silent => decision = Decision::Silent,
-            Decision::Allow => {}
-        }
-    }
+    let values = |key: &str| actor.values(key).unwrap_or_else(|| values(&about, namespace, &existing, now, key));
+    let principal = (identity.id != ANONYMOUS).then(|| actor.principal());
+    let own = acl::may_use(&identity, namespace);
+    // What is no action is not said anything about, and a sender with policies needs to be allowed everything.
+    let mut decision = match actions.is_empty() {
+        false => Decision::Allow,
+        true if actor.is_account() => Decision::Silent,
+        true => return Ok(Decision::Deny),
+    };
     // A public policy lets nobody in from outside once the bucket says so.
-    let restricted = || PublicAccessBlock::of(namespace).restrict_public_buckets && policy.is_public();
-    if decision == Decision::Allow && !acl::may_use(identity, namespace) && restricted() {
-        return Ok(Decision::Silent);
+    let restricted = |policy: &Policy| !own && PublicAccessBlock::of(namespace).restrict_public_buckets && policy.is_public();
+    let restricted = policy.is_some_and(restricted);
+    for (at, action) in actions.into_iter().enumerate() {
+        let request = Request { principal, action, resource: Target::s3(&resource), values: &values };
+        let said = match policy.map_or(Said::Silent, |policy| policy.say(&request)) {
+            Said::Allow(_) if restricted => Said::Silent,
+            said => said,
+        };
+        match actor.decide(&request, said, own) {
+            Decision::Deny => return Ok(Decision::Deny),
+            // What only the sender's own side has to allow says nothing of the bucket's.
+            Decision::Silent if at < of_bucket => decision = Decision::Silent,
+            Decision::Silent | Decision::Allow => {}
+        }
     }
     Ok(decision)
 }

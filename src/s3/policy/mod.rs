@@ -1,4 +1,4 @@
-//! Bucket policies at work: which action a request is, what its condition keys hold, and what the bucket's policy says to it. The
+//! Policies at work: which action a request is, what its condition keys hold, and what the bucket's policy says to it. The
 //! language itself is [`crate::tokens::policy`].
 //!
 //! As AWS combines them: what the policy denies is denied to everybody; what it allows is allowed; where it is silent, ownership
@@ -11,7 +11,8 @@ mod actions;
 mod decide;
 mod values;
 
-pub(crate) use decide::{About, decide, is_public, is_there};
+pub(crate) use decide::{About, decide, decide_alone, is_public, is_there};
+pub(crate) use values::values_of_request;
 
 /// The settings document of a bucket that holds its policy, as it was put.
 pub(crate) const SETTING: &str = "policy";

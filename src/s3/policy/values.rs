@@ -20,7 +20,7 @@ const AMZ_DATE: &[BorrowedFormatItem<'_>] = format_description!("[year][month][d
 
 /// The values of one key; none when the request has no such key.
 pub(super) fn values(about: &About<'_>, namespace: &Namespace, existing: &Tags, now: SystemTime, key: &str) -> Vec<String> {
-    let About { op, headers, query, peer, .. } = *about;
+    let About { op, headers, query, .. } = *about;
     if let Some(tag) = key.strip_prefix("s3:existingobjecttag/") {
         return of_tag(existing, tag);
     }
@@ -29,6 +29,29 @@ pub(super) fn values(about: &About<'_>, namespace: &Namespace, existing: &Tags, 
     }
     let queried = |name| query.get(name).map(str::to_owned).into_iter().collect();
     match key {
+        "aws:resourceaccount" | "s3:resourceaccount" => vec![namespace.bucket.owner.clone()],
+        "s3:prefix" => about.prefix.map_or_else(|| queried("prefix"), |prefix| vec![prefix.to_owned()]),
+        "s3:delimiter" => queried("delimiter"),
+        "s3:max-keys" => queried("max-keys"),
+        "s3:versionid" => queried("versionId"),
+        "s3:requestobjecttagkeys" => request_tags(about).into_iter().map(|(name, _)| name).collect(),
+        "s3:objectcreationoperation" => match op {
+            Op::PutObject | Op::CopyObject | Op::CompleteMultipartUpload => vec!["true".to_owned()],
+            Op::CreateMultipartUpload | Op::UploadPart | Op::UploadPartCopy => vec!["false".to_owned()],
+            _ => vec![],
+        },
+        // Policies write the source with the slash or without; the request may have either, and encoded.
+        "s3:x-amz-copy-source" => copy_source(headers)
+            .map(|(bucket, key, _)| vec![format!("{bucket}/{key}"), format!("/{bucket}/{key}")])
+            .unwrap_or_default(),
+        key => values_of_request(about, now, key),
+    }
+}
+
+/// As [`values`], of what head and connection tell whatever the request is about.
+pub(crate) fn values_of_request(about: &About<'_>, now: SystemTime, key: &str) -> Vec<String> {
+    let About { headers, peer, .. } = *about;
+    match key {
         "aws:currenttime" => OffsetDateTime::from(now).format(&Rfc3339).into_iter().collect(),
         "aws:epochtime" => vec![OffsetDateTime::from(now).unix_timestamp().to_string()],
         "aws:referer" => header(headers, "referer"),
@@ -36,25 +59,10 @@ pub(super) fn values(about: &About<'_>, namespace: &Namespace, existing: &Tags, 
         "aws:sourceip" => peer.map(|peer| peer.to_canonical().to_string()).into_iter().collect(),
         // There is no TLS at this door: who needs it puts something in front, which then must keep plain requests out itself.
         "aws:securetransport" | "aws:viaawsservice" | "aws:principalisawsservice" => vec!["false".to_owned()],
-        "aws:resourceaccount" | "s3:resourceaccount" => vec![namespace.bucket.owner.clone()],
-        "s3:prefix" => about.prefix.map_or_else(|| queried("prefix"), |prefix| vec![prefix.to_owned()]),
-        "s3:delimiter" => queried("delimiter"),
-        "s3:max-keys" => queried("max-keys"),
-        "s3:versionid" => queried("versionId"),
         "s3:if-match" | "s3:if-none-match" => header(headers, &key["s3:".len()..]),
-        "s3:requestobjecttagkeys" => request_tags(about).into_iter().map(|(name, _)| name).collect(),
-        "s3:objectcreationoperation" => match op {
-            Op::PutObject | Op::CopyObject | Op::CompleteMultipartUpload => vec!["true".to_owned()],
-            Op::CreateMultipartUpload | Op::UploadPart | Op::UploadPartCopy => vec!["false".to_owned()],
-            _ => vec![],
-        },
         "s3:authtype" => auth_type(about).into_iter().map(str::to_owned).collect(),
         "s3:signatureversion" => signature_version(about).into_iter().map(str::to_owned).collect(),
         "s3:signatureage" => signature_age(about, now).map(|age| age.to_string()).into_iter().collect(),
-        // Policies write the source with the slash or without; the request may have either, and encoded.
-        "s3:x-amz-copy-source" => copy_source(headers)
-            .map(|(bucket, key, _)| vec![format!("{bucket}/{key}"), format!("/{bucket}/{key}")])
-            .unwrap_or_default(),
         key => match key.strip_prefix("s3:") {
             Some(name) if name.starts_with("x-amz-") => header(headers, name),
             Some(name) if name.starts_with("object-lock-") => header(headers, &format!("x-amz-{name}")),

@@ -93,6 +93,7 @@ impl Gateway {
             body: Vec::new(),
             key: Some(ANN),
             payload: None,
+            service: "s3",
             signs_host: true,
             length: true,
         }
@@ -118,6 +119,7 @@ pub(super) struct Ask {
     body: Vec<u8>,
     key: Option<(&'static str, &'static str)>,
     payload: Option<String>,
+    service: &'static str,
     signs_host: bool,
     length: bool,
 }
@@ -170,6 +172,11 @@ impl Ask {
         self.payload = Some(payload.to_owned());
         self
     }
+    /// Signs for another service.
+    pub(super) fn service(mut self, service: &'static str) -> Self {
+        self.service = service;
+        self
+    }
     pub(super) fn without_host_signature(mut self) -> Self {
         self.signs_host = false;
         self
@@ -218,12 +225,13 @@ impl Ask {
             hash => Payload::SingleChunk(hash),
         };
         let canonical = s3s_sigv4::create_canonical_request(&self.method, &self.path(), &self.query(), &signed, payload);
-        let to_sign = s3s_sigv4::create_string_to_sign(&canonical, &date, REGION, "s3");
-        let signature = s3s_sigv4::calculate_signature(&to_sign, secret, &date, REGION, "s3");
+        let service = self.service;
+        let to_sign = s3s_sigv4::create_string_to_sign(&canonical, &date, REGION, service);
+        let signature = s3s_sigv4::calculate_signature(&to_sign, secret, &date, REGION, service);
         let mut names: Vec<&str> = signed.iter().map(|(n, _)| *n).collect();
         names.dedup();
         let authorization = format!(
-            "AWS4-HMAC-SHA256 Credential={key}/{}/{REGION}/s3/aws4_request, SignedHeaders={}, Signature={signature}",
+            "AWS4-HMAC-SHA256 Credential={key}/{}/{REGION}/{service}/aws4_request, SignedHeaders={}, Signature={signature}",
             date.fmt_date(),
             names.join(";")
         );

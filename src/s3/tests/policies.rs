@@ -150,7 +150,7 @@ async fn conditions_look_at_the_request() {
         (r#""StringEquals":{"s3:signatureversion":"AWS4-HMAC-SHA256","s3:authType":"REST-HEADER"}"#, &[], 200),
         (r#""NumericLessThan":{"s3:signatureAge":60000}"#, &[], 200),
         (r#""NumericGreaterThan":{"s3:signatureAge":60000}"#, &[], 403),
-        (r#""StringEquals":{"aws:username":"bob","aws:PrincipalType":"User"}"#, &[], 200),
+        (r#""StringEquals":{"aws:username":"bob","aws:PrincipalType":"Account"}"#, &[], 200),
     ] {
         assert_eq!(put(condition).await.status, 204, "{condition}");
         assert_eq!(get(headers).await, want, "{condition} {headers:?}");

@@ -3,7 +3,6 @@
 use super::json::Json;
 use super::operator::{Kind, Operator, Set, Value};
 use super::pattern::Variables;
-use super::vocabulary;
 
 /// An operator, a key and the values it is compared with. Met by any of them, or, negated, by none.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,14 +15,19 @@ pub(super) struct Condition {
 
 impl Condition {
     /// Reads the keys of one operator; `Err` with where in it and what.
-    pub(super) fn read(operator: Operator, keys: &Json, variables: bool) -> Result<Vec<Self>, (String, String)> {
+    pub(super) fn read(
+        operator: Operator,
+        keys: &Json,
+        variables: bool,
+        key_exists: fn(&str) -> bool,
+    ) -> Result<Vec<Self>, (String, String)> {
         let Json::Object(keys) = keys else {
             return Err((String::new(), "Condition operator must hold an object of keys".to_owned()));
         };
         let mut conditions = Vec::with_capacity(keys.len());
         for (key, values) in keys {
             let wrong = |what: &str| (format!(".{key}"), what.to_owned());
-            if !vocabulary::is_condition_key(key) {
+            if !key_exists(key) {
                 return Err(wrong("Policy has an invalid condition key"));
             }
             let read = |value: &Json| {

@@ -6,24 +6,38 @@ use super::condition::Condition;
 use super::json::Json;
 use super::operator::{Operator, Value};
 use super::pattern::{Pattern, Reading};
-use super::principal::{Principal, Principals};
+use super::principal::{self, Principal, Principals, Reach};
+use super::resource::{Resource, Target};
 use super::vocabulary;
 
 /// The largest document in bytes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-policies.html>).
 pub const MAX_BYTES: usize = 20 * 1024;
 
-/// A bucket policy.
+/// A policy: of a bucket, of an identity, or of a role about who may assume it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub(super) statements: Vec<Statement>,
 }
 
+/// What a policy is attached to, which decides what may stand in it.
+#[derive(Clone, Copy)]
+enum Holder<'a> {
+    /// This bucket: it names principals, and resources of the bucket.
+    Bucket(&'a str),
+    /// A user, group, role or session: it names no principals, and anything.
+    Identity,
+    /// A role: it names principals, and is about the role itself.
+    Trust,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Statement {
     pub(super) allows: bool,
-    pub(super) principals: Principals,
+    /// `None` in the policy of an identity, which is about whom it is attached to.
+    pub(super) principals: Option<Principals>,
     actions: Patterns,
-    resources: Patterns,
+    /// `None` in a trust policy, which is about its role.
+    resources: Option<Resources>,
     pub(super) conditions: Vec<Condition>,
 }
 
@@ -31,6 +45,13 @@ pub(super) struct Statement {
 #[derive(Clone, Debug, PartialEq)]
 struct Patterns {
     any: Vec<Pattern>,
+    inverted: bool,
+}
+
+/// Resources of which one must fit or, `inverted`, none.
+#[derive(Clone, Debug, PartialEq)]
+struct Resources {
+    any: Vec<Resource>,
     inverted: bool,
 }
 
@@ -61,8 +82,8 @@ pub struct Request<'a> {
     pub principal: Option<Principal<'a>>,
     /// The action, such as `s3:GetObject`.
     pub action: &'a str,
-    /// `BUCKET` or `BUCKET/KEY`.
-    pub resource: &'a str,
+    /// What it is about.
+    pub resource: Target<'a>,
     /// The values of a condition key, whose name is in lower case; none when the request has no such key. Keys about the principal
     /// are answered by the policy itself.
     pub values: &'a (dyn Fn(&str) -> Vec<String> + Sync),
@@ -90,6 +111,27 @@ pub enum Decision {
     Silent,
 }
 
+/// What the policy of a resource says to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It forbids it.
+    Deny,
+    /// It allows it, to somebody named as closely as this.
+    Allow(Reach),
+    /// Nothing.
+    Silent,
+}
+
+impl From<Said> for Decision {
+    fn from(said: Said) -> Self {
+        match said {
+            Said::Deny => Self::Deny,
+            Said::Allow(_) => Self::Allow,
+            Said::Silent => Self::Silent,
+        }
+    }
+}
+
 // === impl Policy ===
 
 impl Policy {
@@ -98,6 +140,34 @@ impl Policy {
     /// # Errors
     /// [`Malformed`] for anything that is not understood or cannot be about this bucket.
     pub fn parse(text: &str, bucket: &str) -> Result<Self, Malformed> {
+        Self::read(text, Holder::Bucket(bucket))
+    }
+
+    /// Reads the policy of an identity: attached, inline, a boundary or a session policy.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything that is not understood.
+    pub fn parse_identity(text: &str) -> Result<Self, Malformed> {
+        Self::read(text, Holder::Identity)
+    }
+
+    /// Reads the policy of a role about who may assume it.
+    ///
+    /// # Errors
+    /// [`Malformed`] for anything that is not understood.
+    pub fn parse_trust(text: &str) -> Result<Self, Malformed> {
+        Self::read(text, Holder::Trust)
+    }
+
+    /// The policy that forbids everything: what stands for a document that cannot be read.
+    #[must_use]
+    pub fn forbidding() -> Self {
+        let actions = Patterns { any: Vec::new(), inverted: true };
+        let resources = Some(Resources { any: vec![Resource::Anything], inverted: false });
+        Self { statements: vec![Statement { allows: false, principals: None, actions, resources, conditions: Vec::new() }] }
+    }
+
+    fn read(text: &str, holder: Holder<'_>) -> Result<Self, Malformed> {
         let whole = |reason: String| Malformed { place: String::new(), reason };
         if text.len() > MAX_BYTES {
             return Err(whole(format!("Policy exceeds the maximum allowed document size of {MAX_BYTES} bytes")));
@@ -125,7 +195,7 @@ impl Policy {
         };
         let statements = statements.ok_or_else(|| whole("Missing required field Statement".to_owned()))?;
         let read = |(at, json)| {
-            Statement::read(json, bucket, variables)
+            Statement::read(json, holder, variables)
                 .map_err(|(place, reason)| Malformed { place: format!("Statement[{at}]{place}"), reason })
         };
         let statements: Vec<_> = statements.iter().enumerate().map(read).collect::<Result<_, _>>()?;
@@ -135,19 +205,27 @@ impl Policy {
     /// Decides (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html>).
     #[must_use]
     pub fn decide(&self, request: &Request<'_>) -> Decision {
-        let mut decision = Decision::Silent;
+        self.say(request).into()
+    }
+
+    /// As [`decide`](Self::decide), with how closely the one who asks is named.
+    #[must_use]
+    pub fn say(&self, request: &Request<'_>) -> Said {
+        let mut said = Said::Silent;
         for statement in &self.statements {
-            if statement.allows && decision == Decision::Allow {
+            if statement.allows && said == Said::Allow(Reach::Direct) {
                 continue;
             }
-            if statement.is_about(request) {
-                if !statement.allows {
-                    return Decision::Deny;
-                }
-                decision = Decision::Allow;
+            let Some(reach) = statement.is_about(request) else { continue };
+            if !statement.allows {
+                return Said::Deny;
             }
+            said = match said {
+                Said::Allow(closer) if closer >= reach => said,
+                _ => Said::Allow(reach),
+            };
         }
-        decision
+        said
     }
 
     /// Whether a decision about this action may depend on a condition key that begins so (in lower case), so that the caller knows
@@ -164,7 +242,7 @@ impl Policy {
 type Wrong = (String, String);
 
 impl Statement {
-    fn read(json: &Json, bucket: &str, variables: bool) -> Result<Self, Wrong> {
+    fn read(json: &Json, holder: Holder<'_>, variables: bool) -> Result<Self, Wrong> {
         let here = |reason: String| (String::new(), reason);
         let Json::Object(fields) = json else { return Err(here("A statement must be an object".to_owned())) };
         let (mut allows, mut principals, mut actions, mut resources) = (None, None, None, None);
@@ -180,49 +258,59 @@ impl Statement {
                     Json::Text(effect) if effect == "Deny" => allows = Some(false),
                     _ => return Err(at("Invalid effect: it must be Allow or Deny".to_owned())),
                 },
+                "Principal" | "NotPrincipal" if matches!(holder, Holder::Identity) => {
+                    return Err(at("Policy document should not specify a principal.".to_owned()));
+                }
+                "Resource" | "NotResource" if matches!(holder, Holder::Trust) => {
+                    return Err(at("Has prohibited field Resource".to_owned()));
+                }
                 "Principal" | "NotPrincipal" => {
                     twice(principals.is_none())?;
                     principals = Some((Principals::read(value, name == "NotPrincipal").map_err(at)?, name == "NotPrincipal"));
                 }
                 "Action" | "NotAction" => {
                     twice(actions.is_none())?;
-                    actions = Some(Patterns { any: read_actions(value).map_err(at)?, inverted: name == "NotAction" });
+                    actions = Some(Patterns { any: read_actions(value, holder).map_err(at)?, inverted: name == "NotAction" });
                 }
                 "Resource" | "NotResource" => {
                     twice(resources.is_none())?;
-                    let any = read_resources(value, bucket, variables).map_err(at)?;
-                    resources = Some(Patterns { any, inverted: name == "NotResource" });
+                    let any = read_resources(value, holder, variables).map_err(at)?;
+                    resources = Some(Resources { any, inverted: name == "NotResource" });
                 }
-                "Condition" => conditions = read_conditions(value, variables)?,
+                "Condition" => conditions = read_conditions(value, holder, variables)?,
                 _ => return Err(at("Unknown field".to_owned())),
             }
         }
         let missing = |name: &str| here(format!("Missing required field {name}"));
         let allows = allows.ok_or_else(|| missing("Effect"))?;
-        let (principals, inverted) = principals.ok_or_else(|| missing("Principal"))?;
-        if allows && inverted {
+        let principals = match principals {
             // It would let in everybody else, unsigned requests too; AWS does not take it either.
-            return Err((".NotPrincipal".to_owned(), "Allow with NotPrincipal is not allowed".to_owned()));
-        }
+            Some((_, true)) if allows => {
+                return Err((".NotPrincipal".to_owned(), "Allow with NotPrincipal is not allowed".to_owned()));
+            }
+            Some((principals, _)) => Some(principals),
+            None if matches!(holder, Holder::Identity) => None,
+            None => return Err(missing("Principal")),
+        };
         let actions = actions.ok_or_else(|| missing("Action"))?;
-        let resources = resources.ok_or_else(|| missing("Resource"))?;
+        if resources.is_none() && !matches!(holder, Holder::Trust) {
+            return Err(missing("Resource"));
+        }
         Ok(Self { allows, principals, actions, resources, conditions })
     }
 
-    fn is_about(&self, request: &Request<'_>) -> bool {
-        let values = |key: &str| match key {
-            "aws:username" => request.principal.map(|p| p.name.to_owned()).into_iter().collect(),
-            "aws:userid" => vec![request.principal.map_or("anonymous", |p| p.id).to_owned()],
-            "aws:principalaccount" => request.principal.map(|p| p.id.to_owned()).into_iter().collect(),
-            "aws:principalarn" => request.principal.map(|p| p.arn()).into_iter().collect(),
-            "aws:principaltype" => vec![if request.principal.is_some() { "User" } else { "Anonymous" }.to_owned()],
-            key => (request.values)(key),
-        };
+    /// Whether it is about this request, and how closely it names the one who asks.
+    fn is_about(&self, request: &Request<'_>) -> Option<Reach> {
+        let values = |key: &str| principal::values(request.principal, key).unwrap_or_else(|| (request.values)(key));
         let variables = |key: &str| values(key).into_iter().next();
-        self.principals.include(request.principal)
-            && self.actions.include(request.action, &variables)
-            && self.resources.include(request.resource, &variables)
-            && self.conditions.iter().all(|c| c.is_met(&values(&c.key), &variables))
+        let reach = match &self.principals {
+            Some(principals) => principals.reach(request.principal)?,
+            None => Reach::Direct,
+        };
+        let about = self.actions.include(request.action, &variables)
+            && self.resources.as_ref().is_none_or(|resources| resources.include(request.resource, &variables))
+            && self.conditions.iter().all(|c| c.is_met(&values(&c.key), &variables));
+        about.then_some(reach)
     }
 
     /// The condition keys it looks at.
@@ -233,7 +321,8 @@ impl Statement {
             Value::Arn(parts) => parts.as_slice(),
             _ => &[],
         });
-        tested.chain(values.chain(&self.resources.any).flat_map(Pattern::keys))
+        let resources = self.resources.iter().flat_map(|resources| &resources.any).flat_map(Resource::keys);
+        tested.chain(values.flat_map(Pattern::keys)).chain(resources)
     }
 }
 
@@ -242,6 +331,12 @@ impl Statement {
 impl Patterns {
     fn include(&self, text: &str, variables: super::pattern::Variables<'_>) -> bool {
         self.any.iter().any(|pattern| pattern.fits(text, variables)) != self.inverted
+    }
+}
+
+impl Resources {
+    fn include(&self, target: Target<'_>, variables: super::pattern::Variables<'_>) -> bool {
+        self.any.iter().any(|resource| resource.fits(target, variables)) != self.inverted
     }
 }
 
@@ -254,40 +349,45 @@ fn texts(value: &Json) -> Result<Vec<&str>, String> {
     if texts.is_empty() { Err("It must not be empty".to_owned()) } else { Ok(texts) }
 }
 
-fn read_actions(value: &Json) -> Result<Vec<Pattern>, String> {
+fn read_actions(value: &Json, holder: Holder<'_>) -> Result<Vec<Pattern>, String> {
+    let known = |pattern: &Pattern, text: &str| match holder {
+        Holder::Bucket(_) => vocabulary::ACTIONS.iter().any(|action| pattern.fits(action, &|_| None)),
+        Holder::Identity => text == "*" || vocabulary::is_action(text),
+        Holder::Trust => vocabulary::is_action(text) && text.len() >= 4 && text[..4].eq_ignore_ascii_case("sts:"),
+    };
     let read = |text: &str| {
         let reading = Reading { wildcards: true, variables: false, fold: true };
-        let pattern = Pattern::read(text, reading).filter(|p| vocabulary::ACTIONS.iter().any(|action| p.fits(action, &|_| None)));
+        let pattern = Pattern::read(text, reading).filter(|pattern| known(pattern, text));
         pattern.ok_or_else(|| format!("Policy has invalid action: {text}"))
     };
     texts(value)?.into_iter().map(read).collect()
 }
 
-fn read_resources(value: &Json, bucket: &str, variables: bool) -> Result<Vec<Pattern>, String> {
-    let read = |text: &str| {
-        let invalid = || format!("Policy has invalid resource: {text}");
-        let resource = match text {
-            "*" => text,
-            _ => vocabulary::s3_resource(text).ok_or_else(invalid)?,
-        };
-        let pattern = Pattern::read(resource, Reading { wildcards: true, variables, fold: false }).ok_or_else(invalid)?;
-        let (head, within) = (pattern.head(), format!("{bucket}/"));
-        let about_bucket =
-            head.starts_with(&within) || if pattern.is_fixed() { head == bucket } else { within.starts_with(&head) };
-        if about_bucket { Ok(pattern) } else { Err(invalid()) }
+fn read_resources(value: &Json, holder: Holder<'_>, variables: bool) -> Result<Vec<Resource>, String> {
+    let read = |text: &str| match holder {
+        Holder::Bucket(bucket) => {
+            Resource::read_of_bucket(text, bucket, variables).ok_or_else(|| format!("Policy has invalid resource: {text}"))
+        }
+        Holder::Identity | Holder::Trust => {
+            Resource::read(text, variables).ok_or_else(|| format!("Resource {text} must be in ARN format or \"*\"."))
+        }
     };
     texts(value)?.into_iter().map(read).collect()
 }
 
-fn read_conditions(value: &Json, variables: bool) -> Result<Vec<Condition>, Wrong> {
+fn read_conditions(value: &Json, holder: Holder<'_>, variables: bool) -> Result<Vec<Condition>, Wrong> {
     let Json::Object(operators) = value else {
         return Err((".Condition".to_owned(), "Condition must be an object of operators".to_owned()));
+    };
+    let key_exists = match holder {
+        Holder::Bucket(_) => vocabulary::is_condition_key,
+        Holder::Identity | Holder::Trust => vocabulary::may_be_condition_key,
     };
     let mut conditions = Vec::new();
     for (name, keys) in operators {
         let place = format!(".Condition.{name}");
         let operator = Operator::named(name).ok_or_else(|| (place.clone(), format!("Invalid Condition type : {name}")))?;
-        conditions.extend(Condition::read(operator, keys, variables).map_err(|(at, reason)| (place + &at, reason))?);
+        conditions.extend(Condition::read(operator, keys, variables, key_exists).map_err(|(at, reason)| (place + &at, reason))?);
     }
     Ok(conditions)
 }

@@ -199,7 +199,7 @@ fn date(text: &str) -> Option<f64> {
 }
 
 /// The six parts of an ARN; a colon in a variable does not divide.
-fn arn_parts(text: &str, variables: bool) -> Vec<&str> {
+pub(super) fn arn_parts(text: &str, variables: bool) -> Vec<&str> {
     let (mut parts, mut begin, mut inside) = (Vec::new(), 0, false);
     for (at, byte) in text.bytes().enumerate() {
         match byte {

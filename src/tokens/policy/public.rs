@@ -35,7 +35,9 @@ impl Policy {
 
 impl Statement {
     fn is_public(&self) -> bool {
-        self.allows && self.principals.are_everybody() && !self.conditions.iter().any(Condition::binds)
+        self.allows
+            && self.principals.as_ref().is_some_and(super::principal::Principals::are_everybody)
+            && !self.conditions.iter().any(Condition::binds)
     }
 }
 

@@ -5,8 +5,8 @@
 
 use super::*;
 
-const ANN: Option<Principal<'_>> = Some(Principal { id: "a1", name: "ann" });
-const BOB: Option<Principal<'_>> = Some(Principal { id: "b2", name: "bob" });
+const ANN: Option<Principal<'_>> = Some(Principal::account("a1", "ann", "111122223333"));
+const BOB: Option<Principal<'_>> = Some(Principal::account("b2", "bob", "444455556666"));
 
 fn policy(statements: &str) -> Result<Policy, Malformed> {
     Policy::parse(&format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#), "b")
@@ -14,7 +14,7 @@ fn policy(statements: &str) -> Result<Policy, Malformed> {
 
 fn decide(policy: &Policy, who: Option<Principal<'_>>, action: &str, resource: &str, has: &[(&str, &str)]) -> Decision {
     let values = |key: &str| has.iter().filter(|(k, _)| *k == key).map(|(_, v)| (*v).to_owned()).collect();
-    policy.decide(&Request { principal: who, action, resource, values: &values })
+    policy.decide(&Request { principal: who, action, resource: Target::s3(resource), values: &values })
 }
 
 const READ: &str = r#"{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::b/*"}"#;
@@ -188,10 +188,10 @@ fn variables_stand_for_the_sender() {
     assert_eq!(decide(&home, None, "s3:GetObject", "b/home//x", &[]), Decision::Silent);
     assert_eq!(decide(&home, BOB, "s3:ListBucket", "b", &[("s3:prefix", "home/bob/")]), Decision::Allow);
     assert_eq!(decide(&home, BOB, "s3:ListBucket", "b", &[("s3:prefix", "home/ann/")]), Decision::Silent);
-    let evil = Some(Principal { id: "e", name: "*" });
+    let evil = Some(Principal::account("e", "*", ""));
     assert_eq!(decide(&home, evil, "s3:GetObject", "b/home/ann/x", &[]), Decision::Silent, "a name is no wildcard");
     assert!(is_met(r#""ArnEquals":{"aws:PrincipalArn":"arn:aws:iam:::user/${aws:username}"}"#, &[]));
-    assert!(is_met(r#""StringEquals":{"aws:userid":"a1","aws:PrincipalType":"User","aws:PrincipalAccount":"a1"}"#, &[]));
+    assert!(is_met(r#""StringEquals":{"aws:userid":"a1","aws:PrincipalType":"Account","aws:PrincipalAccount":"a1"}"#, &[]));
     let old = Policy::parse(
         r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:*","Resource":"arn:aws:s3:::b/${aws:username}"}}"#,
         "b",

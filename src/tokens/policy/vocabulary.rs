@@ -171,6 +171,22 @@ pub(super) fn is_condition_key(name: &str) -> bool {
     KEYS.contains(&name.as_str()) || TAG_KEYS.iter().any(|tag| name.len() > tag.len() && name.starts_with(tag))
 }
 
+/// Whether a condition key of this name may exist somewhere: the policy of an identity may be about any service.
+pub(super) fn may_be_condition_key(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(service, key)| !service.is_empty() && !key.is_empty())
+}
+
+/// Whether a text is `SERVICE:ACTION`, where the action may have wildcards.
+pub(super) fn is_action(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    text.split_once(':').is_some_and(|(service, action)| {
+        !service.is_empty()
+            && service.bytes().all(plain)
+            && !action.is_empty()
+            && action.bytes().all(|b| b.is_ascii_alphanumeric() || b"*?".contains(&b))
+    })
+}
+
 /// The bucket and key of an ARN of S3; `None` for another.
 pub(super) fn s3_resource(arn: &str) -> Option<&str> {
     let rest = arn.strip_prefix("arn:")?;
