@@ -150,8 +150,8 @@ def main() -> int:
     update = "--update" in arguments
     headers = "--headers" in arguments
     arguments = [argument for argument in arguments if argument not in ("--update", "--headers")]
-    # The lists are about test_s3.py alone.
-    partial = bool(arguments) or headers
+    # The lists are about test_s3.py alone, and the whole of it; how many run at a time (-n) changes nothing.
+    partial = headers or bool(arguments[2:] if arguments[:1] == ["-n"] else arguments)
     module = "test_headers.py" if headers else "test_s3.py"
     out = gateway.target_dir() / "s3-tests"
     out.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,12 @@
 import concurrent.futures
 import hashlib
 import os
+import subprocess
 import threading
 
 import botocore.exceptions
 import pytest
-from conftest import boto3_client
+from conftest import boto3_client, program
 
 MIB = 1 << 20
 
@@ -200,6 +201,49 @@ def test_list_uploads_in_pages(s3, bucket):
     assert [entry["Key"] for entry in s3.list_multipart_uploads(Bucket=bucket, Prefix="d/")["Uploads"]] == ["d/1", "d/2"]
     # A bucket with uploads but no object may go, and takes them along.
     s3.delete_bucket(Bucket=bucket)
+
+
+@pytest.mark.large
+@pytest.mark.timeout(3600)
+def test_sixteen_gibibytes_and_a_hundred_slow_readers(fresh, tmp_path):
+    """E09 at full size: 16 PUTs of 1 GiB at once, then 100 GETs of 256 MiB at 8 MiB a second each."""
+    server = fresh()
+    s3 = boto3_client(server)
+    s3.create_bucket(Bucket="large")
+    digest = hashlib.md5()
+    with open(tmp_path / "gibibyte", "wb") as file:
+        for _ in range(1024):
+            block = os.urandom(MIB)
+            digest.update(block)
+            file.write(block)
+    s3.put_object(Bucket="large", Key="quarter", Body=open(tmp_path / "gibibyte", "rb").read(256 * MIB))
+    quarter = s3.head_object(Bucket="large", Key="quarter")["ETag"].strip('"')
+    s3.get_object(Bucket="large", Key="quarter")["Body"].read()
+    before = server.memory()
+
+    def curl(*arguments: str) -> subprocess.Popen:
+        return subprocess.Popen([program("curl"), "-sS", "--fail", *arguments], stdout=subprocess.PIPE)
+
+    def link(operation: str, key: str) -> str:
+        return s3.generate_presigned_url(operation, Params={"Bucket": "large", "Key": key}, ExpiresIn=3600)
+
+    puts = [curl("-T", str(tmp_path / "gibibyte"), link("put_object", f"k{number}")) for number in range(16)]
+    assert [put.wait() for put in puts] == [0] * 16
+    for number in range(16):
+        head = s3.head_object(Bucket="large", Key=f"k{number}")
+        assert (head["ContentLength"], head["ETag"]) == (1024 * MIB, f'"{digest.hexdigest()}"')
+        s3.delete_object(Bucket="large", Key=f"k{number}")
+
+    gets = [curl("--limit-rate", "8M", link("get_object", "quarter")) for _ in range(100)]
+    sums = [subprocess.Popen(["md5sum"], stdin=get.stdout, stdout=subprocess.PIPE) for get in gets]
+    for get, md5sum in zip(gets, sums):
+        get.stdout.close()
+        assert md5sum.communicate()[0].split()[0].decode() == quarter
+        assert get.wait() == 0
+    growth = server.memory("VmHWM") - before
+    print(f"grew by {growth / MIB:.1f} MiB")
+    assert growth <= 128 * MIB, f"grew by {growth / MIB:.0f} MiB"
+    assert server.metric("sluice_open_handles") == 0
 
 
 def test_many_large_puts_and_slow_readers(fresh):

@@ -1,6 +1,8 @@
 """What an operator sees: first start, configuration, keys, mounts without a restart, health and metrics; E16."""
 
 import concurrent.futures
+import http.client
+import json
 import os
 import pathlib
 import re
@@ -284,6 +286,62 @@ def test_many_buckets_and_mounts(fresh, tmp_path):
     server.restart()
     assert time.monotonic() - began < 5
     assert len(s3.list_buckets()["Buckets"]) == 1000
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1800)
+def test_ten_thousand_mounts(fresh):
+    """E16 at full size: 1000 buckets with one mount each and 9000 more mounts in one of them, nested ones and long ones among them."""
+    server = fresh(config=MEMORY)
+    wire = Wire(server.port, ACCESS_KEY, SECRET_KEY)
+    for number in range(1000):
+        assert wire.send("PUT", f"/bucket-{number:04d}").status == 200
+    # Siblings, a chain of prefixes each in the other, and long ones that differ in their last byte.
+    prefixes = [f"m{number:04d}/" for number in range(8000)]
+    prefixes += ["n/" * number for number in range(1, 501)]
+    prefixes += [f"{'x' * 1000}{number:03d}/" for number in range(500)]
+    token = (server.data_dir / "admin.token").read_text().strip()
+    admin = http.client.HTTPConnection("127.0.0.1", int(server.admin.rsplit(":", 1)[1]))
+    for prefix in prefixes:
+        body = json.dumps({"prefix": prefix, "provider": "memory"})
+        admin.request("POST", "/api/v1/buckets/bucket-0000/mounts", body, {"Authorization": f"Bearer {token}"})
+        answer = admin.getresponse()
+        assert answer.status == 201, answer.read()
+        answer.read()
+    keys = [f"{prefix}k" for prefix in ("m0000/", "m4321/", "m7999/", "n/" * 500, "x" * 1000 + "499/", "zzz/")]
+    for key in keys:
+        assert wire.send("PUT", f"/bucket-0000/{key}", b"x").status == 200
+    assert wire.send("PUT", "/bucket-0001/k", b"x").status == 200
+
+    def heads(path: str) -> tuple[float, float]:
+        """The median and the 99th percentile of 500 HEADs over one connection, in milliseconds."""
+        url = boto3_client(server).generate_presigned_url(
+            "head_object", Params=dict(zip(("Bucket", "Key"), path.split("/", 1))), ExpiresIn=600
+        )
+        target = url.split(str(server.port), 1)[1]
+        connection, times = http.client.HTTPConnection("127.0.0.1", server.port), []
+        for _ in range(500):
+            began = time.monotonic()
+            connection.request("HEAD", target)
+            answer = connection.getresponse()
+            answer.read()
+            times.append(time.monotonic() - began)
+            assert answer.status == 200
+        return sorted(times)[250] * 1e3, sorted(times)[495] * 1e3
+
+    alone = heads("bucket-0001/k")
+    worst = [heads(f"bucket-0000/{key}") for key in keys]
+    began = time.monotonic()
+    assert wire.send("GET", "/").body.count(b"<Bucket>") == 1000
+    listed = time.monotonic() - began
+    server.restart()
+    began = time.monotonic()
+    assert wire.send("HEAD", "/bucket-0000/m4321/k").status == 404  # the memory is gone, the mount is not
+    ready = time.monotonic() - began
+    print(f"median and p99 in ms: {alone} alone, {worst} with the others; listed {listed * 1e3:.0f} ms; ready {ready * 1e3:.0f} ms")
+    assert max(p99 for _, p99 in worst) - alone[1] < 1
+    assert listed < 0.1
+    assert ready < 0.1
 
 
 def test_a_hundred_first_requests_build_a_bucket_once(fresh):

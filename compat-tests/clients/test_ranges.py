@@ -1,6 +1,10 @@
 """E12: the Range matrix. RFC 9110 section 14 and what AWS makes of it."""
 
+import pathlib
+
 import pytest
+from conftest import ACCESS_KEY, SECRET_KEY, boto3_client
+from wire import Wire
 
 BODY = bytes(index % 251 for index in range(1000))
 
@@ -19,6 +23,10 @@ MATRIX = [
     ("bytes=-0", 416, 0, 0, "bytes */1000"),
     ("bytes=-2000", 206, 0, 1000, "bytes 0-999/1000"),
     ("bytes=5000-6000", 416, 0, 0, "bytes */1000"),
+    # Positions that no 64 bits hold.
+    ("bytes=99999999999999999999-", 416, 0, 0, "bytes */1000"),
+    ("bytes=990-99999999999999999999", 206, 990, 10, "bytes 990-999/1000"),
+    ("bytes=-99999999999999999999", 206, 0, 1000, "bytes 0-999/1000"),
     # More than one range: AWS sends the whole object.
     ("bytes=0-0,2-2", 200, 0, 1000, None),
     ("bytes=0-499,", 200, 0, 1000, None),
@@ -56,6 +64,8 @@ def test_range_of_nothing(s3, wire, bucket, wanted):
     answer = wire.send("GET", f"/{bucket}/k", headers={"range": wanted})
     answer.is_error(416, "InvalidRange", f"/{bucket}/k")
     assert answer.header("content-range") == "bytes */0"
+    head = wire.send("HEAD", f"/{bucket}/k", headers={"range": wanted})
+    assert (head.status, head.body, head.header("content-range")) == (416, b"", "bytes */0")
 
 
 def test_if_range(s3, wire, bucket):
@@ -84,6 +94,37 @@ def test_large_bodies_have_their_length(s3, wire, bucket):
         assert answer.header("transfer-encoding") is None
         answer = wire.send("GET", f"/{bucket}/k", headers={"range": f"bytes=262140-{size - 1}"})
         assert answer.status == 206 and answer.body == body[262140:]
+
+
+def test_large_bodies_are_read_piece_by_piece(local):
+    """E11, as the kernel sees it: 1 MiB is one read of the file, one byte more is five of 256 KiB at most."""
+    s3, wire = boto3_client(local), Wire(local.port, ACCESS_KEY, SECRET_KEY)
+    s3.create_bucket(Bucket="pieces")
+
+    def reads() -> tuple[int, int]:
+        """Calls that read files so far, and bytes; those of sockets are not among them."""
+        lines = pathlib.Path(f"/proc/{local.pid}/io").read_text().splitlines()
+        counts = dict(line.split(": ") for line in lines)
+        return int(counts["syscr"]), int(counts["rchar"])
+
+    def cost(method: str, key: str) -> tuple[int, int]:
+        """The least of several, so that what goes on beside it does not count."""
+        seen = []
+        for _ in range(7):
+            calls, octets = reads()
+            assert wire.send(method, f"/pieces/{key}").status == 200
+            later = reads()
+            seen.append((later[0] - calls, later[1] - octets))
+        return min(seen)
+
+    for size, fits in ((1 << 20, lambda calls: calls == 1), ((1 << 20) + 1, lambda calls: calls >= 5)):
+        s3.put_object(Bucket="pieces", Key=str(size), Body=b"x" * size)
+        head, get = cost("HEAD", str(size)), cost("GET", str(size))
+        calls, octets = get[0] - head[0], get[1] - head[1]
+        assert octets == size, (size, head, get)
+        assert fits(calls), (size, head, get)
+        if calls > 1:
+            assert octets / calls <= 256 << 10, (size, head, get)
 
 
 def test_range_and_part_number_of_parts(s3, wire, bucket):

@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod health;
 mod keys;
+mod lifecycle;
 mod mounts;
 mod service;
 mod settings;

@@ -33,6 +33,9 @@ pub enum Command {
     /// The metadata store: copy it, seal its secrets anew.
     #[command(subcommand)]
     Meta(MetaCommand),
+    /// Lifecycle rules: what a run would remove. The gateway must be running.
+    #[command(subcommand)]
+    Lifecycle(LifecycleCommand),
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -169,6 +172,9 @@ The new store must be empty. The master key stays the same.")]
     },
     /// Seal every secret under the first of the master keys, while gateways serve.
     #[command(after_help = "\
+Examples:
+  sluice meta reseal
+
 To exchange the master key:
   1. Put a new key (`openssl rand -hex 32`) before the old one: as the first line of master.key, or `NEW,OLD` in SLUICE_MASTER_KEY (and
      restart, one gateway after the other).
@@ -222,6 +228,33 @@ Examples:
         bucket: String,
         /// The prefix.
         prefix: String,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Lifecycle rules.
+#[derive(Debug, Subcommand)]
+pub enum LifecycleCommand {
+    /// Show what the rules of a bucket would remove now, or at another time. Changes nothing.
+    #[command(after_help = "\
+Examples:
+  sluice lifecycle plan photos
+  sluice lifecycle plan photos --at 2031-01-01T00:00:00Z --limit 20
+  sluice lifecycle plan photos --json")]
+    Plan {
+        /// The bucket.
+        bucket: String,
+        /// The time of the run, as RFC 3339 writes it; now when not given.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// How many objects and uploads are shown by name; all are counted.
+        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+        limit: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         /// Which gateway.
         #[command(flatten)]
         place: Place,

@@ -34,6 +34,7 @@ fn other_value(key: &str, default: &Value, number: u16) -> (Value, String) {
         "server.listen" | "admin.listen" => format!("127.0.0.1:{number}"),
         "meta.dsn" => format!("sqlite:/tmp/{number}.db"),
         "data_dir" => format!("/tmp/{number}"),
+        "transfer.md5_lanes" => "off".to_owned(),
         "log.format" => "json".to_owned(),
         "s3.signature_v2" => ["off", "on"][usize::from(number % 2 == 0)].to_owned(),
         "log.level" => format!("info,part{number}=debug"),

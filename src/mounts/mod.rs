@@ -12,7 +12,7 @@ mod table;
 mod upkeep;
 
 pub use late::LateMount;
-pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, open, opener, shareable};
+pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable};
 pub use settings::Settings;
 pub use table::{Mount, MountTable, Segment, Segments, Until};
 pub use upkeep::{Sweep, Upkeep};

@@ -46,7 +46,7 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             Ok(Arc::new(memory::Memory::new(settings)))
         }
         "local" => {
-            let known = "root, durability, follow_symlinks, xattrs, openat2";
+            let known = "root, durability, follow_symlinks, xattrs, openat2, snapshots";
             let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
             // It makes directories, looks at the file system and may hang on a dead one.
             let failed = |e| Error::new(ErrorKind::Internal, "open mount").caused_by(e);
@@ -72,6 +72,17 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
 fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
     let message = format!("Mount settings of provider {:?}: {error}; known settings: {known}", mount.provider);
     Error::new(ErrorKind::InvalidArgument(message.into()), "open mount").caused_by(error)
+}
+
+/// What listings remember of directories: how many, how large, how often they were read and how often that was spared.
+#[must_use]
+pub fn listing_cache() -> local::SnapshotUsage {
+    local::snapshot_usage()
+}
+
+/// Bounds what listings remember, over all mounts, in bytes.
+pub fn limit_listing_cache(bytes: usize) {
+    local::limit_snapshots(bytes);
 }
 
 /// [`open`] as an [`Opener`].

@@ -5,13 +5,12 @@ use std::ops::Range;
 use sluice_provider as provider;
 use sluice_provider::{Body, Key, Object, ObjectInfo, PartNumber, Provider, RangeSpec, ReadOptions};
 
-use super::body::open_body;
+use super::body::open;
 use super::layer::with_key;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::namespaces::Namespace;
-use crate::transfer::frames;
 use crate::uploads::{ObjectPart, parse_parts};
 
 /// How often a read that needs two steps starts over when the object changed between them.
@@ -43,18 +42,17 @@ impl Objects {
         check_request(read)?;
         let (provider, inner, _) = ns.resolve(key)?;
         let guard = self.handle(ns, key, Purpose::Read);
-        let (found, body) = {
+        let (found, range, body) = {
             let _busy = guard.busy();
             let opened = match read.part {
                 Some(part) => open_part(&*provider, &inner, read, part).await,
                 None => open_range(&*provider, &inner, read).await,
             };
-            let (found, object) = opened.map_err(|error| known_as(error, key))?;
-            let bytes = object.range.end.saturating_sub(object.range.start);
-            (found, frames(object.body, bytes).await?)
+            opened.map_err(|error| known_as(error, key))?
         };
         let found = Found { info: with_key(found.info, key)?, ..found };
-        Ok(Opened { found, body: open_body(body, guard) })
+        let body = open(body, range.end.saturating_sub(range.start), read.pieces, guard).await?;
+        Ok(Opened { found, body })
     }
 }
 
@@ -69,17 +67,20 @@ fn known_as(error: Error, key: &str) -> Error {
     }
 }
 
+/// What is told of an object, and the range of it that the body holds.
+type Reading = (Found, Range<u64>, Body);
+
 /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied.
-async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> Result<(Found, Object)> {
+async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> Result<Reading> {
     for _ in 0..TRIES {
         match provider.get(key, &ReadOptions { range: read.range, if_match: None }).await {
-            Ok(object) => {
-                read.conditions.check(&object.info)?;
+            Ok(Object { info, range, body }) => {
+                read.conditions.check(&info)?;
                 if read.range.is_none() {
-                    return Ok((found(object.info.clone(), None), object));
+                    return Ok((found(info, None), range, body));
                 }
-                if applies(read, &object.info).is_some() {
-                    return Ok((found(object.info.clone(), Some(object.range.clone())), object));
+                if applies(read, &info).is_some() {
+                    return Ok((found(info, Some(range.clone())), range, body));
                 }
             }
             Err(error) if matches!(error.kind(), provider::ErrorKind::RangeNotSatisfiable { .. }) => {
@@ -97,26 +98,25 @@ async fn open_range(provider: &dyn Provider, key: &Key, read: &ReadRequest) -> R
             Err(error) => return Err(error.into()),
         }
         // The range is for another version of the object: this one is wanted whole.
-        let object = provider.get(key, &ReadOptions::default()).await?;
-        read.conditions.check(&object.info)?;
-        return Ok((found(object.info.clone(), None), object));
+        let Object { info, range, body } = provider.get(key, &ReadOptions::default()).await?;
+        read.conditions.check(&info)?;
+        return Ok((found(info, None), range, body));
     }
     Err(changing())
 }
 
 /// Opens one part, as the object's own list of parts has it.
-async fn open_part(provider: &dyn Provider, key: &Key, read: &ReadRequest, part: PartNumber) -> Result<(Found, Object)> {
+async fn open_part(provider: &dyn Provider, key: &Key, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
     for _ in 0..TRIES {
         let info = provider.head(key, &ReadOptions::default()).await?;
         read.conditions.check(&info)?;
         let range = part_range(&info, part)?;
         if let Some(range) = range.clone().filter(Range::is_empty) {
-            let object = Object { info: info.clone(), range: range.clone(), body: Body::Bytes(bytes::Bytes::new()) };
-            return Ok((found(info, Some(range)), object));
+            return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
         }
         let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
         match provider.get(key, &ReadOptions { range: spec, if_match: Some(info.etag) }).await {
-            Ok(object) => return Ok((found(object.info.clone(), range), object)),
+            Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
             Err(error) if *error.kind() == provider::ErrorKind::PreconditionFailed => {}
             Err(error) => return Err(error.into()),
         }

@@ -58,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) source_ground: Ground,
     /// Who is at the other end of the connection.
     pub(crate) peer: Option<IpAddr>,
+    /// Whether the connection sends files by itself.
+    pub(crate) sends_files: bool,
     /// The URI as it was asked for.
     pub(crate) uri: http::Uri,
     /// `x-amz-request-id`.
@@ -229,7 +231,7 @@ impl Call {
 
     /// The body to store.
     pub(crate) fn take_body(&mut self, declared: Declared) -> PutBody {
-        body::put_body(std::mem::take(&mut self.body), declared)
+        body::put_body(std::mem::take(&mut self.body), Declared { lanes: self.parts.lanes.clone(), ..declared })
     }
 
     /// Reads the whole body as it is.

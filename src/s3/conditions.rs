@@ -1,14 +1,17 @@
 //! Conditional headers (RFC 9110 section 13.1), on reads, on writes and on the source of a copy.
 //!
 //! A condition that cannot be read is never dropped: an ETag that no object can have becomes one that matches nothing. Dates are
-//! the exception, because AWS ignores those it cannot read.
+//! the exception, because AWS ignores those it cannot read. For the same reason an empty condition is not an absent one, and one
+//! that is given in several lines is the list of them all.
+
+use std::borrow::Cow;
 
 use http::HeaderMap;
 use sluice_provider::{DeleteWhen, ETag, PutWhen};
 
 use super::dates;
-use super::error::{Failure, Result};
-use super::headers::text;
+use super::error::{Code, Failure, Result};
+use super::headers::{readable, text};
 use crate::objects::{ETagCondition, IfRange, ReadConditions};
 
 /// A tag as clients send it: quoted, bare, or weak. The flag says weak.
@@ -22,6 +25,22 @@ fn tag(text: &str) -> (Option<ETag>, bool) {
 pub(crate) fn unquoted(text: &str) -> &str {
     let text = text.trim();
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// A condition as it was sent: `None` only if it was not. Of several lines, their list (RFC 9110 section 5.3).
+///
+/// # Errors
+/// `InvalidArgument` when it is not text.
+pub(crate) fn condition<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<Cow<'h, str>>> {
+    let mut lines = headers.get_all(name).iter().map(|value| readable(name, value));
+    let Some(first) = lines.next().transpose()? else { return Ok(None) };
+    let mut all = Cow::Borrowed(first);
+    for line in lines {
+        let list = all.to_mut();
+        list.push_str(", ");
+        list.push_str(line?);
+    }
+    Ok(Some(all))
 }
 
 /// The list of an If-Match (`strong`: weak tags never match) or If-None-Match.
@@ -54,8 +73,8 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<ReadConditions> {
 fn four(headers: &HeaderMap, names: [&'static str; 4]) -> Result<ReadConditions> {
     let [matches, none, since, unmodified] = names;
     Ok(ReadConditions {
-        if_match: text(headers, matches)?.map(|t| list(t, true)),
-        if_none_match: text(headers, none)?.map(|t| list(t, false)),
+        if_match: condition(headers, matches)?.map(|t| list(&t, true)),
+        if_none_match: condition(headers, none)?.map(|t| list(&t, false)),
         if_modified_since: text(headers, since)?.and_then(dates::parse_http),
         if_unmodified_since: text(headers, unmodified)?.and_then(dates::parse_http),
     })
@@ -78,15 +97,23 @@ fn never() -> Result<ETag> {
     ETag::new("-").map_err(Failure::from)
 }
 
+/// A condition that S3 does not know here, and that is not to be ignored.
+fn refuse(name: &str) -> Failure {
+    Failure::from(Code::NotImplemented).field("Header", name)
+}
+
+/// Refuses the conditions that S3 does not know on writes and deletes.
+fn refuse_others(headers: &HeaderMap, names: &[&'static str]) -> Result<()> {
+    names.iter().find(|name| headers.contains_key(**name)).map_or(Ok(()), |name| Err(refuse(name)))
+}
+
 /// The condition on a write: an `If-Match` or an `If-None-Match`. S3 documents `*` for the latter; a tag means what RFC 9110 says.
 ///
 /// # Errors
-/// `NotImplemented` for lists and for both at once, as on S3.
+/// `NotImplemented` for dates, for lists and for both at once, as on S3.
 pub(crate) fn write(headers: &HeaderMap) -> Result<PutWhen> {
-    let refuse = |name: &str| {
-        Failure::not_implemented("A header you provided implies functionality that is not implemented").field("Header", name)
-    };
-    match (text(headers, "if-match")?, text(headers, "if-none-match")?) {
+    refuse_others(headers, &["if-modified-since", "if-unmodified-since"])?;
+    match (condition(headers, "if-match")?.as_deref(), condition(headers, "if-none-match")?.as_deref()) {
         (None, None) => Ok(PutWhen::Always),
         (None, Some(none)) if none.trim() == "*" => Ok(PutWhen::IfAbsent),
         (None, Some(none)) if none.contains(',') => Err(refuse("If-None-Match")),
@@ -112,6 +139,17 @@ pub(crate) fn name_of(when: &PutWhen) -> Option<&'static str> {
         PutWhen::IfAbsent | PutWhen::IfNoneMatch(_) => Some("If-None-Match"),
         PutWhen::IfPresent | PutWhen::IfMatch(_) => Some("If-Match"),
     }
+}
+
+/// The condition on the deletion of one object.
+///
+/// # Errors
+/// `InvalidArgument` for a time or a size that cannot be read, `NotImplemented` for conditions that S3 does not know on a delete.
+pub(crate) fn delete_one(headers: &HeaderMap) -> Result<DeleteWhen> {
+    refuse_others(headers, &["if-none-match", "if-modified-since", "if-unmodified-since"])?;
+    let part = |name| condition(headers, name);
+    let (etag, modified, size) = (part("if-match")?, part("x-amz-if-match-last-modified-time")?, part("x-amz-if-match-size")?);
+    delete(etag.as_deref(), modified.as_deref(), size.as_deref())
 }
 
 /// The condition on a delete, from its three parts as text.
@@ -165,6 +203,38 @@ mod tests {
         assert_eq!(c.if_none_match, Some(ETagCondition::OneOf(vec![etag("c")])));
         assert_eq!(read(&headers(&[("if-match", "*")])).unwrap().if_match, Some(ETagCondition::Any));
         assert_eq!(read(&headers(&[("if-match", "\"\"")])).unwrap().if_match, Some(ETagCondition::OneOf(vec![])));
+    }
+
+    #[test]
+    fn an_empty_condition_is_not_an_absent_one() {
+        let c = read(&headers(&[("if-match", ""), ("if-none-match", "")])).unwrap();
+        assert_eq!((c.if_match, c.if_none_match), (Some(ETagCondition::OneOf(vec![])), Some(ETagCondition::OneOf(vec![]))));
+        assert_eq!(write(&headers(&[("if-match", "")])).unwrap(), PutWhen::IfMatch(never().unwrap()));
+        assert_eq!(delete_one(&headers(&[])).unwrap(), DeleteWhen::Always);
+        let nothing = DeleteWhen::IfMatch { etag: Some(never().unwrap()), modified: None, size: None };
+        assert_eq!(delete_one(&headers(&[("if-match", "")])).unwrap(), nothing);
+        assert!(delete_one(&headers(&[("x-amz-if-match-size", "")])).is_err());
+    }
+
+    #[test]
+    fn a_condition_that_s3_does_not_know_is_refused() {
+        for name in ["if-modified-since", "if-unmodified-since"] {
+            let asked = headers(&[(name, "Sun, 06 Nov 1994 08:49:37 GMT")]);
+            assert_eq!(write(&asked).unwrap_err().code(), Code::NotImplemented);
+            assert_eq!(delete_one(&asked).unwrap_err().code(), Code::NotImplemented);
+        }
+        assert_eq!(delete_one(&headers(&[("if-none-match", "*")])).unwrap_err().code(), Code::NotImplemented);
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let mut twice = headers(&[("if-none-match", "\"a\"")]);
+        twice.append("if-none-match", HeaderValue::from_static("\"b\", \"c\""));
+        let list = vec![etag("a"), etag("b"), etag("c")];
+        assert_eq!(read(&twice).unwrap().if_none_match, Some(ETagCondition::OneOf(list)));
+        let mut hidden = headers(&[("if-none-match", "\"a\"")]);
+        hidden.append("if-none-match", HeaderValue::from_static("*"));
+        assert!(write(&hidden).is_err(), "the second line is a condition too");
     }
 
     #[test]

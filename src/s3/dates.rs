@@ -33,16 +33,18 @@ fn calendar(time: SystemTime) -> OffsetDateTime {
 /// A time as `Last-Modified` shows it.
 pub(crate) fn http(time: SystemTime) -> String {
     let t = calendar(time);
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        DAYS[usize::from(t.weekday().number_days_from_monday())],
-        t.day(),
-        MONTHS[usize::from(u8::from(t.month())) - 1],
-        t.year(),
-        t.hour(),
-        t.minute(),
-        t.second()
-    )
+    let mut text = String::with_capacity(32);
+    text.push_str(DAYS[usize::from(t.weekday().number_days_from_monday())]);
+    text.push_str(", ");
+    two(&mut text, t.day());
+    text.push(' ');
+    text.push_str(MONTHS[usize::from(u8::from(t.month())) - 1]);
+    text.push(' ');
+    year(&mut text, t.year());
+    text.push(' ');
+    clock(&mut text, t);
+    text.push_str(" GMT");
+    text
 }
 
 /// A time as a header value.
@@ -70,7 +72,41 @@ pub(crate) fn parse_basic(text: &str) -> Option<i64> {
 /// A time as XML shows it, to the second as S3 keeps it.
 pub(crate) fn iso(time: SystemTime) -> String {
     let t = calendar(time);
-    format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.000Z", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second())
+    let mut text = String::with_capacity(32);
+    year(&mut text, t.year());
+    text.push('-');
+    two(&mut text, t.month().into());
+    text.push('-');
+    two(&mut text, t.day());
+    text.push('T');
+    clock(&mut text, t);
+    text.push_str(".000Z");
+    text
+}
+
+// Digit by digit: a list page has a thousand dates, and the formatter takes ten times as long.
+
+fn two(text: &mut String, number: u8) {
+    text.push(char::from(b'0' + number / 10 % 10));
+    text.push(char::from(b'0' + number % 10));
+}
+
+fn year(text: &mut String, year: i32) {
+    match u16::try_from(year) {
+        Ok(year @ 0..=9999) => {
+            two(text, (year / 100) as u8);
+            two(text, (year % 100) as u8);
+        }
+        _ => text.push_str(&format!("{year:04}")),
+    }
+}
+
+fn clock(text: &mut String, t: OffsetDateTime) {
+    two(text, t.hour());
+    text.push(':');
+    two(text, t.minute());
+    text.push(':');
+    two(text, t.second());
 }
 
 /// A moment that the metadata store keeps, in milliseconds since the epoch.
@@ -88,6 +124,8 @@ mod tests {
         let t = from_millis(784_111_777_999);
         assert_eq!(http(t), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(iso(t), "1994-11-06T08:49:37.000Z");
+        assert_eq!(iso(from_millis(0)), "1970-01-01T00:00:00.000Z");
+        assert_eq!(http(from_millis(253_402_300_799_000)), "Fri, 31 Dec 9999 23:59:59 GMT");
         assert_eq!(parse_http("Sun, 06 Nov 1994 08:49:37 GMT"), Some(from_millis(784_111_777_000)));
         assert_eq!(parse_any("1994-11-06T08:49:37Z"), Some(from_millis(784_111_777_000)));
     }

@@ -73,6 +73,7 @@ codes! {
     InvalidPartOrder BAD_REQUEST "The list of parts was not in ascending order. Parts must be ordered by part number.";
     InvalidPolicyDocument BAD_REQUEST "The content of the form does not meet the conditions specified in the policy document.";
     InvalidRange RANGE_NOT_SATISFIABLE "The requested range is not satisfiable";
+    InvalidRedirectLocation BAD_REQUEST "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
     InvalidRequest BAD_REQUEST "Invalid Request";
     InvalidSecurity FORBIDDEN "The provided security credentials are not valid.";
     InvalidStorageClass BAD_REQUEST "The storage class you specified is not valid";

@@ -21,11 +21,12 @@ use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
 use super::terminal::Terminated;
-use super::{Settings, SignatureV2, address, operation, signature_v2, xml};
+use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed, xml};
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
 use crate::tokens::Tokens;
+use crate::transfer::Lanes;
 use crate::uploads::Uploads;
 
 /// The largest signed chunk of an aws-chunked body in bytes: it is held in memory until its signature has been verified. Clients
@@ -48,6 +49,8 @@ pub struct Parts {
     pub uploads: Arc<Uploads>,
     /// Who is who.
     pub tokens: Arc<Tokens>,
+    /// Where large bodies are hashed side by side, if anywhere.
+    pub lanes: Option<Lanes>,
     /// Settings.
     pub settings: Settings,
 }
@@ -131,16 +134,18 @@ impl Front {
         let host = request.headers().get(http::header::HOST).cloned();
         if method == Method::OPTIONS {
             // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
-            return self.preflight(request.headers(), &uri, host.as_ref(), &request_id).await;
+            return Box::pin(self.preflight(request.headers(), &uri, host.as_ref(), &request_id)).await;
         }
         let asking = Asking::of(&method, request.headers());
-        let mut response = if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
+        let mut response = if let Err(failure) = wellformed::check(&request) {
+            self.retold(Err(failure), &method, &uri, host.as_ref(), &request_id)
+        } else if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
             self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
         } else {
             let request = if self.signature_v2 == SignatureV2::Off {
                 request
             } else {
-                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+                Box::pin(signature_v2::with_signed_path(request, &self.tokens, &self.domains)).await
             };
             let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
             match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
@@ -168,7 +173,8 @@ impl Front {
         };
         if let Some(asking) = asking {
             let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
-            asking.share(&self.parts.namespaces, &bucket, &mut response).await;
+            // Boxed, as all that is rare here: its future would be carried along, and moved about, by every request.
+            Box::pin(asking.share(&self.parts.namespaces, &bucket, &mut response)).await;
         }
         if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
             response.extensions_mut().insert(ErrorCode(code));
@@ -280,6 +286,26 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
              STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value.",
         ),
+        (Some(Code::InvalidRequest), Some("invalid header: authorization")) => Code::AuthorizationHeaderMalformed.into(),
+        (Some(Code::InvalidRequest), Some("missing header: x-amz-content-sha256")) => {
+            Failure::request("Missing required header for this request: x-amz-content-sha256")
+        }
+        (Some(Code::NotImplemented), Some(message)) if message.starts_with("unknown service") => {
+            let code = match expires(uri) {
+                Some(_) => Code::AuthorizationQueryParametersError,
+                None => Code::AuthorizationHeaderMalformed,
+            };
+            Failure::because(code, "The credential is malformed; incorrect service. This endpoint belongs to \"s3\".")
+        }
+        (Some(Code::NotImplemented), Some(message)) if message.starts_with("X-Amz-Algorithm") => {
+            Failure::because(Code::AuthorizationQueryParametersError, "X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\"")
+        }
+        (Some(Code::InvalidRequest), Some("missing boundary" | "failed to read file stream")) => {
+            Code::MalformedPOSTRequest.into()
+        }
+        (Some(Code::InvalidRequest), Some("invalid field: policy")) => {
+            Failure::because(Code::InvalidPolicyDocument, "Invalid Policy: Invalid Base64 encoding.")
+        }
         // The framework says these in its own words.
         (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),
         (Some(Code::AuthorizationQueryParametersError), _) if expires(uri).is_some_and(|seconds| seconds < 0) => {

@@ -47,10 +47,15 @@ const OVERRIDES: [(&str, &str); 6] = [
 /// `InvalidArgument` when it is not text.
 pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>> {
     let Some(value) = headers.get(name).filter(|v| !v.is_empty()) else { return Ok(None) };
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(Failure::argument(name, "", "A header value is not valid UTF-8.")),
-    }
+    readable(name, value).map(Some)
+}
+
+/// The value of the header of this name.
+///
+/// # Errors
+/// `InvalidArgument` when it is not text.
+pub(crate) fn readable<'h>(name: &'static str, value: &'h HeaderValue) -> Result<&'h str> {
+    std::str::from_utf8(value.as_bytes()).map_err(|_| Failure::argument(name, "", "A header value is not valid UTF-8."))
 }
 
 /// A header value as text: UTF-8 where it is, else Latin-1 (what a byte above 127 meant before).
@@ -74,12 +79,15 @@ fn without_aws_chunked(encoding: &str) -> String {
 /// Reads system headers, user metadata and the storage class into attributes.
 ///
 /// # Errors
-/// `MetadataTooLarge`, `InvalidStorageClass`.
+/// `MetadataTooLarge`, `InvalidStorageClass`, `InvalidRedirectLocation`.
 pub(crate) fn to_attributes(headers: &HeaderMap) -> Result<Attributes> {
     let mut attributes = Attributes::new();
     for (header, name) in KEPT {
         let Some(value) = headers.get(header).filter(|v| !v.is_empty()) else { continue };
         let value = lenient(value);
+        if name == attribute::WEBSITE_REDIRECT && !["/", "http://", "https://"].iter().any(|prefix| value.starts_with(prefix)) {
+            return Err(Code::InvalidRedirectLocation.into());
+        }
         if name == attribute::CONTENT_ENCODING {
             let value = without_aws_chunked(&value);
             if !value.is_empty() {

@@ -8,7 +8,7 @@ use sluice_provider::{ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo};
 use super::call::{Call, write_owner};
 use super::error::{Failure, Result};
 use super::xml::Xml;
-use super::{acl, checksums, dates};
+use super::{acl, checksums};
 use crate::namespaces::Namespace;
 use crate::objects::attribute;
 
@@ -141,7 +141,7 @@ pub(crate) fn owners<'a>(namespace: &'a Namespace, page: &'a ListPage) -> impl I
 
 /// Writes what `<Contents>` and `<Version>` have in common.
 pub(crate) fn write_object(xml: &mut Xml, info: &ObjectInfo, owner: Option<(&str, Option<&str>)>) {
-    xml.plain("LastModified", dates::iso(info.modified));
+    xml.time("LastModified", info.modified);
     xml.etag(info.etag.as_str());
     let mut any = false;
     for (algorithm, _) in checksums::of(&info.attributes) {
@@ -151,11 +151,14 @@ pub(crate) fn write_object(xml: &mut Xml, info: &ObjectInfo, owner: Option<(&str
     if any {
         xml.text("ChecksumType", checksums::type_of(&info.attributes).name());
     }
-    xml.plain("Size", info.size);
+    xml.number("Size", info.size);
     if let Some(owner) = owner {
         write_owner(xml, "Owner", owner);
     }
-    xml.text("StorageClass", info.attributes.get(attribute::STORAGE_CLASS).unwrap_or("STANDARD"));
+    match info.attributes.get(attribute::STORAGE_CLASS) {
+        Some(class) => xml.text("StorageClass", class),
+        None => xml.fixed("<StorageClass>STANDARD</StorageClass>"),
+    }
 }
 
 #[cfg(test)]

@@ -23,26 +23,25 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketCors DeleteBucketLifecycle DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
     DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketAcl PutBucketCors PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketAcl PutBucketCors PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 17] = [
+const BUCKET_CONFIGURATIONS: [&str; 16] = [
     "abac",
     "accelerate",
     "analytics",
     "encryption",
     "intelligent-tiering",
     "inventory",
-    "lifecycle",
     "logging",
     "metadataConfiguration",
     "metadataInventoryTable",
@@ -66,12 +65,13 @@ pub(crate) fn resolve(method: &Method, address: &Address, query: &Query, headers
     if method == Method::OPTIONS {
         return Ok(Op::Options);
     }
+    check_query(method, query)?;
     if address.bucket.is_empty() {
         return match *method {
-            Method::GET | Method::HEAD => Ok(Op::ListBuckets),
+            Method::GET => Ok(Op::ListBuckets),
             // The STS and IAM actions.
             Method::POST => Ok(Op::NotImplemented),
-            _ => Err(Code::MethodNotAllowed.into()),
+            _ => Err(Failure::new(Code::MethodNotAllowed).field("Method", method.as_str())),
         };
     }
     let op = if address.key.is_empty() { bucket(method, query) } else { object(method, query, headers) };
@@ -80,6 +80,56 @@ pub(crate) fn resolve(method: &Method, address: &Address, query: &Query, headers
             .field("Condition", "Bucket POST must be of the enclosure-type multipart/form-data"),
         _ => Failure::new(Code::MethodNotAllowed).field("Method", method.as_str()),
     })
+}
+
+/// The sub-resources that no request has two of.
+const SUBRESOURCES: [&str; 30] = [
+    "accelerate",
+    "acl",
+    "analytics",
+    "attributes",
+    "cors",
+    "delete",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "legal-hold",
+    "lifecycle",
+    "location",
+    "logging",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "restore",
+    "retention",
+    "tagging",
+    "torrent",
+    "uploads",
+    "versioning",
+    "versions",
+    "website",
+];
+
+/// Refuses what would be one operation as well as another: it is not for the gateway to choose.
+fn check_query(method: &Method, query: &Query) -> Result<()> {
+    let mut asked = query.names().filter(|name| SUBRESOURCES.contains(name));
+    if let Some(one) = asked.next()
+        && let Some(other) = asked.find(|other| *other != one)
+    {
+        let message = format!("Conflicting query string parameters: {one}, {other}");
+        return Err(Failure::argument("ResourceType", one, message));
+    }
+    if method == Method::PUT && query.has("partNumber") && !query.has("uploadId") {
+        // As a PutObject it would replace the object with a part of it.
+        return Err(Failure::argument("ResourceType", "partNumber", "This operation does not accept a query-string."));
+    }
+    Ok(())
 }
 
 fn bucket(method: &Method, query: &Query) -> Option<Op> {
@@ -124,6 +174,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
+            ("lifecycle", Op::PutBucketLifecycleConfiguration),
             ("policy", Op::PutBucketPolicy),
             ("acl", Op::PutBucketAcl),
             ("ownershipControls", Op::PutBucketOwnershipControls),
@@ -134,6 +185,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
+        Method::DELETE if query.has("lifecycle") => Op::DeleteBucketLifecycle,
         Method::DELETE if query.has("policy") => Op::DeleteBucketPolicy,
         Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,
         Method::DELETE if query.has("publicAccessBlock") => Op::DeletePublicAccessBlock,
@@ -253,5 +305,15 @@ mod tests {
         assert_eq!(op("PATCH", "/b/k", false), Err(Code::MethodNotAllowed));
         assert_eq!(op("POST", "/b", false), Err(Code::PreconditionFailed));
         assert_eq!(op("DELETE", "/", false), Err(Code::MethodNotAllowed));
+        assert_eq!(op("HEAD", "/", false), Err(Code::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_could_be_two_operations_is_none() {
+        assert_eq!(op("GET", "/b?acl&policy", false), Err(Code::InvalidArgument));
+        assert_eq!(op("PUT", "/b/k?tagging&acl", false), Err(Code::InvalidArgument));
+        assert_eq!(op("DELETE", "/b?cors&cors&policy", false), Err(Code::InvalidArgument));
+        assert_eq!(op("PUT", "/b/k?partNumber=1", false), Err(Code::InvalidArgument));
+        assert_eq!(op("GET", "/b/k?partNumber=1", false), Ok(Op::GetObject));
     }
 }

@@ -8,7 +8,14 @@ use super::error::{Code, Failure, Result};
 
 /// Name and value pairs. A name without `=` has an empty value.
 #[derive(Debug, Default)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query {
+    /// All names and values, decoded, one behind the other: a presigned URL has seven pairs, and most of them nobody looks at.
+    text: String,
+    /// Where each name begins, where it ends and its value begins, and where that ends.
+    pairs: Vec<(usize, usize, usize)>,
+    /// The lengths of the names, a bit each: most names that are looked for are not there, and this tells it at once.
+    lengths: u64,
+}
 
 impl Query {
     /// Reads the query of a URI, where `+` stands for a space as the signature's canonical form reads it.
@@ -17,24 +24,38 @@ impl Query {
     /// `InvalidURI` when it is not UTF-8.
     pub(crate) fn parse(query: Option<&str>) -> Result<Self> {
         let Some(query) = query.filter(|q| !q.is_empty()) else { return Ok(Self::default()) };
-        let decode = |text: &str| -> Result<String> {
-            let text: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
-            match percent_decode_str(&text).decode_utf8() {
-                Ok(text) => Ok(text.into_owned()),
-                Err(_) => Err(Code::InvalidURI.into()),
+        let mut text = String::with_capacity(query.len());
+        let mut decode = |encoded: &str| -> Result<usize> {
+            if encoded.bytes().any(|b| b == b'+' || b == b'%') {
+                let encoded: Cow<'_, str> = if encoded.contains('+') { encoded.replace('+', " ").into() } else { encoded.into() };
+                text.push_str(&percent_decode_str(&encoded).decode_utf8().map_err(|_| Code::InvalidURI)?);
+            } else {
+                text.push_str(encoded);
             }
+            Ok(text.len())
         };
-        let mut pairs = Vec::new();
+        let mut pairs = Vec::with_capacity(8);
+        let (mut start, mut lengths) = (0, 0);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            pairs.push((decode(name)?, decode(value)?));
+            let (middle, end) = (decode(name)?, decode(value)?);
+            pairs.push((start, middle, end));
+            lengths |= length_bit(middle - start);
+            start = end;
         }
-        Ok(Self(pairs))
+        Ok(Self { text, pairs, lengths })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|&(start, middle, end)| (&self.text[start..middle], &self.text[middle..end]))
     }
 
     /// The value of a name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        if self.lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 
     /// Whether the name is there, with a value or without.
@@ -42,31 +63,45 @@ impl Query {
         self.get(name).is_some()
     }
 
+    /// The names in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|(name, _)| name)
+    }
+
     /// Whether the name is there in any case, with a value.
     pub(crate) fn any_case(&self, name: &str) -> bool {
-        self.0.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())
+        self.iter().any(|(n, v)| n.eq_ignore_ascii_case(name) && !v.is_empty())
     }
 
     /// Whether any name is there twice.
     pub(crate) fn repeats(&self) -> bool {
-        self.0.iter().enumerate().any(|(at, (name, _))| self.0.iter().take(at).any(|(other, _)| other == name))
+        self.iter().enumerate().any(|(at, (name, _))| self.iter().take(at).any(|(other, _)| other == name))
     }
 
     /// The pairs in the order of their names.
     pub(crate) fn sorted(&self) -> Vec<(String, String)> {
-        let mut pairs = self.0.clone();
+        let mut pairs: Vec<_> = self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
         pairs
     }
 
     /// Only the pairs of these names.
     pub(crate) fn only(&self, keep: impl Fn(&str) -> bool) -> Self {
-        Self(self.0.iter().filter(|(name, _)| keep(name)).cloned().collect())
+        let mut kept = Self::default();
+        for (name, value) in self.iter().filter(|(name, _)| keep(name)) {
+            let start = kept.text.len();
+            kept.text.push_str(name);
+            let middle = kept.text.len();
+            kept.text.push_str(value);
+            kept.pairs.push((start, middle, kept.text.len()));
+            kept.lengths |= length_bit(name.len());
+        }
+        kept
     }
 
     /// Whether there is nothing at all.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 
     /// A value that is not empty.
@@ -98,6 +133,10 @@ impl Query {
             Some(other) => Err(Failure::argument("encoding-type", other, "Invalid Encoding Method specified in Request")),
         }
     }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub enum Fault {
     TimedOut,
     /// The service panicked.
     Panicked,
+    /// What came is no HTTP request.
+    Unreadable,
+    /// The head of the request is larger than any that has a meaning.
+    HeadTooLarge,
 }
 
 /// The fault as S3 says it (<https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>).
@@ -25,6 +29,12 @@ pub fn s3_fault(fault: Fault, path: &str, request_id: &RequestId) -> Response<By
         Fault::Panicked => {
             (StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.")
         }
+        Fault::Unreadable => (StatusCode::BAD_REQUEST, "BadRequest", "An error occurred when parsing the HTTP request."),
+        Fault::HeadTooLarge => (
+            StatusCode::BAD_REQUEST,
+            "RequestHeaderSectionTooLarge",
+            "Your request header section exceeds the maximum allowed size.",
+        ),
     };
     let resource = quick_xml::escape::escape(path);
     let host_id = host_id();

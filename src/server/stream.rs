@@ -4,6 +4,9 @@
 //!
 //! A connection that ends while its client still sends (a refused upload) takes what comes for a moment longer: closed at once it would
 //! answer the next bytes with a reset, and many systems throw the answer away with it before the client has read it.
+//!
+//! What cannot be read as a request never gets to the service: hyper answers it, with a status and nothing else. Such an answer gets
+//! the edge's document here, on its way out.
 
 use std::future::Future as _;
 use std::io;
@@ -11,19 +14,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf as _, Bytes};
+use http::Response;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::connection::Connection;
+use super::files::is_mark;
+use super::refusal;
 
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A TCP stream with its clock.
-pub(super) struct Stream {
+/// A TCP stream with its clock, which sends the files that are queued on its connection. `R` makes the document for a status that
+/// hyper answers with by itself.
+pub(super) struct Stream<R> {
     io: TokioIo<TcpStream>,
     connection: Arc<Connection>,
     idle: Duration,
@@ -35,12 +44,42 @@ pub(super) struct Stream {
     /// Since when it is closed on our side.
     closed_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
+    refuse: R,
+    /// What goes out in place of hyper's bare answer, and how long that is.
+    refusal: Option<(Bytes, usize)>,
 }
 
-impl Stream {
-    pub(super) fn new(io: TcpStream, connection: Arc<Connection>, idle: Duration) -> Self {
+impl<R: Fn(u16) -> Response<Bytes>> Stream<R> {
+    pub(super) fn new(io: TcpStream, connection: Arc<Connection>, idle: Duration, refuse: R) -> Self {
         let io = TokioIo::new(io);
-        Self { io, connection, idle, head_since: None, head_begun: false, write_since: None, closed_since: None, alarm: None }
+        let (head_since, write_since, closed_since, alarm) = (None, None, None, None);
+        Self { io, connection, idle, head_since, head_begun: false, write_since, closed_since, alarm, refuse, refusal: None }
+    }
+
+    /// Writes the edge's document in place of `bare`; ready with the length of that.
+    fn write_refusal(&mut self, cx: &mut Context<'_>, bare: &[u8]) -> Poll<io::Result<usize>> {
+        let (document, length) = match &mut self.refusal {
+            Some(refusal) => refusal,
+            None => {
+                let Some(status) = refusal::bare_status(bare) else { return Poll::Ready(Ok(0)) };
+                let document = refusal::bytes((self.refuse)(status), bare);
+                self.refusal.insert((document, bare.len()))
+            }
+        };
+        while !document.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, document))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            document.advance(written);
+        }
+        let length = *length;
+        self.refusal = None;
+        Poll::Ready(Ok(length))
+    }
+
+    fn is_refusal(&self, written: &[u8]) -> bool {
+        self.refusal.is_some() || refusal::bare_status(written).is_some()
     }
 
     /// Ready when the time since `since` is over. A timer that was set for an earlier wait fires early once and is set anew.
@@ -83,6 +122,27 @@ impl Stream {
         }
     }
 
+    /// Writes the bytes that come before a file, or when there are none, sends the file.
+    fn send(&self, cx: &mut Context<'_>, before: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let socket = self.io.inner();
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                if before.is_empty() {
+                    return self.connection.files().send(socket);
+                }
+                // The file follows: no packet for the head alone.
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                Ok(sendmsg(socket, before, &mut SendAncillaryBuffer::default(), flags)?)
+            });
+            match sent {
+                // Then the socket is not ready any more: the next look waits.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     fn written<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             if self.write_since.take().is_some() {
@@ -102,7 +162,7 @@ impl Stream {
     }
 }
 
-impl Read for Stream {
+impl<R: Fn(u16) -> Response<Bytes> + Unpin> Read for Stream<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.read_waits(cx),
@@ -114,9 +174,9 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl<R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.io).poll_write(cx, buf);
+        let poll = if self.is_refusal(buf) { self.write_refusal(cx, buf) } else { Pin::new(&mut self.io).poll_write(cx, buf) };
         self.written(cx, poll)
     }
 
@@ -152,7 +212,11 @@ impl Write for Stream {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let poll = match (bufs, bufs.iter().position(is_mark)) {
+            ([only], None) if self.is_refusal(only) => self.write_refusal(cx, only),
+            (_, None) => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+            (_, Some(before)) => self.send(cx, bufs.get(..before).unwrap_or_default()),
+        };
         self.written(cx, poll)
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod sending;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,7 +60,7 @@ async fn start<S: Service>(service: S, given: Given) -> Rig {
         domains: Arc::from([]),
         head_timeout: given.head,
     };
-    tokio::spawn(server.run(edge, Limits { idle: given.idle, connections: 100 }, drain.clone()));
+    tokio::spawn(server.run(edge, Limits { idle: given.idle, connections: 100, sendfile: true }, drain.clone()));
     Rig { address, drain, gate, metrics }
 }
 
@@ -363,4 +365,29 @@ async fn a_refused_upload_reads_its_answer() {
     let mut stream = connect(&rig, "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n").await;
     let endless = async { while stream.write_all(&bytes).await.is_ok() {} };
     timeout(SOON, endless).await.expect("the connection is closed");
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_told_so_as_everything_else_is() {
+    let rig = start(|_: Request<RequestBody>| async { text(StatusCode::OK, "hello") }, Given::default()).await;
+    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nx: {}\r\n\r\n", "x".repeat(200_000));
+    for (request, code) in [
+        ("GET\r\n\r\n", "BadRequest"),
+        ("PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "BadRequest"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n", "BadRequest"),
+        (&long, "RequestHeaderSectionTooLarge"),
+        // After a good request on the same connection.
+        ("GET /b/k HTTP/1.1\r\nHost: x\r\n\r\n\u{1}\r\n\r\n", "BadRequest"),
+    ] {
+        let answer = rest(&mut connect(&rig, request).await).await;
+        let (_, last) = answer.split_at(answer.rfind("HTTP/1.1 400 Bad Request\r\n").unwrap_or_default());
+        let (head, body) = last.split_once("\r\n\r\n").unwrap();
+        let id = head.split_once("x-amz-request-id: ").unwrap_or_else(|| panic!("{answer}")).1.lines().next().unwrap();
+        assert!(body.contains(&format!("<Code>{code}</Code>")), "{body}");
+        assert!(body.contains(&format!("<RequestId>{id}</RequestId>")), "{body}");
+        assert!(head.contains("\r\ndate: ") && head.contains("\r\nserver: Sluice"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    }
+    let metrics = rig.metrics.render(false);
+    assert!(metrics.contains("sluice_errors_total{code=\"BadRequest\"} 4"), "{metrics}");
 }

@@ -144,6 +144,14 @@ table! {
         Counter "sluice_meta_circuit_opened_total" [], "Times that the metadata store stopped answering";
     meta_circuit_refused: Counter = Counter::default(),
         Counter "sluice_meta_circuit_refused_total" [], "Calls to the metadata store that were refused at once";
+    listing_bytes: Gauge = Gauge::default(),
+        Gauge "sluice_listing_cache_bytes" [], "What sorted directories of local mounts take";
+    listing_directories: Gauge = Gauge::default(),
+        Gauge "sluice_listing_cache_directories" [], "Directories of local mounts that are kept sorted";
+    listing_reads: Counter = Counter::default(),
+        Counter "sluice_listing_directory_reads_total" [], "Directories of local mounts that were read for a listing";
+    listing_hits: Counter = Counter::default(),
+        Counter "sluice_listing_cache_hits_total" [], "Directories of local mounts that a listing found sorted";
     panics: Counter = Counter::default(),
         Counter "sluice_panics_total" [], "Panics caught in requests";
     task_panics: Counter = Counter::default(),
@@ -264,6 +272,14 @@ impl Metrics {
         raise(&self.meta_circuit_refused, refused);
     }
 
+    /// Notes what listings remember of directories, how often they were read and how often that was spared.
+    pub fn set_listing_cache(&self, directories: usize, bytes: usize, reads: u64, hits: u64) {
+        self.listing_directories.set(gauge(directories));
+        self.listing_bytes.set(gauge(bytes));
+        raise(&self.listing_reads, reads);
+        raise(&self.listing_hits, hits);
+    }
+
     /// Notes how many panics supervised tasks have caught.
     pub fn set_task_panics(&self, count: u64) {
         raise(&self.task_panics, count);
@@ -380,6 +396,7 @@ mod tests {
         metrics.answered(&answered("GetObject", 200, "photos"));
         metrics.answered(&answered("GetObject", 404, "photos"));
         metrics.on_scrape(|m| m.set_handles(7, 9));
+        metrics.on_scrape(|m| m.set_listing_cache(2, 3, 4, 5));
         let text = metrics.render(false);
         for line in [
             r#"sluice_http_requests_total{method="GET",op="GetObject",status="200",bucket="photos"} 1"#,
@@ -390,6 +407,10 @@ mod tests {
             "sluice_http_sent_bytes_total 10",
             "sluice_open_handles 7",
             "sluice_handles_reaped_total 9",
+            "sluice_listing_cache_directories 2",
+            "sluice_listing_cache_bytes 3",
+            "sluice_listing_directory_reads_total 4",
+            "sluice_listing_cache_hits_total 5",
             "# TYPE sluice_http_requests_total counter",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

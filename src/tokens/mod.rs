@@ -8,6 +8,8 @@ pub mod acl;
 mod cache;
 mod keyring;
 mod layer;
+#[cfg(test)]
+mod load;
 mod master_key;
 mod people;
 pub mod policy;

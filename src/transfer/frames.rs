@@ -4,18 +4,26 @@
 //! `RWF_NOWAIT`, which never waits for a disk): a hop to the blocking pool costs more than the copy of a small object. What is
 //! not cached is read on the blocking pool, a bounded number of reads at once, and a little ahead of the reader.
 
+mod page_cache;
+mod pieces;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use dashmap::DashMap;
 use futures::StreamExt;
+use rustix::fs::fstat;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use sluice_provider::{Body, ByteStream, Error, ErrorKind, Result};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+
+pub use self::pieces::{Extent, Piece, PieceStream, pieces};
 
 /// The largest frame in bytes; what fits into one is answered in one.
 const FRAME_BYTES: u64 = 1024 * 1024;
@@ -23,9 +31,12 @@ const FRAME_BYTES: u64 = 1024 * 1024;
 const READ_BYTES: u64 = 256 * 1024;
 /// Reads under way beyond the one that the reader waits for.
 const READS_AHEAD: usize = 2;
-/// Reads on the blocking pool at once, of all bodies together: enough to keep a disk's queue filled, few enough to leave the
+/// Reads on the blocking pool at once, of all bodies on one device: enough to keep a disk's queue filled, few enough to leave the
 /// pool's threads to others.
-static BLOCKING_READS: Semaphore = Semaphore::const_new(32);
+const BLOCKING_READS: usize = 32;
+/// The permits of each device (`st_dev`) that was read from. A file system that hangs keeps its own readers waiting and nobody else's.
+/// There are as many entries as devices were ever mounted.
+static DEVICES: LazyLock<DashMap<u64, Arc<Semaphore>>> = LazyLock::new(DashMap::new);
 
 /// A body ready for the wire. It has exactly the promised length, or ends in an error.
 pub enum Frames {
@@ -69,8 +80,7 @@ pub async fn frames(body: Body, len: u64) -> Result<Frames> {
             if len <= FRAME_BYTES {
                 return Ok(Frames::Full(read_once(&file, range.start, len as usize).await?));
             }
-            let reader = FileReader { file, next: range.start, end: range.end, ahead: VecDeque::new(), cached: true };
-            Ok(Frames::Stream(futures::stream::unfold(reader, FileReader::step).boxed()))
+            Ok(Frames::Stream(futures::stream::unfold(FileReader::new(file, range), FileReader::step).boxed()))
         }
         Body::Stream(stream) => {
             let counted = Counted { stream, left: len, len, ended: false };
@@ -93,7 +103,7 @@ async fn read_once(file: &Arc<File>, offset: u64, len: usize) -> Result<Bytes> {
     if filled == len {
         return Ok(buffer.into());
     }
-    joined(read_blocking(Arc::clone(file), buffer, filled, offset, permit().await?).await)
+    joined(read_blocking(Arc::clone(file), buffer, filled, offset, permit(&reads_of(file)?).await?).await)
 }
 
 /// Fills the buffer as far as the page cache can; answers how far.
@@ -118,7 +128,7 @@ fn read_blocking(
     mut buffer: Vec<u8>,
     filled: usize,
     offset: u64,
-    permit: SemaphorePermit<'static>,
+    permit: OwnedSemaphorePermit,
 ) -> JoinHandle<Result<Bytes>> {
     tokio::task::spawn_blocking(move || {
         let at = offset + filled as u64;
@@ -132,8 +142,15 @@ fn read_blocking(
     })
 }
 
-async fn permit() -> Result<SemaphorePermit<'static>> {
-    BLOCKING_READS.acquire().await.map_err(|e| Error::new(ErrorKind::Internal, "read").caused_by(e))
+/// The permits for reads from the device that the file lies on.
+fn reads_of(file: &File) -> Result<Arc<Semaphore>> {
+    // Answered from the inode in memory: a network file system looks at its server here only where attributes are not cached.
+    let device = fstat(file).map_err(|e| Error::new(ErrorKind::Unavailable, "fstat").caused_by(e))?.st_dev;
+    Ok(Arc::clone(&DEVICES.entry(device).or_insert_with(|| Arc::new(Semaphore::new(BLOCKING_READS)))))
+}
+
+async fn permit(reads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    Arc::clone(reads).acquire_owned().await.map_err(|e| Error::new(ErrorKind::Internal, "read").caused_by(e))
 }
 
 fn joined(read: std::result::Result<Result<Bytes>, tokio::task::JoinError>) -> Result<Bytes> {
@@ -152,11 +169,16 @@ struct FileReader {
     end: u64,
     /// Reads under way, in order.
     ahead: VecDeque<JoinHandle<Result<Bytes>>>,
-    /// The page cache had everything so far. Once it did not, the rest is read ahead on the blocking pool.
-    cached: bool,
+    /// The permits of its device, from the moment that the page cache did not have everything: the rest is then read ahead on the
+    /// blocking pool.
+    reads: Option<Arc<Semaphore>>,
 }
 
 impl FileReader {
+    fn new(file: Arc<File>, range: Range<u64>) -> Self {
+        Self { file, next: range.start, end: range.end, ahead: VecDeque::new(), reads: None }
+    }
+
     async fn step(mut self) -> Option<(Result<Bytes>, Self)> {
         let frame = self.frame().await;
         if frame.is_err() {
@@ -167,21 +189,22 @@ impl FileReader {
     }
 
     async fn frame(&mut self) -> Result<Option<Bytes>> {
-        if self.cached && self.next < self.end {
+        if self.reads.is_none() && self.next < self.end {
             let (mut buffer, offset) = self.claim();
             let filled = read_cached(&self.file, &mut buffer, offset)?;
             if filled == buffer.len() {
                 return Ok(Some(buffer.into()));
             }
-            self.cached = false;
-            self.ahead.push_back(read_blocking(Arc::clone(&self.file), buffer, filled, offset, permit().await?));
+            let reads = self.reads.insert(reads_of(&self.file)?);
+            let permit = permit(reads).await?;
+            self.ahead.push_back(read_blocking(Arc::clone(&self.file), buffer, filled, offset, permit));
         }
-        while self.next < self.end && self.ahead.len() <= READS_AHEAD {
+        while let Some(reads) = self.reads.as_ref().filter(|_| self.next < self.end && self.ahead.len() <= READS_AHEAD) {
             // Only what the reader needs now may wait for a permit: a reader that went away for a while must not sit in the
             // queue before those who are here.
-            let permit = match BLOCKING_READS.try_acquire() {
+            let permit = match Arc::clone(reads).try_acquire_owned() {
                 Ok(permit) => permit,
-                Err(_) if self.ahead.is_empty() => permit().await?,
+                Err(_) if self.ahead.is_empty() => permit(reads).await?,
                 Err(_) => break,
             };
             let (buffer, offset) = self.claim();
@@ -366,7 +389,19 @@ mod tests {
             assert!(stream.next().await.unwrap().is_ok());
         }
         // Reads that nobody waits for still end; the permits of all come back.
-        let all = tokio::time::timeout(std::time::Duration::from_secs(10), BLOCKING_READS.acquire_many(32)).await;
+        let reads = reads_of(&file).unwrap();
+        let all = tokio::time::timeout(std::time::Duration::from_secs(10), reads.acquire_many(BLOCKING_READS as u32)).await;
         assert!(all.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_device_that_hangs_keeps_only_its_own_readers() {
+        let here = file(b"x");
+        let elsewhere = File::open("/proc/self/status").unwrap();
+        let (mine, other) = (reads_of(&here).unwrap(), reads_of(&elsewhere).unwrap());
+        let _hanging = other.try_acquire_many(BLOCKING_READS as u32).unwrap();
+        assert!(futures::FutureExt::now_or_never(permit(&reads_of(&elsewhere).unwrap())).is_none(), "its share is used up");
+        assert!(!Arc::ptr_eq(&mine, &other));
+        assert!(permit(&reads_of(&here).unwrap()).await.is_ok());
     }
 }

@@ -1,17 +1,20 @@
 //! Verification on the way in.
 //!
 //! One chunk is held back, never copied: when the next one arrives the held one is hashed and handed on, when the end arrives
-//! everything declared is checked first. A chunk is hashed just before it is handed on, so that its taker finds it in the
-//! processor's cache.
+//! everything declared is checked first. A small body is hashed where it is received; a large one in [`pieces`], by threads that
+//! all large bodies share.
 
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use md5::{Digest as _, Md5};
 use sluice_provider::{Attributes, BodyFault, ByteStream, ETag, Error, ErrorKind, PutBody, Result, Seal};
 
-use super::{Algorithm, Hasher, decode, encode};
+use self::pieces::Pieces;
+use super::digests::Digests;
+use super::{Algorithm, Hasher, Lanes, decode, encode};
+
+mod pieces;
 
 /// Bytes hashed before other tasks get their turn. MD5 takes 0.2 to 0.3 ms for them; shorter or longer bursts cost the same in all.
 const BURST_BYTES: usize = 128 * 1024;
@@ -37,6 +40,8 @@ pub struct Declared {
     /// The SHA-256 of the whole, raw, when the stream itself verifies it and ends in an error otherwise (a signed payload): it
     /// then serves wherever a SHA-256 is asked for, and is not computed again.
     pub verified_sha256: Option<[u8; 32]>,
+    /// Where large bodies are hashed side by side; each for itself, where it is received, when `None`.
+    pub lanes: Option<Lanes>,
 }
 
 /// Wraps a client's stream so that it is verified as declared. The seal is the MD5 in hexadecimal as the ETag, and every
@@ -48,24 +53,40 @@ pub struct Declared {
 /// - [`BodyFault::Md5Mismatch`], [`BodyFault::ChecksumMismatch`],
 /// - [`BodyFault::Trailer`] when the trailer did not come or is not base64 of the right length.
 #[must_use]
-pub fn verify(stream: ByteStream, declared: Declared) -> PutBody {
+pub fn verify(stream: ByteStream, mut declared: Declared) -> PutBody {
     let seal = Arc::new(OnceLock::new());
     let size = declared.size;
-    let body = Verifier::new(stream, declared, Arc::clone(&seal));
-    let chunks = futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) });
-    PutBody::new(chunks.boxed(), size, seal)
+    let large = |lanes: &Lanes| size.is_none_or(|size| size > lanes.at_once_bytes() as u64);
+    let lanes = declared.lanes.take().filter(large);
+    let checks = Checks::new(declared, Arc::clone(&seal));
+    let chunks = match lanes {
+        Some(lanes) => {
+            let body = Pieces::new(stream, checks, lanes);
+            futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
+        }
+        None => {
+            let body = Verifier { stream, checks, held: None, burst: 0, ended: false };
+            futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
+        }
+    };
+    PutBody::new(chunks, size, seal)
 }
 
-struct Verifier {
-    stream: ByteStream,
+/// What must hold of a body, and what is known of it so far.
+struct Checks {
     declared: Declared,
     seal: Arc<OnceLock<Seal>>,
-    md5: Md5,
-    /// Checksums in the making; `None` is the SHA-256 that is verified already.
-    sums: Vec<(Algorithm, Option<Hasher>)>,
+    /// Away while another thread works on them.
+    digests: Option<Box<Digests>>,
+    received: u64,
+}
+
+/// A body that is hashed where it is received.
+struct Verifier {
+    stream: ByteStream,
+    checks: Checks,
     /// The chunk held back.
     held: Option<Bytes>,
-    received: u64,
     /// Bytes hashed since other tasks had their turn.
     burst: usize,
     ended: bool,
@@ -74,19 +95,6 @@ struct Verifier {
 // === impl Verifier ===
 
 impl Verifier {
-    fn new(stream: ByteStream, declared: Declared, seal: Arc<OnceLock<Seal>>) -> Self {
-        let mut sums: Vec<(Algorithm, Option<Hasher>)> = Vec::new();
-        let headers = declared.checksums.iter().map(|(algorithm, _)| *algorithm);
-        let trailer = declared.trailer.iter().map(|(algorithm, _)| *algorithm);
-        for algorithm in headers.chain(trailer).chain(declared.compute.iter().copied()) {
-            if sums.iter().all(|(known, _)| *known != algorithm) {
-                let known = algorithm == Algorithm::Sha256 && declared.verified_sha256.is_some();
-                sums.push((algorithm, (!known).then(|| Hasher::new(algorithm))));
-            }
-        }
-        Self { stream, declared, seal, md5: Md5::new(), sums, held: None, received: 0, burst: 0, ended: false }
-    }
-
     async fn next(&mut self) -> Option<Result<Bytes>> {
         if self.ended {
             return None;
@@ -100,26 +108,71 @@ impl Verifier {
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>> {
-        self.check_length(self.declared.size.unwrap_or(0))?;
+        self.checks.begin()?;
         while let Some(chunk) = self.stream.next().await {
             let chunk = chunk?;
             if chunk.is_empty() {
                 continue;
             }
-            self.received = self.received.saturating_add(chunk.len() as u64);
-            self.check_length(self.received)?;
+            self.checks.receive(&chunk)?;
             if let Some(held) = self.held.replace(chunk) {
-                self.hash(&held).await;
+                self.hash(&held).await?;
                 return Ok(Some(held));
             }
         }
         let last = self.held.take();
         if let Some(last) = &last {
-            self.hash(last).await;
+            self.hash(last).await?;
         }
-        self.settle()?;
+        self.checks.settle()?;
         self.ended = true;
         Ok(last)
+    }
+
+    /// Hashes in bursts on the thread at hand, no longer than the write of the same bytes, and others get their turn after each.
+    /// How many bodies hash at once is bounded by the threads of the runtime.
+    async fn hash(&mut self, bytes: &[u8]) -> Result<()> {
+        for piece in bytes.chunks(BURST_BYTES) {
+            if self.burst + piece.len() > BURST_BYTES {
+                self.burst = 0;
+                tokio::task::yield_now().await;
+            }
+            self.burst += piece.len();
+            self.checks.digests()?.update(piece);
+        }
+        Ok(())
+    }
+}
+
+// === impl Checks ===
+
+impl Checks {
+    fn new(declared: Declared, seal: Arc<OnceLock<Seal>>) -> Self {
+        let mut sums: Vec<(Algorithm, Option<Hasher>)> = Vec::new();
+        let headers = declared.checksums.iter().map(|(algorithm, _)| *algorithm);
+        let trailer = declared.trailer.iter().map(|(algorithm, _)| *algorithm);
+        for algorithm in headers.chain(trailer).chain(declared.compute.iter().copied()) {
+            if sums.iter().all(|(known, _)| *known != algorithm) {
+                let known = algorithm == Algorithm::Sha256 && declared.verified_sha256.is_some();
+                sums.push((algorithm, (!known).then(|| Hasher::new(algorithm))));
+            }
+        }
+        Self { declared, seal, digests: Some(Box::new(Digests::new(sums))), received: 0 }
+    }
+
+    fn digests(&mut self) -> Result<&mut Digests> {
+        self.digests.as_deref_mut().ok_or_else(|| Error::new(ErrorKind::Internal, "digests of a body that are away"))
+    }
+
+    /// Refuses a body that declares too much.
+    fn begin(&self) -> Result<()> {
+        self.check_length(self.declared.size.unwrap_or(0))
+    }
+
+    /// Counts a chunk.
+    fn receive(&mut self, chunk: &Bytes) -> Result<()> {
+        self.received = self.received.saturating_add(chunk.len() as u64);
+        self.check_length(self.received)
     }
 
     /// Refuses a length that is over the limits already.
@@ -133,34 +186,19 @@ impl Verifier {
         Ok(())
     }
 
-    /// Hashes in bursts on the thread at hand. The blocking pool was measured beside it (four bodies on two cores): 3 % more CPU
-    /// and 10 % less throughput with chunks of 256 KiB, 10 % and 15 % with chunks of 64 KiB, and no better latency for other
-    /// tasks, because a burst is no longer than the write of the same bytes and others get their turn after each. How many
-    /// bodies hash at once is bounded by the threads of the runtime.
-    async fn hash(&mut self, bytes: &[u8]) {
-        for piece in bytes.chunks(BURST_BYTES) {
-            if self.burst + piece.len() > BURST_BYTES {
-                self.burst = 0;
-                tokio::task::yield_now().await;
-            }
-            self.burst += piece.len();
-            self.md5.update(piece);
-            self.sums.iter_mut().filter_map(|(_, sum)| sum.as_mut()).for_each(|hasher| hasher.update(piece));
-        }
-    }
-
     /// Checks what was declared, when all bytes went by, and fills the seal.
     fn settle(&mut self) -> Result<()> {
         if let Some(size) = self.declared.size.filter(|size| self.received != *size) {
             return Err(fault(BodyFault::Incomplete).with("declared", size).with("received", self.received));
         }
-        let md5: [u8; 16] = std::mem::take(&mut self.md5).finalize().into();
+        let digests = self.digests.take().ok_or_else(|| Error::new(ErrorKind::Internal, "digests of a body that are away"))?;
+        let md5 = digests.md5.finish();
         if self.declared.md5.is_some_and(|declared| declared != md5) {
             return Err(fault(BodyFault::Md5Mismatch).with("computed", hex::encode(md5)));
         }
-        let mut sums = Vec::with_capacity(self.sums.len());
+        let mut sums = Vec::with_capacity(digests.sums.len());
         let verified = self.declared.verified_sha256;
-        for (algorithm, sum) in self.sums.drain(..) {
+        for (algorithm, sum) in digests.sums {
             sums.push((algorithm, sum.map_or_else(|| verified.map_or_else(Vec::new, Vec::from), Hasher::finish)));
         }
         for (algorithm, declared) in &self.declared.checksums {

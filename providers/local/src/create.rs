@@ -20,6 +20,16 @@ pub(crate) enum Dir<'a> {
     Owned(OwnedFd),
 }
 
+impl Dir<'_> {
+    /// The directory, unless somebody else owns it.
+    pub(crate) fn owned(self) -> Option<OwnedFd> {
+        match self {
+            Self::Borrowed(_) => None,
+            Self::Owned(fd) => Some(fd),
+        }
+    }
+}
+
 impl AsFd for Dir<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Key, Result};
 
+use crate::create::{Spot, spot};
 use crate::error::{fault, missing};
 use crate::name::{Form, KeyPath, encoded, split};
 use crate::object::Known;
@@ -81,30 +82,38 @@ impl Store {
                 return Err(Error::new(ErrorKind::PreconditionFailed, "delete").with("key", format!("{key:?}")));
             }
         }
-        if form == Form::Plain {
-            // An older state may lie at the side, when another program made the plain file. It goes first, or it would come back.
-            self.unlink(&path, Form::Side, None)?;
+        let dir = match self.tree.directory(self.root(), &path.dir) {
+            Ok(dir) => Some(dir),
+            Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Err(errno) => return Err(fault("delete", errno)),
+        };
+        if let Some(dir) = &dir {
+            if form == Form::Plain {
+                // An older state may lie at the side, when another program made the plain file. It goes first, or it would come
+                // back.
+                self.unlink(dir.as_fd(), &path, Form::Side, None)?;
+            }
+            self.unlink(dir.as_fd(), &path, form, record)?;
+            self.changed();
         }
-        self.unlink(&path, form, record)?;
-        Ok((DeleteOutcome::Deleted { size }, self.prune(&path, form)))
+        Ok((DeleteOutcome::Deleted { size }, self.prune_from(&path, form, dir)))
     }
 
     /// Removes a file and its record. With a record it is moved to the staging directory first, which is when the object is gone
     /// for readers; then the record is removed, and the inode last: once it is free, another object may get it, and a record of
     /// the same name.
-    fn unlink(&self, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
+    fn unlink(&self, dir: BorrowedFd<'_>, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
         let failed = |e| fault("delete", e);
-        let dir = match self.tree.directory(self.root(), &path.dir) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-            Err(errno) => return Err(failed(errno)),
-        };
         let leaf = encoded(path.leaf(), form);
-        let (dir, name) = match self.leaf_directory(dir.as_fd(), &leaf, false) {
+        let (dir, name) = match self.leaf_directory(dir, &leaf, false) {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
         };
+        // To look takes no lock of the directory; nearly always there is nothing at the side.
+        if form == Form::Side && spot(dir.as_fd(), name).is_ok_and(|spot| spot == Spot::Free) {
+            return Ok(());
+        }
         let removed = match record {
             None => unlinkat(dir.as_fd(), name, AtFlags::empty()),
             // No new file is needed for that: on a full disk there could be none, and deleting is what helps.
@@ -132,31 +141,43 @@ impl Store {
 
     /// Removes the directories above a key that are empty, from the lowest up. The lowest that stays above `form` is returned.
     pub(crate) fn prune(&self, path: &KeyPath, form: Form) -> Option<OwnedFd> {
+        self.prune_from(path, form, None)
+    }
+
+    /// The same with the directory of the key at hand, if it is open.
+    fn prune_from(&self, path: &KeyPath, form: Form, dir: Option<OwnedFd>) -> Option<OwnedFd> {
         let (plain, side) = (path.path(Form::Plain), path.path(Form::Side));
         let (this, other) = if form == Form::Plain { (plain, side) } else { (side, plain) };
         // They differ where a long last segment has directories of its own.
         if split(&this).0 != split(&other).0 {
-            self.prune_above(&other);
+            self.prune_above(&other, None);
         }
-        self.prune_above(&this)
+        self.prune_above(&this, dir.map(|dir| (path.dir.as_slice(), dir)))
     }
 
-    fn prune_above(&self, path: &[u8]) -> Option<OwnedFd> {
+    fn prune_above(&self, path: &[u8], mut open: Option<(&[u8], OwnedFd)>) -> Option<OwnedFd> {
+        let mut opened = |path: &[u8]| match open.take() {
+            Some((known, dir)) if known == path => Some(dir),
+            _ => self.tree.directory(self.root(), path).ok(),
+        };
         let (mut above, _) = split(path);
         while let Some(dir) = above {
             let (parent, name) = split(dir);
-            let parent = parent.unwrap_or_default();
-            match self.tree.directory(self.root(), parent) {
-                Ok(fd) => match unlinkat(&fd, name, AtFlags::REMOVEDIR) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    // Not empty, or a mount point, or not ours to remove.
-                    Err(_) => return self.tree.directory(self.root(), dir).ok(),
+            let removed = match parent {
+                None => unlinkat(self.root(), name, AtFlags::REMOVEDIR),
+                Some(parent) => match self.tree.directory(self.root(), parent) {
+                    Ok(fd) => unlinkat(&fd, name, AtFlags::REMOVEDIR),
+                    Err(Errno::NOENT) => Err(Errno::NOENT),
+                    Err(_) => return None,
                 },
-                Err(Errno::NOENT) => {}
-                Err(_) => return None,
+            };
+            match removed {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // Not empty, or a mount point, or not ours to remove.
+                Err(_) => return opened(dir),
             }
             above = split(dir).0;
         }
-        self.tree.directory(self.root(), b"").ok()
+        opened(b"")
     }
 }

@@ -12,16 +12,19 @@ use sluice_provider::MAX_KEY_BYTES;
 use crate::error::Sys;
 use crate::meta::Stamp;
 use crate::name::{Form, Piece, RESERVED, decode, encoded};
-use crate::snapshot::{Snapshot, Version};
+use crate::shelf::{Ended, Version};
+use crate::snapshot::{Reading, Snapshot};
 use crate::store::Store;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Enough to find out that a directory is not empty.
 const PEEK_BYTES: usize = 8 * 1024;
-/// A directory that changed this recently may change again without moving its times: the kernel's clock ticks up to every 10 ms.
+/// What changed this recently may change again without moving its times: the kernel's clock ticks up to every 10 ms.
 const SETTLED: Duration = Duration::from_millis(20);
 /// The same where the clock of the file system counts whole seconds.
 const SETTLED_COARSE: Duration = Duration::from_secs(2);
+/// Without a place to keep snapshots, the names that are held at once.
+const UNKEPT_NAMES: usize = 1 << 20;
 /// How often a directory that changes while it is read is read again.
 const TRIES: usize = 4;
 
@@ -34,7 +37,7 @@ pub(crate) struct Place<'a> {
 
 /// What an entry is.
 enum Entry {
-    Object(String, Form),
+    Object(String),
     Directory(String),
     Continued(String),
 }
@@ -42,75 +45,136 @@ enum Entry {
 impl Store {
     /// The sorted entries of a directory. Of one that is too large, those from `from` on.
     pub(crate) fn snapshot(&self, place: &Place<'_>, from: &str) -> Sys<Arc<Snapshot>> {
+        let Some(shelf) = &self.shelf else { return self.read_whole(place, from).map(|(snapshot, _)| Arc::new(snapshot)) };
         let mut tries = 0;
         loop {
             let stat = fstat(place.dir)?;
             let (id, version) = ((stat.st_dev, stat.st_ino), Version::of(&stat));
-            if let Some(snapshot) = self.snapshots.get(id, version) {
+            if let Some(snapshot) = shelf.get(id, version, from, |snapshot, name| self.look_again(place, snapshot, name))? {
                 return Ok(snapshot);
             }
+            let Some(turn) = shelf.begin(id, place.dir) else { continue };
+            tries += 1;
+            if turn.is_told() {
+                let snapshot = self.read_once(place, from)?;
+                match turn.finish_told(snapshot, |snapshot, name| self.look_again(place, snapshot, name))? {
+                    Ended::True(snapshot) => return Ok(snapshot),
+                    Ended::Again(snapshot) if tries == TRIES => return Ok(Arc::new(snapshot)),
+                    Ended::Again(_) => {}
+                }
+            } else {
+                let (snapshot, sure) = self.read_whole(place, from)?;
+                return Ok(match sure {
+                    Some(version) if !snapshot.unsteady => turn.finish_timed(snapshot, version),
+                    _ => Arc::new(snapshot),
+                });
+            }
+        }
+    }
+
+    /// A snapshot with what follows `from`, if it is remembered and nothing changed since. Does not wait, for the disk or anybody.
+    pub(crate) fn snapshot_at_hand(&self, dir: BorrowedFd<'_>, from: &str) -> Sys<Option<Arc<Snapshot>>> {
+        let Some(shelf) = &self.shelf else { return Ok(None) };
+        let stat = fstat(dir)?;
+        Ok(shelf.at_hand((stat.st_dev, stat.st_ino), from))
+    }
+
+    /// Reads a directory until it does not change meanwhile. Its version, if any later change is sure to move it.
+    fn read_whole(&self, place: &Place<'_>, from: &str) -> Sys<(Snapshot, Option<Version>)> {
+        let mut tries = 0;
+        loop {
+            let version = Version::of(&fstat(place.dir)?);
             let now = SystemTime::now();
-            let mut snapshot = Snapshot::default();
-            self.read(place.dir, place, &mut Vec::new(), "", from, &mut snapshot)?;
-            snapshot.sort();
+            let snapshot = self.read_once(place, from)?;
             let unchanged = Version::of(&fstat(place.dir)?) == version;
             tries += 1;
             if !unchanged && tries < TRIES {
                 // An object that moves to its side place while we read may be missed at both.
                 continue;
             }
-            let snapshot = Arc::new(snapshot);
-            let settled = |at: Stamp| {
-                let least = if at.nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
-                now.duration_since(at.modified()).is_ok_and(|age| age >= least)
-            };
-            let changed = Stamp { size: 0, seconds: version.changed.0, nanoseconds: version.changed.1 as u32 };
-            let sure = unchanged && settled(version.modified) && settled(changed);
-            if sure && snapshot.end().is_none() && !snapshot.composed {
-                self.snapshots.put(id, version, &snapshot);
-            }
-            return Ok(snapshot);
+            let modified = (version.modified.seconds, version.modified.nanoseconds.into());
+            let sure = unchanged && settled(modified, now) && settled(version.changed, now);
+            return Ok((snapshot, sure.then_some(version)));
         }
     }
 
-    /// Whether a snapshot of the directory is at hand.
-    fn kept(&self, dir: BorrowedFd<'_>) -> Option<Arc<Snapshot>> {
-        let stat = fstat(dir).ok()?;
-        self.snapshots.get((stat.st_dev, stat.st_ino), Version::of(&stat))
+    fn read_once(&self, place: &Place<'_>, from: &str) -> Sys<Snapshot> {
+        let (window, bytes) = match &self.shelf {
+            Some(shelf) => (shelf.window.load(Ordering::Relaxed), shelf.most_bytes()),
+            None => (UNKEPT_NAMES, usize::MAX),
+        };
+        let mut reading = Reading::new(from, window, bytes);
+        self.read(place.dir, place, &mut Vec::new(), "", &mut reading)?;
+        Ok(reading.finish())
+    }
+
+    /// Brings a snapshot up to what a name on disk is now. False when it takes reading the directory again.
+    fn look_again(&self, place: &Place<'_>, snapshot: &mut Snapshot, name: &[u8]) -> Sys<bool> {
+        if name == RESERVED.as_bytes() && place.prefix.is_empty() {
+            return Ok(true);
+        }
+        let text = match decode(name) {
+            None => return Ok(true),
+            Some(Piece::Continued(_)) => return Ok(false),
+            Some(Piece::Plain(text) | Piece::Side(text)) => text,
+        };
+        let (mut object, mut inside) = (false, false);
+        for form in [Form::Plain, Form::Side] {
+            let path = encoded(&text, form);
+            let kind = match statat(place.dir, &path, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => continue,
+                Err(errno) => return Err(errno),
+            };
+            if kind == FileType::Symlink && self.settings.follow_symlinks {
+                return Ok(false);
+            }
+            match self.entry(place.dir, &path, kind, place, &[], "")? {
+                Some(Entry::Object(_)) => object = true,
+                Some(Entry::Directory(_)) => inside = true,
+                Some(Entry::Continued(_)) | None => {}
+            }
+            if object {
+                break;
+            }
+        }
+        snapshot.set(&text, object);
+        snapshot.set(&format!("{text}/"), inside);
+        Ok(true)
+    }
+
+    /// A snapshot of the directory, if one is at hand.
+    fn kept(&self, place: &Place<'_>) -> Option<Arc<Snapshot>> {
+        let stat = fstat(place.dir).ok()?;
+        let look = |snapshot: &mut Snapshot, name: &[u8]| self.look_again(place, snapshot, name);
+        let kept = self.shelf.as_ref()?.get((stat.st_dev, stat.st_ino), Version::of(&stat), "", look).ok()??;
+        // Of a part it can only be said what is there.
+        (kept.end().is_none()).then_some(kept)
     }
 
     /// Reads a directory into a snapshot. `above` is the path from the place's directory to `dir`, and `text` what it says, when
     /// `dir` continues a long segment.
-    fn read(
-        &self,
-        dir: BorrowedFd<'_>,
-        place: &Place<'_>,
-        above: &mut Vec<u8>,
-        text: &str,
-        from: &str,
-        into: &mut Snapshot,
-    ) -> Sys<()> {
+    fn read(&self, dir: BorrowedFd<'_>, place: &Place<'_>, above: &mut Vec<u8>, text: &str, into: &mut Reading) -> Sys<()> {
         let mut continued = Vec::new();
-        let window = self.snapshots.window.load(Ordering::Relaxed);
         self.each(dir, BUFFER_BYTES, |name, kind| {
+            if kind == FileType::Symlink && self.settings.follow_symlinks {
+                into.unsteady();
+            }
             match self.entry(dir, name, kind, place, above, text)? {
-                Some(Entry::Object(name, form)) => into.push(&name, false, form),
-                Some(Entry::Directory(name)) => into.push(&name, true, Form::Plain),
+                Some(Entry::Object(name)) => into.push(&name, false),
+                Some(Entry::Directory(name)) => into.push(&name, true),
                 Some(Entry::Continued(more)) => continued.push((name.to_vec(), more)),
                 None => {}
-            }
-            if into.len() > window {
-                into.shrink(from, window);
             }
             Ok(true)
         })?;
         for (name, more) in continued {
-            into.composed = true;
+            into.unsteady();
             let depth = above.len();
             above.extend_from_slice(&name);
             above.push(b'/');
             match self.tree.directory(dir, &name) {
-                Ok(inside) => self.read(inside.as_fd(), place, above, &format!("{text}{more}"), from, into)?,
+                Ok(inside) => self.read(inside.as_fd(), place, above, &format!("{text}{more}"), into)?,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(errno) => return Err(errno),
             }
@@ -161,7 +225,7 @@ impl Store {
         let bytes = place.prefix.len() + whole.len();
         Ok(match kind {
             FileType::Directory if bytes < MAX_KEY_BYTES => Some(Entry::Directory(whole)),
-            FileType::RegularFile if (1..=MAX_KEY_BYTES).contains(&bytes) => Some(Entry::Object(whole, form)),
+            FileType::RegularFile if (1..=MAX_KEY_BYTES).contains(&bytes) => Some(Entry::Object(whole)),
             _ => None,
         })
     }
@@ -187,10 +251,10 @@ impl Store {
     /// Whether at least one object lies in a directory or beneath it. Reads no more than it takes to find one.
     pub(crate) fn any_object(&self, place: &Place<'_>) -> Sys<bool> {
         let mut below: Vec<(Vec<u8>, String)> = Vec::new();
-        match self.kept(place.dir) {
+        match self.kept(place) {
             Some(snapshot) => {
-                for at in 0..snapshot.len() {
-                    match snapshot.name(at).and_then(|name| name.strip_suffix('/')) {
+                for name in snapshot.names() {
+                    match name.strip_suffix('/') {
                         Some(name) => below.push((encoded(name, Form::Plain), format!("{}{name}/", place.prefix))),
                         None => return Ok(true),
                     }
@@ -201,7 +265,7 @@ impl Store {
                 let mut composed = false;
                 self.each(place.dir, PEEK_BYTES, |name, kind| {
                     match self.entry(place.dir, name, kind, place, &[], "")? {
-                        Some(Entry::Object(..)) => found = true,
+                        Some(Entry::Object(_)) => found = true,
                         Some(Entry::Directory(text)) => below.push((name.to_vec(), format!("{}{text}/", place.prefix))),
                         Some(Entry::Continued(_)) => composed = true,
                         None => {}
@@ -213,11 +277,12 @@ impl Store {
                 }
                 if composed {
                     let snapshot = self.snapshot(place, "")?;
-                    if (0..snapshot.len()).any(|at| snapshot.name(at).is_some_and(|name| !name.ends_with('/'))) {
+                    if snapshot.names().any(|name| !name.ends_with('/')) {
                         return Ok(true);
                     }
-                    below = (0..snapshot.len())
-                        .filter_map(|at| snapshot.name(at)?.strip_suffix('/'))
+                    below = snapshot
+                        .names()
+                        .filter_map(|name| name.strip_suffix('/'))
                         .map(|name| (encoded(name, Form::Plain), format!("{}{name}/", place.prefix)))
                         .collect();
                 }
@@ -249,7 +314,7 @@ impl Store {
         let mut entries = RawDir::new(&own, buffer.spare_capacity_mut());
         loop {
             if entries.is_buffer_empty() {
-                self.snapshots.calls.fetch_add(1, Ordering::Relaxed);
+                self.reads_of_directories.fetch_add(1, Ordering::Relaxed);
             }
             let Some(entry) = entries.next() else { return Ok(()) };
             let entry = match entry {
@@ -264,6 +329,13 @@ impl Store {
             }
         }
     }
+}
+
+/// Whether a time of an inode, in seconds and nanoseconds, is so long ago that the next change cannot leave it as it is.
+pub(crate) fn settled((seconds, nanoseconds): (i64, i64), now: SystemTime) -> bool {
+    let least = if nanoseconds == 0 { SETTLED_COARSE } else { SETTLED };
+    let at = Stamp { size: 0, seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) };
+    now.duration_since(at.modified()).is_ok_and(|age| age >= least)
 }
 
 fn reopen(dir: BorrowedFd<'_>) -> Sys<OwnedFd> {

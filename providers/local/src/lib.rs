@@ -18,6 +18,7 @@ mod directory;
 mod error;
 mod etag;
 mod flush;
+mod known;
 mod list;
 mod lock;
 mod meta;
@@ -29,17 +30,21 @@ mod provider;
 mod publish;
 mod read;
 mod record;
+mod seen;
 mod settings;
+mod shelf;
 mod snapshot;
 mod space;
 mod store;
 mod sweep;
 mod tree;
+mod watch;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 pub use provider::Local;
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Settings, Snapshots};
+pub use shelf::{SnapshotUsage, limit_snapshots, snapshot_usage};
 pub use sweep::Swept;

@@ -4,33 +4,54 @@
 //! the first key of a page is entered by binary search; what lies before it is never looked at. With the delimiter `/` a
 //! directory is one entry, for which it is enough to know that some object lies beneath.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, Result};
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
-use crate::name::{directory, encoded};
-use crate::snapshot::Snapshot;
+use crate::known::Version;
+use crate::meta::Stamp;
+use crate::name::{directory, encoded, is_plain};
+use crate::seen::Seen;
+use crate::shelf::Shelf;
+use crate::snapshot::{At, Snapshot};
 use crate::store::Store;
+
+/// The most entries that room is made for at once.
+const LARGEST_PAGE: usize = 1000;
 
 impl Store {
     pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
+        // A page that is at hand costs less than the way to another thread and back, and never waits for the disk.
+        if query.limit <= LARGEST_PAGE
+            && self.shelf.as_ref().is_some_and(Shelf::is_watching)
+            && let Ok(page) = self.list_page(query, true)
+        {
+            return Ok(page);
+        }
         let (store, query) = (Arc::clone(self), query.clone());
-        self.lists.run(move || store.list_page(&query)).await
+        self.lists.run(move || store.list_page(&query, false)).await
     }
 
-    fn list_page(&self, query: &ListQuery) -> Result<ListPage> {
-        let mut page = ListPage::default();
-        let mut walk = Walk::new(self, query).map_err(|e| fault("list", e))?;
+    /// A page; with `at_hand`, EAGAIN as soon as something is needed that is not remembered.
+    fn list_page(&self, query: &ListQuery, at_hand: bool) -> Result<ListPage> {
+        let entries = Vec::with_capacity(query.limit.clamp(1, LARGEST_PAGE));
+        let mut page = ListPage { entries, more: false };
+        let mut walk = Walk::new(self, query, at_hand).map_err(|e| fault("list", e))?;
         while let Some(entry) = walk.next_entry()? {
             if page.entries.len() == query.limit.max(1) {
                 page.more = true;
                 break;
             }
             page.entries.push(entry);
+        }
+        drop(walk);
+        if let Some(shelf) = &self.shelf {
+            shelf.trim();
         }
         Ok(page)
     }
@@ -42,7 +63,9 @@ struct Frame {
     prefix: String,
     path: Vec<u8>,
     snapshot: Arc<Snapshot>,
-    next: usize,
+    next: At,
+    /// The chunk of the snapshot that the walk came to last.
+    chunk: Option<usize>,
     /// Open only while the walk is in this directory, so that a deep tree does not take a descriptor per level.
     dir: Option<OwnedFd>,
 }
@@ -53,38 +76,57 @@ struct Walk<'a> {
     delimiter: Option<&'a str>,
     from: ListFrom,
     frames: Vec<Frame>,
+    /// The key, or the prefix of keys, that the walk came upon last.
+    found: String,
+    /// Whether only what is remembered may be used.
+    at_hand: bool,
 }
 
 /// What the walk came upon.
 enum Found {
-    Object(String),
+    /// An object, at this position of the last frame.
+    Object(At),
     /// A directory that the delimiter rolls up.
-    Rolled(String),
+    Rolled,
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a Store, query: &'a ListQuery) -> Sys<Self> {
+    fn new(store: &'a Store, query: &'a ListQuery, at_hand: bool) -> Sys<Self> {
         let base = &query.prefix[..query.prefix.rfind('/').map_or(0, |at| at + 1)];
         let delimiter = query.delimiter.as_deref().filter(|d| !d.is_empty());
-        let mut walk = Self { store, prefix: &query.prefix, delimiter, from: query.from.clone(), frames: Vec::new() };
+        let mut walk = Self {
+            store,
+            prefix: &query.prefix,
+            delimiter,
+            from: query.from.clone(),
+            frames: Vec::new(),
+            found: String::new(),
+            at_hand,
+        };
         walk.enter(base.to_owned(), directory(base))?;
         Ok(walk)
     }
 
     /// Enters a directory at the first entry that counts. One that is not there is skipped.
     fn enter(&mut self, prefix: String, path: Vec<u8>) -> Sys<()> {
-        let dir = match self.store.tree.directory(self.store.root(), &path) {
+        let (tree, root) = (&self.store.tree, self.store.root());
+        let opened = if self.at_hand { tree.directory_cached(root, &path) } else { tree.directory(root, &path) };
+        let dir = match opened {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => return Ok(()),
             Err(errno) => return Err(errno),
         };
         let from = self.lower_bound(&prefix);
-        let snapshot = self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?;
+        let snapshot = if self.at_hand {
+            self.store.snapshot_at_hand(dir.as_fd(), &from)?.ok_or(Errno::AGAIN)?
+        } else {
+            self.store.snapshot(&Place { dir: dir.as_fd(), path: &path, prefix: &prefix }, &from)?
+        };
         let next = snapshot.seek(|name| self.skips(&prefix, name));
         if let Some(above) = self.frames.last_mut() {
             above.dir = None;
         }
-        self.frames.push(Frame { prefix, path, snapshot, next, dir: Some(dir) });
+        self.frames.push(Frame { prefix, path, snapshot, next, chunk: None, dir: Some(dir) });
         Ok(())
     }
 
@@ -123,22 +165,19 @@ impl<'a> Walk<'a> {
     fn next_entry(&mut self) -> Result<Option<ListEntry>> {
         while let Some(found) = self.next_found().map_err(|e| fault("list", e))? {
             match found {
-                Found::Rolled(prefix) => {
-                    if self.shows(&prefix).map_err(|e| fault("list", e))? {
-                        return Ok(Some(ListEntry::Prefix(prefix)));
+                Found::Rolled => {
+                    if self.shows(&self.found).map_err(|e| fault("list", e))? {
+                        return Ok(Some(ListEntry::Prefix(self.found.clone())));
                     }
                 }
-                Found::Object(key) => {
-                    if let Some(rolled) = self.rolled(&key) {
-                        let rolled = rolled.to_owned();
-                        // It may have gone since the directory was read; then another key must stand for the prefix.
-                        if self.info(&key)?.is_some() {
-                            self.skip_prefix(&rolled);
-                            return Ok(Some(ListEntry::Prefix(rolled)));
-                        }
-                    } else if let Some(info) = self.info(&key)? {
+                Found::Object(at) => {
+                    let Some(info) = self.info(at)? else { continue };
+                    // It may have gone since the directory was read; then another key must stand for the prefix.
+                    let Some(rolled) = self.rolled(&self.found).map(str::to_owned) else {
                         return Ok(Some(ListEntry::Object(info)));
-                    }
+                    };
+                    self.skip_prefix(&rolled);
+                    return Ok(Some(ListEntry::Prefix(rolled)));
                 }
             }
         }
@@ -152,37 +191,43 @@ impl<'a> Walk<'a> {
         key.get(..at + delimiter.len())
     }
 
-    /// Goes on in key order to the next object or rolled-up directory.
+    /// Goes on in key order to the next object or rolled-up directory; its name is in `found` then.
     fn next_found(&mut self) -> Sys<Option<Found>> {
         while let Some(frame) = self.frames.last_mut() {
-            let Some(name) = frame.snapshot.name(frame.next) else {
+            let Some((name, at)) = frame.snapshot.entry(frame.next) else {
                 match frame.snapshot.end().map(str::to_owned) {
                     Some(end) => self.read_on(&end)?,
                     None => drop(self.frames.pop()),
                 }
                 continue;
             };
-            let whole = format!("{}{name}", frame.prefix);
+            self.found.clear();
+            self.found.push_str(&frame.prefix);
+            self.found.push_str(name);
             // Only in the first directory can a name not match any more; nothing after it does.
-            if !whole.starts_with(self.prefix) {
+            if !self.prefix.is_empty() && !self.found.starts_with(self.prefix) {
                 self.frames.clear();
                 return Ok(None);
             }
-            frame.next += 1;
-            let Some(segment) = name.strip_suffix('/') else {
-                return Ok(Some(Found::Object(whole)));
-            };
+            frame.next = at.next();
+            if name.as_bytes().last() != Some(&b'/') {
+                return Ok(Some(Found::Object(at)));
+            }
+            let segment = &name[..name.len() - 1];
             if self.delimiter == Some("/") {
-                return Ok(Some(Found::Rolled(whole)));
+                return Ok(Some(Found::Rolled));
             }
             let path = below(&frame.path, segment);
-            self.enter(whole, path)?;
+            self.enter(self.found.clone(), path)?;
         }
         Ok(None)
     }
 
     /// Reads the part after `end` of a directory that is too large to be held.
     fn read_on(&mut self, end: &str) -> Sys<()> {
+        if self.at_hand {
+            return Err(Errno::AGAIN);
+        }
         let Some(mut frame) = self.frames.pop() else { return Ok(()) };
         let dir = match frame.dir.take() {
             Some(dir) => dir,
@@ -196,7 +241,7 @@ impl<'a> Walk<'a> {
         frame.snapshot = self.store.snapshot(&place, end)?;
         frame.next = frame.snapshot.seek(|name| name <= end);
         // It lies further on each time, so that this comes to an end.
-        if frame.next < frame.snapshot.len() || frame.snapshot.end().is_some_and(|next| next > end) {
+        if frame.snapshot.entry(frame.next).is_some() || frame.snapshot.end().is_some_and(|next| next > end) {
             frame.dir = Some(dir);
             self.frames.push(frame);
         }
@@ -226,7 +271,10 @@ impl<'a> Walk<'a> {
         };
         if cut {
             let query = ListQuery { prefix: prefix.to_owned(), delimiter: None, from: self.from.clone(), limit: 1 };
-            return Ok(Walk::new(self.store, &query)?.next_found()?.is_some());
+            return Ok(Walk::new(self.store, &query, self.at_hand)?.next_found()?.is_some());
+        }
+        if self.at_hand {
+            return Err(Errno::AGAIN);
         }
         let path = directory(prefix);
         match self.store.tree.directory(self.store.root(), &path) {
@@ -236,11 +284,21 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The metadata of an object in the current directory; `None` when it has gone since the directory was read.
-    fn info(&mut self, name: &str) -> Result<Option<ObjectInfo>> {
-        let Ok(key) = Key::new(name) else { return Ok(None) };
+    /// The metadata of the object in `found`, at a position of the current directory; `None` when it has gone since the directory
+    /// was read.
+    fn info(&mut self, at: At) -> Result<Option<ObjectInfo>> {
+        let Ok(key) = Key::new(&self.found) else { return Ok(None) };
         let store = self.store;
         let Some(frame) = self.frames.last_mut() else { return Ok(None) };
+        if frame.chunk.is_none_or(|chunk| at.is_beyond(chunk)) {
+            frame.chunk = Some(frame.snapshot.touch(at));
+        }
+        if let Some(seen) = frame.snapshot.seen(at, Seen::clone) {
+            return Ok(Some(seen.info(key)));
+        }
+        if self.at_hand {
+            return Err(fault("list", Errno::AGAIN));
+        }
         if frame.dir.is_none() {
             match store.tree.directory(store.root(), &frame.path) {
                 Ok(dir) => frame.dir = Some(dir),
@@ -248,23 +306,54 @@ impl<'a> Walk<'a> {
                 Err(errno) => return Err(fault("list", errno)),
             }
         }
-        let leaf = &name[frame.prefix.len()..];
+        let leaf = &self.found[frame.prefix.len()..];
         // A followed link may lead anywhere below the root, so it is resolved from there.
         let base = match &frame.dir {
             Some(dir) if !store.settings.follow_symlinks => Some(dir.as_fd()),
             _ => None,
         };
+        if let Some((version, links)) = base.and_then(|dir| store.listed(dir, leaf))
+            && let Some((etag, attributes)) = store.known.get(&version)
+        {
+            let Version { stamp, .. } = version;
+            let info = ObjectInfo { key, size: stamp.size, etag, modified: stamp.modified(), attributes };
+            frame.see(at, stamp, links, &info);
+            return Ok(Some(info));
+        }
         let found = match base {
             Some(dir) => store.load_listed(dir, |form| encoded(leaf, form))?,
             None => {
-                let path = crate::name::KeyPath::new(name);
+                let path = crate::name::KeyPath::new(&self.found);
                 store.load_listed(store.root(), |form| path.path(form))?
             }
         };
-        match found {
-            Some((opened, known)) => Ok(Some(store.info(&key, opened, known, false)?.1)),
-            None => Ok(None),
+        let Some((opened, known)) = found else { return Ok(None) };
+        let (opened, info) = store.info(&key, opened, known, false)?;
+        frame.see(at, opened.stamp, opened.links, &info);
+        Ok(Some(info))
+    }
+}
+
+impl Frame {
+    /// Remembers what was seen of an object, if every change of it will be told.
+    fn see(&self, at: At, stamp: Stamp, links: u64, info: &ObjectInfo) {
+        if links < 2
+            && let Some(seen) = Seen::new(stamp, info)
+        {
+            self.snapshot.see(at, seen);
         }
+    }
+}
+
+impl Store {
+    /// The version of the object at its plain place, by a look that does not open it, and how many names it has. `None` when that does not tell enough.
+    #[allow(clippy::unnecessary_cast, reason = "the type of st_nlink differs between platforms")]
+    fn listed(&self, dir: BorrowedFd<'_>, leaf: &str) -> Option<(Version, u64)> {
+        if !self.own_times || !is_plain(leaf) {
+            return None;
+        }
+        let stat = statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| (Version::of(&stat), stat.st_nlink as u64))
     }
 }
 

@@ -156,7 +156,14 @@ impl Meta {
         let zigzag = reader.number()?;
         let seconds = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
         let nanoseconds = u32::try_from(reader.number()?).ok().filter(|n| *n < 1_000_000_000)?;
-        let etag = if flags & MD5 != 0 { ETag::new(hex::encode(reader.take(16)?)) } else { ETag::new(reader.text()?) }.ok()?;
+        let etag = if flags & MD5 != 0 {
+            let mut text = [0; 32];
+            hex::encode_to_slice(reader.take(16)?, &mut text).ok()?;
+            ETag::new(std::str::from_utf8(&text).ok()?)
+        } else {
+            ETag::new(reader.text()?)
+        };
+        let etag = etag.ok()?;
         let beside = if flags & RECORD != 0 {
             Beside::Record(reader.take(16)?.try_into().ok()?)
         } else {

@@ -41,7 +41,8 @@ pub(crate) enum Piece {
     Continued(String),
 }
 
-fn is_plain(text: &str) -> bool {
+/// Whether a segment is its own name on disk.
+pub(crate) fn is_plain(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= NAME_BYTES
         && text != "."

@@ -1,12 +1,14 @@
 //! Finding an object and reading what is stored beside it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
 
 use rustix::fs::{FileType, OFlags, fgetxattr, fstat};
 use rustix::io::Errno;
 use sluice_provider::{Attributes, ETag, Key, ObjectInfo, Result};
 
 use crate::error::{Sys, fault};
+use crate::known::{KEPT_BYTES, Version};
 use crate::meta::{Beside, Meta, Stamp};
 use crate::name::{Form, KeyPath};
 use crate::record;
@@ -87,6 +89,10 @@ impl Opened {
         Self::of(self.file, self.form)
     }
 
+    pub(crate) fn version(&self) -> Version {
+        Version { device: self.device, inode: self.inode, stamp: self.stamp, changed: self.changed }
+    }
+
     pub(crate) fn info(&self, key: Key, etag: ETag, attributes: Attributes) -> ObjectInfo {
         ObjectInfo { key, size: self.stamp.size, etag, modified: self.stamp.modified(), attributes }
     }
@@ -123,9 +129,20 @@ impl Store {
     fn beside(&self, opened: &Opened, depth: Depth) -> Result<std::result::Result<Known, Beyond>> {
         let failed = |e| fault("read attributes", e);
         if self.xattrs {
+            let version = opened.version();
+            if let Some((etag, attributes)) = self.known.get(&version) {
+                return Ok(Ok(Known::Ours { etag, attributes, record: None }));
+            }
+            // To be kept, it must have been settled before the attribute is read.
+            let now = SystemTime::now();
+            let sure = version.settled(now) && fstat(&opened.file).is_ok_and(|stat| Version::of(&stat) == version);
             let mut buffer = [0; INLINE_BYTES + 64];
+            let mut short = false;
             let stored = match fgetxattr(&opened.file, XATTR, &mut buffer) {
-                Ok(bytes) => Meta::decode(&buffer[..bytes]).filter(|meta| meta.stamp == opened.stamp),
+                Ok(bytes) => {
+                    short = bytes <= KEPT_BYTES;
+                    Meta::decode(&buffer[..bytes]).filter(|meta| meta.stamp == opened.stamp)
+                }
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
                 // Longer than anything we write.
                 Err(Errno::RANGE) => None,
@@ -133,6 +150,9 @@ impl Store {
             };
             match stored {
                 Some(Meta { etag, beside: Beside::Here(attributes), .. }) => {
+                    if sure && short && self.own_times {
+                        self.known.put(version, &etag, &attributes);
+                    }
                     return Ok(Ok(Known::Ours { etag, attributes, record: None }));
                 }
                 Some(Meta { etag, beside: Beside::Record(id), .. }) => {

@@ -27,8 +27,8 @@ const RACES: usize = 256;
 
 /// How one attempt to publish ended.
 enum Placed {
-    /// It is there; this directory has its name.
-    In(OwnedFd),
+    /// It is there. The directory that has its name, when it is not the one of the key.
+    In(Option<OwnedFd>),
     /// Somebody was faster: look again.
     Again,
 }
@@ -115,7 +115,11 @@ impl Store {
                 self.place(&dir, &path, staged)?
             };
             match placed {
-                Placed::In(dir) => return self.flush.directory(dir.as_fd()).map_err(failed),
+                Placed::In(inner) => {
+                    self.changed();
+                    let dir = inner.as_ref().unwrap_or(&dir);
+                    return self.flush.directory(dir.as_fd()).map_err(failed);
+                }
                 Placed::Again => {}
             }
         }
@@ -152,7 +156,11 @@ impl Store {
 
     /// Swaps the staged file with the one at the name, and removes that.
     fn exchange(&self, dir: Dir<'_>, name: &[u8], staged: &mut Staged) -> Sys<Placed> {
-        match renameat_with(staged.dir(), staged.name(), dir.as_fd(), name, RenameFlags::EXCHANGE) {
+        let swapped = match self.settings.exchange {
+            true => renameat_with(staged.dir(), staged.name(), dir.as_fd(), name, RenameFlags::EXCHANGE),
+            false => Err(Errno::OPNOTSUPP),
+        };
+        match swapped {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(Placed::Again),
             // NFS and some FUSE file systems cannot swap.
@@ -164,20 +172,25 @@ impl Store {
                 if let Some(record) = record {
                     record::remove(&self.space, &record);
                 }
-                return into_owned(dir);
+                return Ok(Placed::In(dir.owned()));
             }
             Err(errno) => return Err(errno),
         }
-        let stat = statat(staged.dir(), staged.name(), AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let old = openat(staged.dir(), staged.name(), flags, Mode::empty());
+        let kind = match &old {
+            Ok(old) => fstat(old)?,
+            // A link, or a file that we may not read.
+            Err(_) => statat(staged.dir(), staged.name(), AtFlags::SYMLINK_NOFOLLOW)?,
+        };
+        if FileType::from_raw_mode(kind.st_mode) == FileType::Directory {
             // Another program replaced the file by a directory between look and swap: give it back.
             renameat_with(staged.dir(), staged.name(), dir.as_fd(), name, RenameFlags::EXCHANGE)?;
             return Ok(Placed::Again);
         }
         staged.published();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // The record goes first: once the inode is free, another object may get it, and a record of the same name.
-        if let Ok(old) = openat(staged.dir(), staged.name(), flags, Mode::empty())
+        if let Ok(old) = old
             && let Some(record) = self.record_of(old)
         {
             record::remove(&self.space, &record);
@@ -185,7 +198,7 @@ impl Store {
         if let Err(errno) = unlinkat(staged.dir(), staged.name(), AtFlags::empty()) {
             tracing::warn!(%errno, "a replaced object could not be removed; the next sweep will");
         }
-        into_owned(dir)
+        Ok(Placed::In(dir.owned()))
     }
 }
 
@@ -208,12 +221,5 @@ fn take(dir: Dir<'_>, name: &[u8], staged: &mut Staged) -> Sys<Placed> {
         Err(errno) => return Err(errno),
     }
     staged.published();
-    into_owned(dir)
-}
-
-fn into_owned(dir: Dir<'_>) -> Sys<Placed> {
-    Ok(Placed::In(match dir {
-        Dir::Owned(fd) => fd,
-        Dir::Borrowed(fd) => rustix::io::fcntl_dupfd_cloexec(fd, 0)?,
-    }))
+    Ok(Placed::In(dir.owned()))
 }

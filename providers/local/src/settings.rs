@@ -16,6 +16,19 @@ pub enum Durability {
     Os,
 }
 
+/// What a listing may remember of a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Snapshots {
+    /// Its sorted names and what was seen of its objects, where the kernel tells of changes (inotify(7) on file systems of its own);
+    /// as with `Times` elsewhere.
+    #[default]
+    Auto,
+    /// Its sorted names as long as its times stay what they were; every object is looked at for every page.
+    Times,
+    /// Nothing: it is read for every page.
+    Off,
+}
+
 /// Settings of a [`Local`](crate::Local).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -30,12 +43,29 @@ pub struct Settings {
     pub xattrs: bool,
     /// `openat2`: `auto` (default; used when the kernel has it) or `off` (paths are walked one component at a time).
     pub openat2: bool,
+    /// `exchange`: `auto` (default; an object is replaced by swapping names where the file system can) or `off` (by rename(2), which
+    /// on ext4 writes the data out then and there).
+    pub exchange: bool,
+    /// `parts_in_place`: `auto` (default; parts of one size are written where the object will have them, so that completing an upload
+    /// copies nothing) or `off` (every part is a file of its own, and completing copies them together).
+    pub parts_in_place: bool,
+    /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
+    pub snapshots: Snapshots,
 }
 
 impl Settings {
     /// Defaults for a root.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), durability: Durability::Fsync, follow_symlinks: false, xattrs: true, openat2: true }
+        Self {
+            root: root.into(),
+            durability: Durability::Fsync,
+            follow_symlinks: false,
+            xattrs: true,
+            openat2: true,
+            exchange: true,
+            parts_in_place: true,
+            snapshots: Snapshots::Auto,
+        }
     }
 
     /// Reads settings by name.
@@ -54,6 +84,12 @@ impl Settings {
                 "follow_symlinks" => settings.follow_symlinks = choice(name, value, &[("false", false), ("true", true)])?,
                 "xattrs" => settings.xattrs = choice(name, value, &[("auto", true), ("off", false)])?,
                 "openat2" => settings.openat2 = choice(name, value, &[("auto", true), ("off", false)])?,
+                "exchange" => settings.exchange = choice(name, value, &[("auto", true), ("off", false)])?,
+                "parts_in_place" => settings.parts_in_place = choice(name, value, &[("auto", true), ("off", false)])?,
+                "snapshots" => {
+                    let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
+                    settings.snapshots = choice(name, value, &choices)?;
+                }
                 unknown => return Err(refuse(unknown, "is not a setting of the local provider")),
             }
         }

@@ -1,57 +1,184 @@
 //! Directories, read once and sorted by key.
 //!
 //! The entries of a directory come in no useful order, so a page in the middle would cost reading all of them. A sorted snapshot
-//! is kept instead, as long as the directory's change times stay what they were; every creation, removal and rename in it moves
-//! them, whoever does it. Change times have ticks, so a snapshot of a directory that changed within the last few is used once
-//! and not kept.
+//! is kept instead ([`crate::shelf`]). It is a list of chunks of some hundred names, shared with whoever walks it: a change copies
+//! one chunk, and a walk that is under way goes on in what it began with.
+//!
+//! Beside the names a chunk holds what listings saw of the objects, while somebody tells when that changes. A change makes another
+//! chunk, so that what is seen late is written into one that nobody looks at any more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-use rustix::fs::Stat;
+use crate::seen::{Seen, SeenPart};
 
-use crate::meta::Stamp;
-use crate::name::Form;
+/// The most names of a chunk; a merge leaves room for a few more.
+const CHUNK_NAMES: usize = 512;
+const FILLED_NAMES: usize = 448;
+/// The most bytes of the names of a chunk. With one more name they stay below 2^16.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// The names that are sorted at once when a directory is read.
+const BATCH_NAMES: usize = 1 << 16;
+const BATCH_BYTES: usize = 2 << 20;
 
-/// The most entries of one directory that are held at once; of a larger one, those that the page needs next.
-const WINDOW: usize = 1 << 20;
-/// What all kept snapshots of all roots in the process may weigh together, in bytes.
-const CACHE_BYTES: usize = 64 << 20;
-const CACHE_COUNT: usize = 1024;
-/// An entry: part of [`Snapshot::names`].
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    start: u32,
-    end: u32,
-    form: Form,
+/// A run of sorted names.
+#[derive(Debug, Default)]
+struct Chunk {
+    text: String,
+    /// Where each name ends in `text`.
+    ends: Vec<u16>,
+    seen: SeenPart,
+}
+
+impl Clone for Chunk {
+    fn clone(&self) -> Self {
+        Self { text: self.text.clone(), ends: self.ends.clone(), seen: self.seen.copied() }
+    }
+}
+
+impl Chunk {
+    fn begin(&self, at: usize) -> usize {
+        at.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| usize::from(*end))
+    }
+
+    fn name(&self, at: usize) -> Option<&str> {
+        let end = usize::from(*self.ends.get(at)?);
+        self.text.get(self.begin(at)..end)
+    }
+
+    fn last(&self) -> Option<&str> {
+        self.name(self.ends.len().checked_sub(1)?)
+    }
+
+    fn seek(&self, mut before: impl FnMut(&str) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.ends.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.name(middle).is_some_and(&mut before) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    fn is_full(&self, names: usize) -> bool {
+        self.ends.len() >= names || self.text.len() >= CHUNK_BYTES
+    }
+
+    fn push(&mut self, name: &str) {
+        self.text.push_str(name);
+        // Names have at most 1025 bytes and a full chunk takes no more.
+        self.ends.push(u16::try_from(self.text.len()).unwrap_or(u16::MAX));
+    }
+
+    fn insert(&mut self, at: usize, name: &str) {
+        let begin = self.begin(at);
+        self.text.reserve_exact(name.len() + 256);
+        self.text.insert_str(begin, name);
+        let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        let end = u16::try_from(begin).unwrap_or(u16::MAX).saturating_add(length);
+        self.ends.reserve_exact(16);
+        self.ends.insert(at, end);
+        self.ends[at + 1..].iter_mut().for_each(|end| *end = end.saturating_add(length));
+        self.seen.insert(at);
+    }
+
+    fn remove(&mut self, at: usize) {
+        let begin = self.begin(at);
+        let Some(length) = self.name(at).map(str::len) else { return };
+        self.text.replace_range(begin..begin + length, "");
+        self.ends.remove(at);
+        let length = u16::try_from(length).unwrap_or(u16::MAX);
+        self.ends[at..].iter_mut().for_each(|end| *end = end.saturating_sub(length));
+        self.seen.remove(at);
+    }
+
+    /// The upper half, taken off. What was seen is forgotten.
+    fn split(&mut self) -> Self {
+        let middle = self.ends.len() / 2;
+        let begin = self.begin(middle);
+        let mut upper = Self { text: self.text[begin..].to_owned(), ..Self::default() };
+        let base = u16::try_from(begin).unwrap_or(u16::MAX);
+        upper.ends = self.ends[middle..].iter().map(|end| end - base).collect();
+        self.text.truncate(begin);
+        self.text.shrink_to_fit();
+        self.ends.truncate(middle);
+        self.ends.shrink_to_fit();
+        self.seen = SeenPart::default();
+        upper
+    }
+
+    fn weight(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<u16>() + size_of::<Self>() + 24
+    }
+}
+
+/// A position in a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct At {
+    chunk: usize,
+    name: usize,
+}
+
+impl At {
+    pub(crate) fn next(self) -> Self {
+        Self { name: self.name + 1, ..self }
+    }
+
+    /// Whether it lies in another chunk.
+    pub(crate) fn is_beyond(self, chunk: usize) -> bool {
+        self.chunk != chunk
+    }
 }
 
 /// The entries of a directory as parts of keys: `name` for an object, `name/` for a directory, sorted by bytes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Snapshot {
-    names: String,
-    slots: Vec<Slot>,
-    /// Of a directory too large to be held: the last name up to which it is complete. Further ones follow.
+    /// None of them empty.
+    chunks: Vec<Arc<Chunk>>,
+    names: usize,
+    /// What the chunks weigh without what was seen.
+    weight: usize,
+    /// Of a directory too large to be held: the name from which on it is complete …
+    begin: String,
+    /// … and the last one up to which it is. Further ones follow.
     end: Option<String>,
-    /// Parts of it lie in directories of their own, whose changes its times do not show.
-    pub(crate) composed: bool,
+    /// Something in it can change without a change of the directory itself: parts of names that lie in directories of their own,
+    /// links that lead elsewhere.
+    pub(crate) unsteady: bool,
+    /// Whether somebody tells when the objects in it change, so that what was seen of them holds.
+    pub(crate) told: bool,
 }
 
 impl Snapshot {
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.names
     }
 
-    /// The name at a position, ending with `/` for a directory.
-    pub(crate) fn name(&self, at: usize) -> Option<&str> {
-        self.slots.get(at).map(|slot| self.text(slot))
+    /// The position, or the first of the next chunk.
+    fn settle(&self, at: At) -> Option<(&Arc<Chunk>, At)> {
+        let chunk = self.chunks.get(at.chunk)?;
+        if at.name < chunk.ends.len() {
+            return Some((chunk, at));
+        }
+        let next = At { chunk: at.chunk + 1, name: 0 };
+        self.chunks.get(next.chunk).map(|chunk| (chunk, next))
+    }
+
+    /// The name at a position, ending with `/` for a directory, and the position itself: one behind the last of a chunk is the
+    /// first of the next.
+    pub(crate) fn entry(&self, at: At) -> Option<(&str, At)> {
+        let (chunk, at) = self.settle(at)?;
+        Some((chunk.name(at.name)?, at))
+    }
+
+    /// All names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.chunks.iter().flat_map(|chunk| (0..chunk.ends.len()).filter_map(|at| chunk.name(at)))
     }
 
     /// The first position whose name `before` denies; it must hold for all names up to there.
-    pub(crate) fn seek(&self, mut before: impl FnMut(&str) -> bool) -> usize {
-        self.slots.partition_point(|slot| before(self.text(slot)))
+    pub(crate) fn seek(&self, mut before: impl FnMut(&str) -> bool) -> At {
+        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(&mut before));
+        At { chunk, name: self.chunks.get(chunk).map_or(0, |chunk| chunk.seek(before)) }
     }
 
     /// Where to read on, when the directory is too large to be held.
@@ -59,189 +186,323 @@ impl Snapshot {
         self.end.as_deref()
     }
 
-    fn text(&self, slot: &Slot) -> &str {
-        &self.names[slot.start as usize..slot.end as usize]
+    /// Whether all names that follow `from` up to some further point are here.
+    pub(crate) fn covers(&self, from: &str) -> bool {
+        from >= self.begin.as_str() && self.end.as_ref().is_none_or(|end| from < end.as_str())
     }
 
-    pub(crate) fn push(&mut self, name: &str, directory: bool, form: Form) {
-        let start = self.names.len();
-        self.names.push_str(name);
+    fn holds(&self, name: &str) -> bool {
+        name >= self.begin.as_str() && self.end.as_ref().is_none_or(|end| name <= end.as_str())
+    }
+
+    /// What was seen of the object at a position.
+    pub(crate) fn seen<T>(&self, at: At, use_it: impl FnOnce(&Seen) -> T) -> Option<T> {
+        let chunk = self.chunks.get(at.chunk).filter(|_| self.told)?;
+        chunk.seen.get(at.name, use_it)
+    }
+
+    /// Keeps what was seen of the object at a position after the snapshot was handed out.
+    pub(crate) fn see(&self, at: At, seen: Seen) {
+        if let Some(chunk) = self.chunks.get(at.chunk).filter(|_| self.told) {
+            chunk.seen.put(at.name, chunk.ends.len(), seen);
+        }
+    }
+
+    /// Says that a page comes to a chunk. Answers which one it is.
+    pub(crate) fn touch(&self, at: At) -> usize {
+        if let Some(chunk) = self.chunks.get(at.chunk).filter(|_| self.told) {
+            chunk.seen.touch();
+        }
+        at.chunk
+    }
+
+    /// Forgets what was seen and not looked at since the last call.
+    pub(crate) fn forget_unseen(&self) {
+        self.chunks.iter().for_each(|chunk| chunk.seen.age());
+    }
+
+    /// Puts a name in or takes it out. What was seen of it is forgotten.
+    pub(crate) fn set(&mut self, name: &str, present: bool) {
+        if !self.holds(name) {
+            return;
+        }
+        // Behind the last name of all it belongs into the last chunk.
+        let last = self.chunks.len().saturating_sub(1);
+        let index = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last < name)).min(last);
+        let Some(shared) = self.chunks.get_mut(index) else {
+            if present {
+                let mut chunk = Chunk::default();
+                chunk.push(name);
+                self.append(chunk);
+            }
+            return;
+        };
+        let at = shared.seek(|other| other < name);
+        let there = shared.name(at) == Some(name);
+        if !there && !present {
+            return;
+        }
+        let chunk = Arc::make_mut(shared);
+        let before = chunk.weight();
+        let mut upper = None;
+        match (there, present) {
+            (true, true) => chunk.seen.clear(at),
+            (true, false) => {
+                chunk.remove(at);
+                self.names -= 1;
+            }
+            _ => {
+                chunk.insert(at, name);
+                self.names += 1;
+                if chunk.is_full(CHUNK_NAMES) {
+                    upper = Some(chunk.split());
+                }
+            }
+        }
+        let (after, gone) = (chunk.weight(), chunk.ends.is_empty());
+        self.weight = self.weight + after - before;
+        if gone {
+            self.weight -= after;
+            self.chunks.remove(index);
+        }
+        if let Some(upper) = upper {
+            self.weight += upper.weight();
+            self.chunks.insert(index + 1, Arc::new(upper));
+        }
+    }
+
+    fn append(&mut self, mut chunk: Chunk) {
+        if chunk.ends.is_empty() {
+            return;
+        }
+        chunk.text.shrink_to_fit();
+        chunk.ends.shrink_to_fit();
+        self.names += chunk.ends.len();
+        self.weight += chunk.weight();
+        self.chunks.push(Arc::new(chunk));
+    }
+
+    /// In bytes, without what was seen.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>() + self.weight + self.chunks.capacity() * size_of::<usize>()
+    }
+}
+
+/// A snapshot in the making: names come unsorted and are merged by the batch, so that it never takes much more than it will weigh.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    done: Snapshot,
+    text: String,
+    batch: Vec<(u32, u32)>,
+    /// The bounds of what is held at once; of a larger directory what follows `from` is.
+    window: usize,
+    bytes: usize,
+    from: String,
+}
+
+impl Reading {
+    pub(crate) fn new(from: &str, window: usize, bytes: usize) -> Self {
+        Self {
+            done: Snapshot::default(),
+            text: String::new(),
+            batch: Vec::new(),
+            window: window.max(1),
+            bytes,
+            from: from.to_owned(),
+        }
+    }
+
+    pub(crate) fn push(&mut self, name: &str, directory: bool) {
+        let begin = self.text.len();
+        self.text.push_str(name);
         if directory {
-            self.names.push('/');
+            self.text.push('/');
         }
-        // A window is far smaller than 4 GiB: it holds at most 2^20 names of at most 1025 bytes.
-        if self.end.as_ref().is_some_and(|end| self.names[start..] > **end) {
-            self.names.truncate(start);
-        } else if let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(self.names.len())) {
-            self.slots.push(Slot { start, end, form });
+        if !self.done.holds(&self.text[begin..]) {
+            self.text.truncate(begin);
+            return;
+        }
+        // The text of a batch is far smaller than 4 GiB.
+        if let (Ok(begin), Ok(end)) = (u32::try_from(begin), u32::try_from(self.text.len())) {
+            self.batch.push((begin, end));
+        }
+        if self.batch.len() >= BATCH_NAMES.min(self.window) || self.text.len() >= BATCH_BYTES {
+            self.merge();
         }
     }
 
-    /// Sorts, and of an object that lies at both places keeps one.
-    pub(crate) fn sort(&mut self) {
-        let names = std::mem::take(&mut self.names);
-        let text = |slot: &Slot| &names.as_bytes()[slot.start as usize..slot.end as usize];
-        self.slots.sort_unstable_by(|a, b| text(a).cmp(text(b)).then((a.form == Form::Side).cmp(&(b.form == Form::Side))));
-        self.slots.dedup_by(|b, a| text(a) == text(b));
-        self.names = names;
+    /// Something in the directory can change without it.
+    pub(crate) fn unsteady(&mut self) {
+        self.done.unsteady = true;
+    }
+
+    pub(crate) fn finish(mut self) -> Snapshot {
+        self.merge();
+        self.done.chunks.shrink_to_fit();
+        self.done
+    }
+
+    fn merge(&mut self) {
+        let text = std::mem::take(&mut self.text);
+        let mut batch = std::mem::take(&mut self.batch);
+        let name = |&(begin, end): &(u32, u32)| &text[begin as usize..end as usize];
+        batch.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        // An object that lies at both its places counts once.
+        batch.dedup_by(|b, a| name(a) == name(b));
+        let mut batch = batch.iter().map(name).peekable();
+        let done = &mut self.done;
+        let old = std::mem::take(&mut done.chunks);
+        (done.names, done.weight) = (0, 0);
+        let mut chunk = Chunk::default();
+        let push = |done: &mut Snapshot, chunk: &mut Chunk, name: &str| {
+            chunk.push(name);
+            if chunk.is_full(FILLED_NAMES) {
+                done.append(std::mem::take(chunk));
+            }
+        };
+        // Each of the old goes when it is copied.
+        for old in old {
+            for name in (0..old.ends.len()).filter_map(|at| old.name(at)) {
+                while let Some(new) = batch.next_if(|new| *new < name) {
+                    push(done, &mut chunk, new);
+                }
+                batch.next_if(|new| *new == name);
+                push(done, &mut chunk, name);
+            }
+        }
+        for name in batch {
+            push(done, &mut chunk, name);
+        }
+        done.append(chunk);
+        if done.names > self.window || done.weight > self.bytes {
+            self.shrink();
+        }
+        self.text = text;
+        self.text.clear();
     }
 
     /// Keeps the smaller half of what is not before `from`.
-    pub(crate) fn shrink(&mut self, from: &str, window: usize) {
-        self.sort();
-        let begin = self.seek(|name| name < from);
-        let end = self.slots.len().min(begin + (window / 2).max(1));
-        let last = if end < self.slots.len() { self.slots.get(end - 1).map(|slot| self.text(slot).to_owned()) } else { None };
-        let mut kept = Self { end: last.or(self.end.take()), composed: self.composed, ..Self::default() };
-        for slot in &self.slots[begin..end] {
-            let name = self.text(slot);
-            let (name, directory) = name.strip_suffix('/').map_or((name, false), |name| (name, true));
-            kept.push(name, directory, slot.form);
+    fn shrink(&mut self) {
+        let from = std::mem::take(&mut self.from);
+        // Two at least: the first may be the one that is read on from.
+        let kept = (self.window / 2).max(2);
+        let (names, weight) = (kept.min(self.done.names), self.done.weight.max(1));
+        let bytes = (self.done.names.saturating_mul(self.bytes / 2) / weight).max(2);
+        let mut at = self.done.seek(|name| name < from.as_str());
+        let old = std::mem::take(&mut self.done);
+        let (mut chunk, mut left) = (Chunk::default(), names.min(bytes));
+        self.done.unsteady = old.unsteady;
+        self.done.end.clone_from(&old.end);
+        while let Some((name, here)) = old.entry(at) {
+            if left == 0 {
+                let last = chunk.last().or_else(|| self.done.chunks.last().and_then(|chunk| chunk.last()));
+                self.done.end = last.map(str::to_owned);
+                break;
+            }
+            left -= 1;
+            chunk.push(name);
+            if chunk.is_full(FILLED_NAMES) {
+                self.done.append(std::mem::take(&mut chunk));
+            }
+            at = here.next();
         }
-        *self = kept;
-    }
-
-    fn weight(&self) -> usize {
-        self.names.capacity() + self.slots.capacity() * size_of::<Slot>() + 128
-    }
-}
-
-/// When a directory last changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
-    pub(crate) modified: Stamp,
-    pub(crate) changed: (i64, i64),
-}
-
-impl Version {
-    #[allow(clippy::unnecessary_cast, reason = "the types of stat differ between platforms")]
-    pub(crate) fn of(stat: &Stat) -> Self {
-        Self { modified: Stamp::of(stat), changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64) }
-    }
-}
-
-/// Device and inode of a directory.
-type Inode = (u64, u64);
-
-#[derive(Debug)]
-struct Kept {
-    snapshot: Arc<Snapshot>,
-    version: Version,
-    used: u64,
-}
-
-/// What the snapshots of all roots weigh now.
-static WEIGHT: AtomicUsize = AtomicUsize::new(0);
-
-#[derive(Debug, Default)]
-struct Shelf {
-    kept: HashMap<Inode, Kept>,
-    /// The clock at the last [`forget_unused`](SnapshotCache::forget_unused).
-    swept: u64,
-}
-
-impl Shelf {
-    fn remove(&mut self, id: &Inode) {
-        if let Some(old) = self.kept.remove(id) {
-            WEIGHT.fetch_sub(old.snapshot.weight(), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Shelf {
-    fn drop(&mut self) {
-        let weight: usize = self.kept.values().map(|entry| entry.snapshot.weight()).sum();
-        WEIGHT.fetch_sub(weight, Ordering::Relaxed);
-    }
-}
-
-/// Snapshots that are still true.
-#[derive(Debug)]
-pub(crate) struct SnapshotCache {
-    kept: Mutex<Shelf>,
-    clock: AtomicU64,
-    /// How often the kernel was asked for entries (getdents64), the measure of what a listing costs.
-    pub(crate) calls: AtomicU64,
-    pub(crate) window: AtomicUsize,
-}
-
-impl Default for SnapshotCache {
-    fn default() -> Self {
-        Self { kept: Mutex::default(), clock: AtomicU64::new(0), calls: AtomicU64::new(0), window: AtomicUsize::new(WINDOW) }
-    }
-}
-
-impl SnapshotCache {
-    pub(crate) fn get(&self, id: Inode, version: Version) -> Option<Arc<Snapshot>> {
-        let mut shelf = self.kept.lock();
-        let entry = shelf.kept.get_mut(&id).filter(|entry| entry.version == version)?;
-        entry.used = self.clock.fetch_add(1, Ordering::Relaxed);
-        Some(Arc::clone(&entry.snapshot))
-    }
-
-    pub(crate) fn put(&self, id: Inode, version: Version, snapshot: &Arc<Snapshot>) {
-        if snapshot.weight() > CACHE_BYTES {
-            return;
-        }
-        let mut shelf = self.kept.lock();
-        let used = self.clock.fetch_add(1, Ordering::Relaxed);
-        shelf.remove(&id);
-        WEIGHT.fetch_add(snapshot.weight(), Ordering::Relaxed);
-        shelf.kept.insert(id, Kept { snapshot: Arc::clone(snapshot), version, used });
-        // Of its own only, down to none: a root cannot reach into another's. What those hold and do not use goes with their sweep.
-        while !shelf.kept.is_empty() && (shelf.kept.len() > CACHE_COUNT || WEIGHT.load(Ordering::Relaxed) > CACHE_BYTES) {
-            let Some(oldest) = shelf.kept.iter().min_by_key(|(_, entry)| entry.used).map(|(id, _)| *id) else { break };
-            shelf.remove(&oldest);
-        }
-    }
-
-    /// Forgets what was not used since the last call.
-    pub(crate) fn forget_unused(&self) {
-        let mut shelf = self.kept.lock();
-        let since = std::mem::replace(&mut shelf.swept, self.clock.load(Ordering::Relaxed));
-        let unused: Vec<_> = shelf.kept.iter().filter(|(_, entry)| entry.used < since).map(|(id, _)| *id).collect();
-        unused.iter().for_each(|id| shelf.remove(id));
+        self.done.append(chunk);
+        self.done.begin.clone_from(&from);
+        self.from = from;
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn what_is_not_used_between_two_sweeps_is_forgotten() {
-        let cache = SnapshotCache::default();
-        let stamp = Stamp { size: 0, seconds: 1, nanoseconds: 0 };
-        let version = Version { modified: stamp, changed: (1, 0) };
-        let mut snapshot = Snapshot::default();
-        snapshot.push("a", false, Form::Plain);
-        let snapshot = Arc::new(snapshot);
-        cache.put((1, 1), version, &snapshot);
-        cache.put((1, 2), version, &snapshot);
-        cache.forget_unused();
-        assert!(cache.get((1, 1), version).is_some());
-        cache.forget_unused();
-        assert!(cache.get((1, 1), version).is_some() && cache.get((1, 2), version).is_none());
+    fn read(names: &[&str]) -> Snapshot {
+        let mut reading = Reading::new("", usize::MAX, usize::MAX);
+        names.iter().for_each(|name| reading.push(name, false));
+        reading.finish()
     }
 
     #[test]
-    fn all_roots_together_have_one_budget() {
-        let caches: Vec<_> = (0..4).map(|_| SnapshotCache::default()).collect();
-        let stamp = Stamp { size: 0, seconds: 1, nanoseconds: 0 };
-        let version = Version { modified: stamp, changed: (1, 0) };
-        let mut snapshot = Snapshot::default();
-        snapshot.push(&"x".repeat(CACHE_BYTES / 3), false, Form::Plain);
-        let snapshot = Arc::new(snapshot);
-        for cache in &caches {
-            cache.put((1, 1), version, &snapshot);
+    fn a_million_names_weigh_little_more_than_their_letters() {
+        let mut reading = Reading::new("", usize::MAX, usize::MAX);
+        // Not in order, as a directory gives them.
+        for n in 0..1_000_000_u64 {
+            reading.push(&format!("object-{:07}", n * 7_654_321 % 1_000_000), false);
         }
-        let kept = |cache: &&SnapshotCache| cache.get((1, 1), version).is_some();
-        assert!(caches.iter().filter(kept).count() <= 3);
-        drop(caches);
-        // What is dropped is given back: others keep theirs again.
-        let cache = SnapshotCache::default();
-        cache.put((1, 1), version, &snapshot);
-        assert!(cache.get((1, 1), version).is_some());
+        let snapshot = reading.finish();
+        assert_eq!(snapshot.len(), 1_000_000);
+        assert!(snapshot.weight() < 17_500_000, "{}", snapshot.weight());
+        assert!(snapshot.names().is_sorted());
+        let at = snapshot.seek(|name| name < "object-0777777");
+        assert_eq!(snapshot.entry(at).unwrap().0, "object-0777777");
+    }
+
+    #[test]
+    fn a_walk_goes_on_in_what_it_began_with() {
+        let mut now = Arc::new(read(&["a", "b", "c"]));
+        let then = Arc::clone(&now);
+        Arc::make_mut(&mut now).set("b", false);
+        Arc::make_mut(&mut now).set("bb", true);
+        assert_eq!(then.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(now.names().collect::<Vec<_>>(), ["a", "bb", "c"]);
+    }
+
+    proptest! {
+        #[test]
+        fn changes_one_by_one_are_a_sorted_set(
+            first in proptest::collection::btree_set("[a-d]{1,3}/?", 0..40),
+            changes in proptest::collection::vec(("[a-d]{1,3}/?", any::<bool>()), 0..200),
+            long in any::<bool>(),
+        ) {
+            let stretch = |name: &str| if long { format!("{}{name}", name.chars().next().unwrap().to_string().repeat(900)) } else { name.to_owned() };
+            let mut model: BTreeSet<String> = first.iter().map(|name| stretch(name)).collect();
+            let mut reading = Reading::new("", usize::MAX, usize::MAX);
+            model.iter().rev().for_each(|name| reading.push(name, false));
+            let mut snapshot = reading.finish();
+            for (name, present) in changes {
+                let name = stretch(&name);
+                snapshot.set(&name, present);
+                if present { model.insert(name); } else { model.remove(&name); }
+            }
+            prop_assert_eq!(snapshot.names().collect::<Vec<_>>(), model.iter().collect::<Vec<_>>());
+            prop_assert_eq!(snapshot.len(), model.len());
+            let weight: usize = snapshot.chunks.iter().map(|chunk| chunk.weight()).sum();
+            prop_assert_eq!(snapshot.weight, weight);
+            for probe in ["", "b", "bb/", "zz"] {
+                let at = snapshot.seek(|name| name < probe);
+                let wanted = model.range(probe.to_owned()..).next();
+                prop_assert_eq!(snapshot.entry(at).map(|(name, _)| name), wanted.map(String::as_str));
+            }
+        }
+
+        #[test]
+        fn what_is_too_large_is_read_in_parts(
+            names in proptest::collection::btree_set("[a-e]{1,4}", 0..200),
+            window in 1usize..50,
+        ) {
+            let (mut found, mut from) = (Vec::new(), String::new());
+            loop {
+                let mut reading = Reading::new(&from, window, usize::MAX);
+                names.iter().rev().for_each(|name| reading.push(name, false));
+                let part = reading.finish();
+                prop_assert!(part.len() <= window.max(2));
+                prop_assert!(part.covers(&from));
+                let mut at = part.seek(|name| found.last().is_some_and(|last: &String| name <= last.as_str()));
+                while let Some((name, here)) = part.entry(at) {
+                    found.push(name.to_owned());
+                    at = here.next();
+                }
+                match part.end() {
+                    Some(end) => from = end.to_owned(),
+                    None => break,
+                }
+            }
+            prop_assert_eq!(found, names.into_iter().collect::<Vec<_>>());
+        }
     }
 }

@@ -2,21 +2,23 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::available_parallelism;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatvfs, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatfs, fstatvfs, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Result};
 
 use crate::error::{Sys, fault};
 use crate::etag::EtagCache;
 use crate::flush::Flush;
+use crate::known::KnownCache;
 use crate::lock::KeyLocks;
 use crate::name::NAME_BYTES;
 use crate::object::XATTR;
 use crate::pool::{Gate, Pool};
-use crate::settings::{Durability, Settings};
-use crate::snapshot::SnapshotCache;
+use crate::settings::{Durability, Settings, Snapshots};
+use crate::shelf::Shelf;
 use crate::space::{Space, Staged, subdirectory};
 use crate::tree::Tree;
 
@@ -35,8 +37,14 @@ pub(crate) struct Store {
     pub(crate) flush: Flush,
     /// Whether attributes live in the inode.
     pub(crate) xattrs: bool,
+    /// Whether this kernel itself keeps the times of the inodes: a file server's may be shown late.
+    pub(crate) own_times: bool,
+    pub(crate) known: KnownCache,
     pub(crate) etags: EtagCache,
-    pub(crate) snapshots: SnapshotCache,
+    /// Sorted directories, unless they are not to be kept.
+    pub(crate) shelf: Option<Shelf>,
+    /// How often the kernel was asked for entries (getdents64), the measure of what a listing costs.
+    pub(crate) reads_of_directories: AtomicU64,
     pub(crate) reads: Pool,
     pub(crate) writes: Pool,
     pub(crate) lists: Pool,
@@ -62,12 +70,20 @@ impl Store {
         let locks = subdirectory(space.hidden.as_fd(), "locks").map_err(failed("open locks"))?;
         let cores = available_parallelism().map_or(2, usize::from);
         let durable = settings.durability == Durability::Fsync;
+        let own_times = own_times(&root).map_err(failed("statfs of the root"))?;
         let store = Self {
             tree: Tree::new(settings.openat2),
             locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
+            own_times,
+            known: KnownCache::default(),
             etags: EtagCache::default(),
-            snapshots: SnapshotCache::default(),
+            shelf: match settings.snapshots {
+                Snapshots::Off => None,
+                Snapshots::Times => Some(Shelf::new(false)),
+                Snapshots::Auto => Some(Shelf::new(own_times)),
+            },
+            reads_of_directories: AtomicU64::new(0),
             reads: Pool::new(64),
             writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores }),
             lists: Pool::new(2 * cores),
@@ -85,9 +101,27 @@ impl Store {
         Ok(store)
     }
 
+    /// Tells the shelf of a change in a directory.
+    pub(crate) fn changed(&self) {
+        if let Some(shelf) = &self.shelf {
+            shelf.poke();
+        }
+    }
+
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+/// Whether the file system is one of those of the kernel's own, statfs(2).
+#[allow(clippy::unnecessary_cast, reason = "the type of f_type differs between platforms")]
+fn own_times(root: &OwnedFd) -> Sys<bool> {
+    const EXT4: u64 = 0xef53;
+    const XFS: u64 = 0x5846_5342;
+    const BTRFS: u64 = 0x9123_683e;
+    const F2FS: u64 = 0xf2f5_2010;
+    const TMPFS: u64 = 0x0102_1994;
+    Ok([EXT4, XFS, BTRFS, F2FS, TMPFS].contains(&u64::from(fstatfs(root)?.f_type as u32)))
 }
 
 /// Refuses a file system that takes two names for one: keys that differ would be one object.

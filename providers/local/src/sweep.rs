@@ -27,7 +27,9 @@ impl Store {
     /// sweep. Blocks.
     pub(crate) fn sweep(&self) -> Result<Swept> {
         self.locks.close_idle();
-        self.snapshots.forget_unused();
+        if let Some(shelf) = &self.shelf {
+            shelf.forget_unused();
+        }
         self.sweep_staging().map_err(|e| fault("sweep", e))
     }
 

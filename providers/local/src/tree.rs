@@ -51,6 +51,11 @@ impl Tree {
         openat2(base, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), how)
     }
 
+    /// Like [`directory`](Self::directory), but only if every name is known to the kernel without asking the disk.
+    pub(crate) fn directory_cached(self, base: BorrowedFd<'_>, path: &[u8]) -> Sys<OwnedFd> {
+        if path.is_empty() { self.directory(base, path) } else { self.open_cached(base, path, DIRECTORY) }
+    }
+
     /// Opens a path whose last name is a symbolic link that leads to a place below `base`. Needs `openat2`.
     pub(crate) fn open_followed(self, base: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Sys<OwnedFd> {
         if !self.openat2 || path.len() > HOP_BYTES {

@@ -190,7 +190,7 @@ impl Store {
                 drop(file);
                 done
             });
-            running = Some(started.await?);
+            running = Some(started?);
             written += bytes;
             if last {
                 break Ok(written);

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 use sluice_provider::conformance::Subject;
-use sluice_provider_local::{Durability, Local, Settings};
+use sluice_provider_local::{Durability, Local, Settings, Snapshots};
 
 /// What is hard for this provider alone: the names that it uses itself.
 const HARD: [&str; 16] = [
@@ -65,6 +65,36 @@ mod without_openat2 {
     async fn fresh() -> sluice_provider::conformance::Subject {
         super::subject(|settings| {
             settings.openat2 = false;
+            settings.durability = super::Durability::Os;
+        })
+    }
+    sluice_provider::conformance!(fresh);
+}
+
+/// Every way to save work is off.
+mod the_plain_path {
+    async fn fresh() -> sluice_provider::conformance::Subject {
+        super::subject(|settings| {
+            settings.xattrs = false;
+            settings.openat2 = false;
+            settings.exchange = false;
+            settings.parts_in_place = false;
+            settings.snapshots = super::Snapshots::Off;
+            settings.durability = super::Durability::Os;
+        })
+    }
+    sluice_provider::conformance!(fresh);
+
+    #[test]
+    fn the_model_at_length() {
+        sluice_provider::conformance::model(fresh, 100);
+    }
+}
+
+mod with_snapshots_by_times {
+    async fn fresh() -> sluice_provider::conformance::Subject {
+        super::subject(|settings| {
+            settings.snapshots = super::Snapshots::Times;
             settings.durability = super::Durability::Os;
         })
     }

@@ -9,11 +9,7 @@ use crate::s3::error::{Code, Failure};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     call.only_null_version()?;
-    let when = conditions::delete(
-        call.header("if-match")?,
-        call.header("x-amz-if-match-last-modified-time")?,
-        call.header("x-amz-if-match-size")?,
-    )?;
+    let when = conditions::delete_one(&call.headers)?;
     let key = Key::new(&call.key).map_err(Failure::from)?;
     let mut outcomes = call.parts.objects.delete(&*call.namespace()?, vec![DeleteKey { key, when }]).await;
     match outcomes.pop() {

@@ -25,7 +25,14 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         return Err(Failure::request("Missing required header for this request: Content-MD5"));
     }
     let root = call.xml("Delete").await?;
-    let quiet = root.text_of("Quiet").is_some_and(|q| q.trim().eq_ignore_ascii_case("true"));
+    let quiet = match root.text_of("Quiet").unwrap_or_default().trim() {
+        "" | "0" => false,
+        "1" => true,
+        // Python clients say True.
+        text if text.eq_ignore_ascii_case("true") => true,
+        text if text.eq_ignore_ascii_case("false") => false,
+        _ => return Err(Code::MalformedXML.into()),
+    };
     let mut named = Vec::new();
     let mut keys = Vec::new();
     for object in root.all("Object") {
@@ -58,7 +65,10 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 
 /// Reads an `<Object>`: what to report, and what to delete if that can be.
 fn read(object: &Element) -> Result<(Named, Option<DeleteKey>)> {
-    // A key that is not there must never be taken for one that is.
+    // A key that is not there must never be taken for one that is, nor one of two for what is meant.
+    if object.all("Key").nth(1).is_some() {
+        return Err(Code::MalformedXML.into());
+    }
     let key = object.text_of("Key").filter(|k| !k.is_empty()).ok_or(Code::MalformedXML)?.to_owned();
     let version = object.text_of("VersionId").map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let delete = || -> Result<DeleteKey> {
@@ -119,9 +129,13 @@ mod tests {
 
     #[test]
     fn an_empty_key_is_never_acted_upon() {
-        for bad in
-            ["<Object/>", "<Object><Key/></Object>", "<Object><Key></Key></Object>", "<Object><Key><![CDATA[]]></Key></Object>"]
-        {
+        for bad in [
+            "<Object/>",
+            "<Object><Key/></Object>",
+            "<Object><Key></Key></Object>",
+            "<Object><Key><![CDATA[]]></Key></Object>",
+            "<Object><Key>a</Key><Key>b</Key></Object>",
+        ] {
             assert_eq!(object(bad).err().unwrap().code(), Code::MalformedXML, "{bad}");
         }
         let (named, key) = object("<Object><Key><![CDATA[a]]></Key></Object>").unwrap();

@@ -51,6 +51,7 @@ impl Gateway {
             objects: Arc::new(Objects::new(uploads.clone(), handles::Registry::new(handles::Settings::default()))),
             uploads,
             tokens: Arc::new(tokens),
+            lanes: crate::transfer::Settings::default().lanes(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

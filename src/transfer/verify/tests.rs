@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
+use md5::{Digest as _, Md5};
+
 use super::*;
 use crate::transfer::md5_hex;
 
@@ -239,4 +241,66 @@ fn others_get_their_turn_while_a_large_chunk_is_hashed() {
         other.abort();
         assert!(turns.load(Ordering::Relaxed) >= 15, "{turns:?} turns");
     });
+}
+
+// === the same with lanes ===
+
+/// Pieces so small that the bodies of these tests are made of many.
+fn lanes() -> Option<Lanes> {
+    Some(Lanes::with(sluice_md5_lanes::Kernel::detect(), 2, 1000))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_true_body_in_pieces_comes_out_as_it_went_in((body, chunks) in bodies(), size in any::<bool>(), which in 0usize..5) {
+        let mut declared = Declared { lanes: lanes(), ..truth(&body, Algorithm::ALL[which]) };
+        declared.size = declared.size.filter(|_| size);
+        let (out, seal) = runtime().block_on(drain(verify(stream(chunks), declared)));
+        let seal = seal.unwrap();
+        prop_assert_eq!(&out, &body);
+        prop_assert_eq!(seal.etag.as_str(), md5_hex(&body));
+        for a in Algorithm::ALL {
+            prop_assert_eq!(seal.attributes.get(a.attribute()).unwrap(), encode(&Hasher::once(a, &body)));
+        }
+    }
+
+    #[test]
+    fn a_false_body_in_pieces_never_comes_out_whole((body, chunks) in bodies(), what in 0usize..8, which in 0usize..5) {
+        prop_assume!(!body.is_empty());
+        let mut declared = Declared { lanes: lanes(), ..truth(&body, Algorithm::ALL[which]) };
+        let fault = falsify(&mut declared, what, which, &body);
+        let (out, end) = runtime().block_on(drain(verify(stream(chunks), declared)));
+        prop_assert_eq!(kind(&end), ErrorKind::Body(fault));
+        prop_assert!(out.len() < body.len());
+        prop_assert!(body.starts_with(&out));
+    }
+
+    #[test]
+    fn the_streams_own_error_passes_unchanged_between_pieces((body, chunks) in bodies(), at in any::<prop::sample::Index>()) {
+        let at = at.index(chunks.len() + 1);
+        let mut items: Vec<Result<Bytes>> = chunks.into_iter().map(Ok).collect();
+        items.insert(at, Err(Error::new(ErrorKind::Body(BodyFault::Signature), "chunk").with("number", 7)));
+        let declared = Declared { lanes: lanes(), ..truth(&body, Algorithm::Crc32) };
+        let (out, end) = runtime().block_on(drain(verify(futures::stream::iter(items).boxed(), declared)));
+        prop_assert_eq!(end.unwrap_err().to_string(), "chunk: Body(Signature), number 7");
+        prop_assert!(out.is_empty() || out.len() < body.len());
+    }
+}
+
+/// A body that nobody takes is not gathered without end.
+#[tokio::test]
+async fn a_body_has_two_pieces_in_memory_at_most() {
+    let taken = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let chunks = futures::stream::iter((0..100).map(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(Bytes::from_static(&[1; 500]))
+    }));
+    let mut body = verify(chunks.boxed(), Declared { lanes: lanes(), ..Declared::default() });
+    let first = body.chunk().await.unwrap().unwrap();
+    // Two chunks make a piece: one is with the taker, one waits for it, two more may be gathered.
+    assert_eq!(first.len(), 500);
+    assert!(taken.load(Ordering::SeqCst) <= 4, "{}", taken.load(Ordering::SeqCst));
 }

@@ -61,7 +61,8 @@ impl Store {
     pub(super) fn room(self: &Arc<Self>, upload: &UploadId, part: PartNumber, size: Option<u64>) -> Result<Room> {
         let failed = |e| fault("store part", e);
         let dir = Arc::new(self.open_upload(upload)?);
-        if let Some(size) = size.filter(|size| *size > 0)
+        if self.settings.parts_in_place
+            && let Some(size) = size.filter(|size| *size > 0)
             && let Some(unit) = self.unit(dir.as_fd(), size).map_err(failed)?
             && size <= unit
             && let Some(offset) = unit.checked_mul(u64::from(part.get()) - 1)

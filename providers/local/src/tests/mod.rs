@@ -6,6 +6,7 @@ mod healing;
 mod listing;
 mod places;
 mod reading;
+mod snapshots;
 mod space;
 mod uploads;
 

@@ -40,3 +40,50 @@ async fn a_file_that_is_being_read_outlives_its_object() {
     file.read_exact_at(&mut content, range.start).unwrap();
     assert!(content == old.as_bytes());
 }
+
+/// What is remembered of an object is forgotten with any change of it, also one by another process.
+#[tokio::test]
+async fn what_is_remembered_is_never_stale() {
+    // What listings remember of whole directories has tests of its own.
+    let mount = mount_with(|settings| settings.snapshots = crate::Snapshots::Times);
+    let other = Local::open(settings(&mount.root())).unwrap();
+    mount.put_with("d/f", "hello", &[("content-type", "text/a")]).await;
+    // Until the change time is settled, nothing is remembered.
+    let remembers = |mount: &Mount| {
+        let stat = rustix::fs::stat(mount.path("d/f")).unwrap();
+        mount.local.0.known.get(&crate::known::Version::of(&stat)).is_some()
+    };
+    let listed = async || {
+        let page = mount.local.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+        let [ListEntry::Object(info)] = &page.entries[..] else { panic!("{page:?}") };
+        info.clone()
+    };
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(!remembers(&mount));
+        if round % 2 == 0 {
+            mount.attributes("d/f").await
+        } else {
+            listed().await.attributes
+        };
+        assert!(remembers(&mount));
+        let known = listed().await;
+        assert_eq!(known.attributes.get("content-type"), Some(["text/a", "text/b", "text/c"][round]));
+        assert_eq!((known.size, known.etag.as_str()), (5, md5(b"hello").as_str()));
+        let next = ["text/b", "text/c", "text/d"][round];
+        let change = sluice_provider::AttributeChange { if_match: None, set: vec![("content-type".into(), Some(next.into()))] };
+        other.set_attributes(&key("d/f"), &change).await.unwrap();
+        assert_eq!(listed().await.attributes.get("content-type"), Some(next));
+        assert_eq!(mount.attributes("d/f").await.get("content-type"), Some(next));
+    }
+    std::thread::sleep(Duration::from_millis(30));
+    listed().await;
+    // In place, of the same size, its modification time put back: only the change time tells.
+    let path = mount.path("d/f");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "HELLO").unwrap();
+    set_modified(&path, modified);
+    assert!(!remembers(&mount));
+    other.put(&key("d/f"), body(b"another"), &PutOptions::default()).await.unwrap();
+    assert_eq!((listed().await.size, listed().await.etag.as_str().to_owned()), (7, md5(b"another")));
+}

@@ -1,0 +1,81 @@
+//! What was read beside objects, kept as long as their inodes show that nothing changed.
+//!
+//! Every change of content, attributes, links or mode moves the change time of the inode, whoever makes it and however it sets
+//! the modification time. Change times have ticks, so what was read from an inode that changed within the last few is not kept.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use rustix::fs::Stat;
+use sluice_provider::{Attributes, ETag};
+
+use crate::directory::settled;
+use crate::meta::Stamp;
+
+/// Locks that readers share.
+const SHARDS: usize = 16;
+/// The most that one lock guards: 32 768 objects in all.
+const KEPT: usize = 2048;
+/// Longer attributes are not kept, in bytes as stored: together at most 16 MiB are.
+pub(crate) const KEPT_BYTES: usize = 512;
+
+/// One state of one inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) stamp: Stamp,
+    /// The change time: seconds, nanoseconds.
+    pub(crate) changed: (i64, i64),
+}
+
+impl Version {
+    #[allow(clippy::unnecessary_cast, reason = "the types of stat differ between platforms")]
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            stamp: Stamp::of(stat),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Whether a change after `now` is sure to move the change time.
+    pub(crate) fn settled(&self, now: SystemTime) -> bool {
+        settled(self.changed, now)
+    }
+}
+
+type Shard = Mutex<HashMap<(u64, u64), (Version, ETag, Attributes)>>;
+
+/// What lies beside objects that were read lately. Bounded.
+#[derive(Debug)]
+pub(crate) struct KnownCache(Vec<Shard>);
+
+impl Default for KnownCache {
+    fn default() -> Self {
+        Self((0..SHARDS).map(|_| Shard::default()).collect())
+    }
+}
+
+impl KnownCache {
+    pub(crate) fn get(&self, version: &Version) -> Option<(ETag, Attributes)> {
+        let shard = self.shard(version)?.lock();
+        let (of, etag, attributes) = shard.get(&(version.device, version.inode))?;
+        (of == version).then(|| (etag.clone(), attributes.clone()))
+    }
+
+    /// Keeps what was read. The inode must have been in this version before the reading, and settled then.
+    pub(crate) fn put(&self, version: Version, etag: &ETag, attributes: &Attributes) {
+        let Some(mut shard) = self.shard(&version).map(Mutex::lock) else { return };
+        if shard.len() >= KEPT {
+            shard.clear();
+        }
+        shard.insert((version.device, version.inode), (version, etag.clone(), attributes.clone()));
+    }
+
+    fn shard(&self, version: &Version) -> Option<&Shard> {
+        self.0.get(usize::try_from(version.inode % SHARDS as u64).unwrap_or(0))
+    }
+}

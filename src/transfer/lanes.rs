@@ -1,0 +1,204 @@
+//! Digests of large bodies, computed side by side.
+//!
+//! MD5 is the most expensive thing that a gateway does with a large body, and one body cannot use more than one lane of the
+//! processor's vectors. Bodies that are on their way at the same time can use them together: each hands over what it has gathered
+//! ([`Lanes::hash`]) and goes on gathering; a thread of the blocking pool takes all of them one step at a time, so that whoever
+//! comes during a step joins the next. A body that is alone waits for nobody. With more bodies than lanes there are more threads,
+//! up to the number of cores. Checksums are computed in the same step, while the bytes are in the processor's cache.
+//!
+//! The queue holds one piece of work per body at most, and a body waits for it: the bodies under way bound it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sluice_md5_lanes::{Kernel, Md5, update_all};
+use tokio::sync::oneshot;
+
+use super::digests::Digests;
+
+/// Bytes that a body gathers before it hands them over; bodies of up to a quarter of it are hashed where they are received, because
+/// another thread costs more than it saves.
+const PIECE_BYTES: usize = 256 * 1024;
+/// The most bytes of a body in one step: those who wait for the next step wait for 30 to 120 µs.
+const STEP_BYTES: usize = 64 * 1024;
+/// No step is shorter for the sake of a body that has less: the others would make steps of nothing.
+const LEAST_STEP_BYTES: usize = 4 * 1024;
+
+/// What hashes bodies side by side. Cheap to clone; the clones share threads and lanes.
+#[derive(Clone, Debug)]
+pub struct Lanes(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    kernel: Kernel,
+    /// The most threads at work.
+    threads: usize,
+    piece_bytes: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Work>,
+    /// Pieces of work that threads have taken.
+    taken: usize,
+    /// Threads at work.
+    threads: usize,
+}
+
+/// Some bytes of one body.
+#[derive(Debug)]
+struct Work {
+    digests: Box<Digests>,
+    chunks: Vec<Bytes>,
+    /// The chunk that is next, and how much of it was taken.
+    at: (usize, usize),
+    done: oneshot::Sender<Box<Digests>>,
+}
+
+impl Lanes {
+    /// Lanes of their own.
+    #[must_use]
+    pub fn new(kernel: Kernel) -> Self {
+        let threads = available_parallelism().map_or(1, usize::from);
+        Self::with(kernel, threads, PIECE_BYTES)
+    }
+
+    /// Lanes with so many threads at most, for pieces of any size.
+    pub(super) fn with(kernel: Kernel, threads: usize, piece_bytes: usize) -> Self {
+        Self(Arc::new(Shared { kernel, threads, piece_bytes, queue: Mutex::default() }))
+    }
+
+    /// How much a body gathers before it hands it over, in bytes.
+    pub(super) fn piece_bytes(&self) -> usize {
+        self.0.piece_bytes
+    }
+
+    /// Up to how many bytes are hashed where they are received.
+    pub(super) fn at_once_bytes(&self) -> usize {
+        self.0.piece_bytes / 4
+    }
+
+    /// Hands chunks over; the digests come back when they have taken them. When the answer is dropped, the rest is not hashed.
+    pub(super) fn hash(&self, digests: Box<Digests>, chunks: Vec<Bytes>) -> oneshot::Receiver<Box<Digests>> {
+        let (done, told) = oneshot::channel();
+        let another = {
+            let mut queue = self.0.queue.lock();
+            queue.waiting.push_back(Work { digests, chunks, at: (0, 0), done });
+            let another = queue.threads < self.0.threads_for(queue.waiting.len() + queue.taken);
+            queue.threads += usize::from(another);
+            another
+        };
+        if another {
+            let thread = Thread { shared: Arc::clone(&self.0), works: Vec::new() };
+            tokio::task::spawn_blocking(move || thread.run());
+        }
+        told
+    }
+}
+
+impl Shared {
+    /// How many threads so many pieces of work are for.
+    fn threads_for(&self, works: usize) -> usize {
+        let side_by_side = if works < self.kernel.pays_from() { 1 } else { self.kernel.lanes() };
+        works.div_ceil(side_by_side).min(self.threads)
+    }
+}
+
+/// One thread at work. Counts as one until it is dropped, however it ends.
+struct Thread {
+    shared: Arc<Shared>,
+    works: Vec<Work>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue.lock();
+        queue.threads -= 1;
+        queue.taken -= self.works.len();
+    }
+}
+
+impl Thread {
+    fn run(mut self) {
+        while self.take() {
+            self.step();
+            self.tell();
+        }
+    }
+
+    /// Takes what waits, as far as there are lanes; whether there is anything to do.
+    fn take(&mut self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.queue.lock();
+        let all = queue.waiting.len() + queue.taken;
+        if queue.threads > shared.threads_for(all).max(1) {
+            // The others can take ours side by side with theirs.
+            queue.taken -= self.works.len();
+            queue.waiting.extend(self.works.drain(..));
+            return false;
+        }
+        let share = all.div_ceil(queue.threads.max(1)).clamp(1, shared.kernel.lanes());
+        while self.works.len() < share
+            && let Some(work) = queue.waiting.pop_front()
+        {
+            // Nobody waits for it any more.
+            if !work.done.is_closed() {
+                queue.taken += 1;
+                self.works.push(work);
+            }
+        }
+        !self.works.is_empty()
+    }
+
+    /// One step of all.
+    fn step(&mut self) {
+        let shortest = self.works.iter().map(|work| work.rest().len()).min().unwrap_or(0);
+        let most = shortest.clamp(LEAST_STEP_BYTES, STEP_BYTES);
+        let mut streams: Vec<(&mut Md5, &[u8])> = Vec::with_capacity(self.works.len());
+        for work in &mut self.works {
+            let bytes = rest(&work.chunks, work.at);
+            streams.push((&mut work.digests.md5, &bytes[..bytes.len().min(most)]));
+        }
+        update_all(self.shared.kernel, &mut streams);
+        for work in &mut self.works {
+            let bytes = rest(&work.chunks, work.at);
+            let bytes = &bytes[..bytes.len().min(most)];
+            work.digests.update_sums(bytes);
+            work.at.1 += bytes.len();
+            while work.chunks.get(work.at.0).is_some_and(|chunk| chunk.len() == work.at.1) {
+                work.at = (work.at.0 + 1, 0);
+            }
+        }
+    }
+
+    /// Gives back what is done.
+    fn tell(&mut self) {
+        let before = self.works.len();
+        for work in self.works.extract_if(.., |work| work.at.0 >= work.chunks.len()) {
+            // A body that is gone does not want it.
+            let _ = work.done.send(work.digests);
+        }
+        let done = before - self.works.len();
+        if done > 0 {
+            self.shared.queue.lock().taken -= done;
+        }
+    }
+}
+
+impl Work {
+    fn rest(&self) -> &[u8] {
+        rest(&self.chunks, self.at)
+    }
+}
+
+/// What was not taken of a chunk.
+fn rest(chunks: &[Bytes], (chunk, taken): (usize, usize)) -> &[u8] {
+    chunks.get(chunk).and_then(|chunk| chunk.get(taken..)).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests;
