@@ -55,7 +55,15 @@ def free_port() -> int:
 class Gateway:
     """One `sluice serve`. A context manager: started on entry, ended on exit."""
 
-    def __init__(self, config: str = "", data_dir: pathlib.Path | None = None, program: pathlib.Path | None = None):
+    def __init__(
+        self,
+        config: str = "",
+        data_dir: pathlib.Path | None = None,
+        program: pathlib.Path | None = None,
+        store: pathlib.Path | None = None,
+    ):
+        # `store`: a file that several gateways share as their metadata store (on a server: the name of what they share).
+        self.store = store
         self.program = program or BINARY
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="sluice-test-"))
         self.data_dir = data_dir or self.work / "data"
@@ -96,11 +104,13 @@ class Gateway:
         env["NO_COLOR"] = "1"
         if POSTGRES:
             env["SLUICE_META_DSN"] = self._schema()
+        elif self.store:
+            env["SLUICE_META_DSN"] = f"sqlite:{self.store}"
         return env
 
     def _schema(self) -> str:
         """The metadata store of this data directory: a schema of its own on the server."""
-        name = "gateway_" + hashlib.sha256(str(self.data_dir).encode()).hexdigest()[:16]
+        name = "gateway_" + hashlib.sha256(str(self.store or self.data_dir).encode()).hexdigest()[:16]
         command = ["psql", "--quiet", "--no-psqlrc", "--command", f"CREATE SCHEMA IF NOT EXISTS {name}", POSTGRES]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=30)
         return f"{POSTGRES}{'&' if '?' in POSTGRES else '?'}options=-c%20search_path%3D{name}"

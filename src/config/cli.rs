@@ -172,6 +172,9 @@ The new store must be empty. The master key stays the same.")]
     },
     /// Seal every secret under the first of the master keys, while gateways serve.
     #[command(after_help = "\
+Examples:
+  sluice meta reseal
+
 To exchange the master key:
   1. Put a new key (`openssl rand -hex 32`) before the old one: as the first line of master.key, or `NEW,OLD` in SLUICE_MASTER_KEY (and
      restart, one gateway after the other).

@@ -132,10 +132,10 @@ fn checked(rule: Rule) -> Result<Rule> {
             return refused("ExpiredObjectDeleteMarker", "Object Size");
         }
     }
-    if let (Some(larger), Some(smaller)) = (rule.filter.larger_than, rule.filter.smaller_than) {
-        if smaller <= larger {
-            return Err(Failure::request("'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'."));
-        }
+    if let (Some(larger), Some(smaller)) = (rule.filter.larger_than, rule.filter.smaller_than)
+        && smaller <= larger
+    {
+        return Err(Failure::request("'ObjectSizeLessThan' has to be a value greater than 'ObjectSizeGreaterThan'."));
     }
     Ok(rule)
 }

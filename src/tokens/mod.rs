@@ -11,6 +11,8 @@ mod cache;
 mod issue;
 mod keyring;
 mod layer;
+#[cfg(test)]
+mod load;
 mod master_key;
 mod people;
 pub mod policy;

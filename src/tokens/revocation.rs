@@ -112,8 +112,10 @@ impl Tokens {
                 Some(what) => self.revoked(&what).await,
                 None => self.cache.forget_all(),
             },
-            // The sessions of a user or role end with it.
-            Some(Topic::Entity | Topic::Account | Topic::Policy | Topic::Document) | None => {
+            // Nothing of a user, a group or a role is in a credential but its id.
+            Some(Topic::Entity) => self.all_policies_changed(),
+            Some(Topic::Document) => {}
+            Some(Topic::Account | Topic::Policy) | None => {
                 self.all_policies_changed();
                 self.cache.forget_all();
             }

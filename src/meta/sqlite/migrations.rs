@@ -15,13 +15,14 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "identities", include_str!("../migrations/sqlite/0002_identities.sql")),
 ];
 
-/// The migrations in the binary.
+/// Migrations of the binary.
 #[derive(Debug)]
-struct Embedded;
+struct Embedded(&'static [(i64, &'static str, &'static str)]);
 
 impl MigrationSource<'static> for Embedded {
     fn resolve(self) -> BoxFuture<'static, Result<Vec<Migration>, BoxDynError>> {
-        let migrations = MIGRATIONS
+        let migrations = self
+            .0
             .iter()
             .map(|&(version, description, sql)| {
                 Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -34,7 +35,17 @@ impl MigrationSource<'static> for Embedded {
 /// Brings the schema up to date. All in one transaction that takes the write lock first: sqlx takes no lock of its own on SQLite, and two
 /// processes that start on a new file would both create it.
 pub(super) async fn run(writer: &SqlitePool) -> sqlx::Result<()> {
-    let migrator = Migrator::new(Embedded).await.map_err(flat)?;
+    run_these(writer, MIGRATIONS).await
+}
+
+/// The schema as it was after so many migrations.
+#[cfg(test)]
+pub(super) async fn run_first(writer: &SqlitePool, count: usize) -> sqlx::Result<()> {
+    run_these(writer, &MIGRATIONS[..count]).await
+}
+
+async fn run_these(writer: &SqlitePool, these: &'static [(i64, &'static str, &'static str)]) -> sqlx::Result<()> {
+    let migrator = Migrator::new(Embedded(these)).await.map_err(flat)?;
     let mut transaction = patiently(|| writer.begin_with("BEGIN IMMEDIATE")).await?;
     // `run` itself cannot take a borrowed connection in a future that is `Send`; this is what sqlx has beside it for that.
     migrator.run_direct(None, &mut *transaction, false).await.map_err(flat)?;

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::SqliteStore;
 use crate::error::Result;
-use crate::meta::MetaStore;
 use crate::meta::suite::{bucket, kind, meta_suite, mount, part, replace_one_part, upload};
+use crate::meta::{IdentityStore as _, MetaStore};
 
 mod in_memory {
     use super::*;
@@ -50,6 +50,37 @@ async fn what_was_written_is_there_after_reopening() {
     assert_eq!(store.parts("u", 0, 10).await.unwrap(), [part(1, "t")]);
     let applied: i64 = query("SELECT count(*) FROM _sqlx_migrations").fetch_one(&store.readers).await.unwrap().get(0);
     assert_eq!(applied, 2, "a migration runs once");
+}
+
+/// A store of the first release: its identities become accounts, their keys go on, and their buckets are still theirs.
+#[tokio::test]
+async fn identities_of_the_first_schema_become_accounts() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("sluice.db");
+    let old = SqlitePool::connect(&format!("sqlite:{}?mode=rwc", path.display())).await.unwrap();
+    super::migrations::run_first(&old, 1).await.unwrap();
+    for sql in [
+        "INSERT INTO identities VALUES ('1', 'root', 1, 5), ('2', 'zoe', 0, 6)",
+        "INSERT INTO access_keys VALUES ('A', x'01', '1', 1, 7), ('B', x'02', '2', 0, 8)",
+        "INSERT INTO buckets VALUES ('b', '2', 9, '')",
+    ] {
+        query(sql).execute(&old).await.unwrap();
+    }
+    old.close().await;
+    let store = SqliteStore::open(&path).await.unwrap();
+    let accounts = store.accounts("", 10).await.unwrap();
+    let shown: Vec<_> = accounts.iter().map(|a| (a.id.as_str(), a.name.as_str(), a.root, a.active, a.created)).collect();
+    assert_eq!(shown, [("1", "root", true, true, 5), ("2", "zoe", false, true, 6)]);
+    for account in &accounts {
+        assert!(account.number.len() == 12 && account.number.bytes().all(|byte| byte.is_ascii_digit()), "{}", account.number);
+    }
+    assert_ne!(accounts[0].number, accounts[1].number);
+    let keys = store.access_keys("", 10).await.unwrap();
+    let shown: Vec<_> = keys.iter().map(|k| (k.access_key.as_str(), k.sealed_secret[0], k.account.as_str(), k.active)).collect();
+    assert_eq!(shown, [("A", 1, "1", true), ("B", 2, "2", false)]);
+    assert!(keys.iter().all(|key| key.user.is_none() && key.expires.is_none()));
+    assert_eq!(store.buckets(Some("2"), "", "", 10).await.unwrap().len(), 1);
+    assert!(store.has_root_key().await.unwrap());
 }
 
 #[tokio::test]
