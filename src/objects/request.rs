@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec, VersionId};
 
-use crate::transfer::Algorithm;
+use crate::transfer::{Algorithm, PieceStream};
 
 /// What a conditional header names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct ReadRequest {
     pub conditions: ReadConditions,
     /// This version; the current one when `None`.
     pub version: Option<VersionId>,
+    /// Whether the reader can send files by itself: a body that is a large file may then be [`OpenBody::Pieces`].
+    pub pieces: bool,
 }
 
 /// An answer to a read, without its bytes.
@@ -78,6 +80,8 @@ pub enum OpenBody {
     Full(bytes::Bytes),
     /// Frame by frame.
     Stream(ByteStream),
+    /// A file piece by piece, for readers that asked for it.
+    Pieces(PieceStream),
 }
 
 /// How to copy.
@@ -106,6 +110,7 @@ impl fmt::Debug for OpenBody {
         match self {
             Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Pieces(_) => f.write_str("Pieces"),
         }
     }
 }

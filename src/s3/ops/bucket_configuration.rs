@@ -43,7 +43,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
         }
         Op::GetBucketConfiguration => Err(Code::NoSuchConfiguration.into()),
         Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
-        Op::GetBucketLifecycleConfiguration => Err(Code::NoSuchLifecycleConfiguration.into()),
         Op::GetBucketReplication => Err(Code::ReplicationConfigurationNotFoundError.into()),
         Op::GetBucketWebsite => Err(Code::NoSuchWebsiteConfiguration.into()),
         _ => Err(Failure::not_implemented("This operation is not implemented.")),

@@ -6,7 +6,7 @@ use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, at
 use crate::s3::call::{self, Answer, Call, document, set, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, conditions, dates, headers, lock, tagging};
+use crate::s3::{acl, checksums, conditions, dates, headers, lifecycle, lock, tagging};
 
 /// Whether something is taken from the source or from the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     if from.versioning() != Versioning::Off {
         set(&mut response, "x-amz-copy-source-version-id", &version_of(&found.attributes).to_string());
     }
+    lifecycle::tell_expiry(&to, &info, response.headers_mut());
     Ok(response)
 }
 

@@ -5,7 +5,7 @@ use sluice_provider::PutOptions;
 
 use crate::objects::attribute;
 use crate::s3::call::{Answer, Call, empty, set_etag, set_new_version, with_condition};
-use crate::s3::{acl, checksums, conditions, headers, lock, tagging};
+use crate::s3::{acl, checksums, conditions, headers, lifecycle, lock, tagging};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
@@ -29,5 +29,6 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     set_etag(response.headers_mut(), info.etag.as_str());
     set_new_version(response.headers_mut(), &info.attributes);
     checksums::to_headers(&info.attributes, response.headers_mut());
+    lifecycle::tell_expiry(&namespace, &info, response.headers_mut());
     Ok(response)
 }
