@@ -139,7 +139,7 @@ impl Namespace {
 }
 
 /// Anything that the mount holds; an older version or a delete marker is something.
-async fn first_entry(provider: Arc<dyn Provider>) -> provider::Result<ListPage> {
+pub(super) async fn first_entry(provider: Arc<dyn Provider>) -> provider::Result<ListPage> {
     let query = ListQuery { limit: 1, ..ListQuery::default() };
     let page = provider.list(&query).await?;
     match provider.versions() {

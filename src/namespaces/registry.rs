@@ -10,6 +10,7 @@ use sluice_provider as provider;
 use sluice_provider::{Key, UploadId};
 use tokio::sync::OnceCell;
 
+use super::namespace::first_entry;
 use super::opening::Opening;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
@@ -189,13 +190,20 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Unmounts. Requests under way keep the provider until they end.
+    /// Unmounts. Requests under way keep the provider until they end. In a bucket with Object Lock only what is empty is unmounted:
+    /// nothing that is locked goes out of reach.
     ///
     /// # Errors
-    /// `NoSuchBucket`, `NoSuchEntity`.
+    /// `NoSuchBucket`, `NoSuchEntity`, `ObjectLocked`; the provider's when it cannot be asked whether it is empty.
     pub async fn unmount(&self, bucket: &str, prefix: &str) -> Result<()> {
         let namespace = self.get(bucket).await?;
         let _changes = namespace.changes.lock().await;
+        let mount = namespace.mounts.load().at(prefix).cloned();
+        if let Some(mount) = mount.filter(|_| namespace.setting(Namespace::OBJECT_LOCK).is_some())
+            && !first_entry(mount.provider).await?.entries.is_empty()
+        {
+            return Err(Error::new(ErrorKind::ObjectLocked, "unmount").with("bucket", bucket));
+        }
         if !self.store.remove_mount(bucket, prefix).await? {
             let unknown = Error::new(ErrorKind::NoSuchEntity, "unmount");
             return Err(unknown.with("bucket", bucket).with("prefix", format!("{prefix:?}")));

@@ -8,6 +8,9 @@ impl Namespace {
     /// The settings document that holds the state of versioning: `Enabled` or `Suspended`.
     pub const VERSIONING: &'static str = "versioning";
 
+    /// The settings document of a bucket that has Object Lock.
+    pub const OBJECT_LOCK: &'static str = "object-lock";
+
     /// The state of versioning. No I/O.
     #[must_use]
     pub fn versioning(&self) -> Versioning {

@@ -48,7 +48,7 @@ impl Objects {
         if removals.iter().all(plain) {
             let named: Vec<_> = removals.iter().map(|removal| removal.version).collect();
             let keys = removals.into_iter().map(|Removal { key, when, .. }| DeleteKey { key, when }).collect();
-            let outcomes = self.delete(ns, keys).await.into_iter().zip(named);
+            let outcomes = self.delete_for_good(ns, keys).await.into_iter().zip(named);
             return outcomes.map(|(outcome, version)| outcome.map(|_| Removed { version, marker: false })).collect();
         }
         let removing = removals.into_iter().map(|removal| self.remove_one(ns, removal, versioning, bypass));
@@ -60,7 +60,8 @@ impl Objects {
         let when = removal.when;
         let Some(version) = removal.version else {
             if versioning == Versioning::Off {
-                return only(self.delete(ns, vec![DeleteKey { key: removal.key, when }]).await).map(|_| Removed::default());
+                return only(self.delete_for_good(ns, vec![DeleteKey { key: removal.key, when }]).await)
+                    .map(|_| Removed::default());
             }
             let permit = ns.publishing().await?;
             let (on, at) = (Arc::clone(&provider), key.clone());
@@ -80,7 +81,7 @@ impl Objects {
         let Some(facet) = provider.versions() else {
             // Where no versions are kept, there is none but the object itself.
             return match version {
-                VersionId::Null => only(self.delete(ns, vec![DeleteKey { key: removal.key, when }]).await)
+                VersionId::Null => only(self.delete_for_good(ns, vec![DeleteKey { key: removal.key, when }]).await)
                     .map(|_| Removed { version: Some(version), marker: false }),
                 VersionId::Named(_) => Ok(Removed { version: Some(version), marker: false }),
             };

@@ -4,9 +4,9 @@ use futures::StreamExt;
 use sluice_provider as provider;
 use sluice_provider::{AttributeChange, DeleteKey, DeleteOutcome, ObjectInfo, Provider, PutBody, PutOptions, Versioning};
 
-use super::Objects;
 use super::layer::with_key;
 use super::place::versions;
+use super::{Objects, Removal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::{Guard, Purpose};
 use crate::namespaces::{Namespace, watch};
@@ -62,8 +62,18 @@ impl Objects {
         with_key(provider.set_attributes(&inner, change).await?, key)
     }
 
-    /// Deletes keys; one outcome per key, in order. Each mount is asked once.
+    /// Deletes keys; one outcome per key, in order. In a bucket with versions each gets a delete marker.
     pub async fn delete(&self, ns: &Namespace, keys: Vec<DeleteKey>) -> Vec<Result<DeleteOutcome>> {
+        if ns.versioning() == Versioning::Off {
+            return self.delete_for_good(ns, keys).await;
+        }
+        let removals = keys.into_iter().map(|DeleteKey { key, when }| Removal { key, version: None, when }).collect();
+        let removed = self.remove(ns, removals, false).await;
+        removed.into_iter().map(|outcome| outcome.map(|_| DeleteOutcome::Deleted { size: 0 })).collect()
+    }
+
+    /// Deletes current objects and keeps nothing of them. Each mount is asked once.
+    pub(super) async fn delete_for_good(&self, ns: &Namespace, keys: Vec<DeleteKey>) -> Vec<Result<DeleteOutcome>> {
         let mut outcomes: Vec<Option<Result<DeleteOutcome>>> = Vec::new();
         outcomes.resize_with(keys.len(), || None);
         let mut batches: Vec<Batch> = Vec::new();

@@ -16,7 +16,7 @@ use crate::objects::lock::{Mode, Retention};
 use crate::transfer::Algorithm;
 
 /// The settings document of a bucket that holds its Object Lock configuration. There is one exactly when the bucket has the lock.
-pub(crate) const SETTING: &str = "object-lock";
+pub(crate) const SETTING: &str = Namespace::OBJECT_LOCK;
 
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";
