@@ -25,6 +25,7 @@ mod file_body;
 mod form;
 mod front;
 mod headers;
+mod lifecycle;
 mod listing;
 mod operation;
 mod ops;
