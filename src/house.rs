@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["namespaces", "plugins"],
     &["uploads"],
     &["objects"],
+    &["lifecycle"],
     &["s3", "admin"],
     &["server", "config"],
     &["app"],
@@ -453,7 +454,7 @@ fn imports_go_down() {
     holds(path, "use crate::meta::MetaStore; use crate::{error::Result, transfer::{Algorithm, self}}; use super::Uploads;");
     holds(path, "pub(crate) fn f(x: crate::uploads::X) -> crate::error::Result<()> { crate::telemetry::g::<crate::meta::M>() }");
     fires(path, "use crate::objects::Objects;", "uploads (floor 4) imports objects (floor 5)");
-    fires(path, "use crate::{meta, s3::Front};", "imports s3 (floor 6)");
+    fires(path, "use crate::{meta, s3::Front};", "imports s3 (floor 7)");
     fires(path, "use crate::{meta::{A, B as C}, error::Result as R, objects as o};", "imports objects");
     fires(path, "fn f() { let x = vec![crate::objects::attribute::TAGS]; }", "imports objects");
     fires(path, "pub use crate::objects::*;", "imports objects");
@@ -503,7 +504,7 @@ fn the_configuration_is_composed_of_settings() {
     holds("src/config/mod.rs", "use crate::s3; pub struct S { server: crate::server::Settings }");
     holds("src/config/mod.rs", "use crate::server::Settings as Server; use crate::handles;");
     holds("src/config/mod.rs", "use crate::{s3, server}; struct S { server: server::Settings }");
-    fires("src/config/mod.rs", "use crate::server::Server;", "config (floor 7) imports server");
+    fires("src/config/mod.rs", "use crate::server::Server;", "config (floor 8) imports server");
     fires("src/config/mod.rs", "use crate::server; struct S { a: server::Settings, b: server::Server }", "imports server");
     fires("src/config/mod.rs", "use crate::server as s; struct S { a: s::Settings, b: s::Server }", "imports server");
     fires("src/s3/mod.rs", "use crate::server::Settings;", "imports server");

@@ -21,12 +21,14 @@ pub mod uploads;
 // Floor 5
 pub mod objects;
 // Floor 6
+pub mod lifecycle;
+// Floor 7
 pub mod admin;
 pub mod s3;
-// Floor 7
+// Floor 8
 pub mod config;
 pub mod server;
-// Floor 8
+// Floor 9
 pub mod app;
 
 #[cfg(test)]

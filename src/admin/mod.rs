@@ -7,6 +7,7 @@ mod answer;
 mod client;
 mod health;
 mod keys;
+mod lifecycle;
 mod mounts;
 mod service;
 mod settings;

@@ -11,8 +11,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Failure, empty, json, with};
-use super::{health, keys, mounts};
+use super::{health, keys, lifecycle, mounts};
 use crate::handles::{Purpose, Registry};
+use crate::lifecycle::Lifecycle;
 use crate::meta::MetaStore;
 use crate::namespaces::Namespaces;
 use crate::runtime::Drain;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub store: Arc<dyn MetaStore>,
     /// Buckets.
     pub namespaces: Arc<Namespaces>,
+    /// The lifecycle of buckets.
+    pub lifecycle: Arc<Lifecycle>,
     /// Access keys.
     pub tokens: Arc<Tokens>,
     /// Open handles.
@@ -131,6 +134,11 @@ impl Admin {
                     _ => Err(not_allowed("GET, HEAD, POST, DELETE")),
                 }
             }
+            ["api", "v1", "buckets", bucket, "lifecycle", "plan"] if read => {
+                let query = head.uri.query().unwrap_or("");
+                lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await
+            }
+            ["api", "v1", "buckets", _, "lifecycle", "plan"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "handles"] if read => Ok(handles(parts)),
             ["api", "v1", "handles"] => Err(not_allowed("GET, HEAD")),
             _ => Err(Failure::no_such("such path")),

@@ -13,22 +13,30 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::handles::{self, Purpose, Registry};
+use crate::lifecycle::{self, Lifecycle};
 use crate::meta::{MetaStore, SqliteStore};
 use crate::namespaces::{DefaultMount, Namespaces};
+use crate::objects::Objects;
 use crate::runtime::Drain;
 use crate::telemetry::Metrics;
 use crate::tokens::{Secret, Tokens};
+use crate::uploads::Uploads;
 
 const TOKEN: &str = "the-admin-token";
 
 async fn rig() -> (Admin, Parts) {
     let store: Arc<dyn MetaStore> = Arc::new(SqliteStore::open_in_memory().await.unwrap());
     let default_mount = DefaultMount { provider: "memory".to_owned(), settings: BTreeMap::new() };
+    let namespaces = Arc::new(Namespaces::new(Arc::clone(&store), default_mount));
+    let handles = Registry::new(handles::Settings::default());
+    let uploads = Arc::new(Uploads::new(Arc::clone(&store)));
+    let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
     let parts = Parts {
-        namespaces: Arc::new(Namespaces::new(Arc::clone(&store), default_mount)),
+        lifecycle: Arc::new(Lifecycle::new(Arc::clone(&namespaces), objects, uploads, Default::default())),
+        namespaces,
         tokens: Arc::new(Tokens::open(Arc::clone(&store), [7; 32]).await.unwrap()),
         store,
-        handles: Registry::new(handles::Settings::default()),
+        handles,
         metrics: Box::leak(Box::<Metrics>::default()),
         drain: Drain::new(),
         instance_id: Arc::from("a1b2c3d4"),
@@ -170,4 +178,37 @@ fn the_token_is_made_once_and_for_its_owner_only() {
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::write(&path, "\n").unwrap();
     assert!(admin_token(&path).is_err(), "an empty token would let everybody in");
+}
+
+#[tokio::test]
+async fn a_plan_counts_all_and_names_some() {
+    let (admin, parts) = rig().await;
+    let path = "/api/v1/buckets/bucket/lifecycle/plan";
+    assert_eq!(send(&admin, "GET", path, TOKEN, "").await.0, StatusCode::NOT_FOUND);
+    let namespace = parts.namespaces.create("bucket", "me", "").await.unwrap();
+    let (status, plan, _) = send(&admin, "GET", path, TOKEN, "").await;
+    assert_eq!((status, &plan["seen"], &plan["steps"]), (StatusCode::OK, &json!(0), &json!([])));
+    let (provider, _, _) = namespace.resolve("k").unwrap();
+    for key in ["k1", "k2", "k3"] {
+        let seal = sluice_provider::Seal { etag: sluice_provider::ETag::new("e").unwrap(), attributes: Default::default() };
+        let body = sluice_provider::PutBody::from_bytes(Bytes::from_static(b"xy"), seal);
+        provider.put(&sluice_provider::Key::new(key).unwrap(), body, &Default::default()).await.unwrap();
+    }
+    let rule = lifecycle::Rule {
+        id: "all".to_owned(),
+        enabled: true,
+        expiration: Some(lifecycle::Expiration::Days(1)),
+        ..Default::default()
+    };
+    let document = lifecycle::Configuration { rules: vec![rule] }.to_json();
+    parts.namespaces.set_setting("bucket", lifecycle::SETTING, Some(&document)).await.unwrap();
+    assert_eq!(send(&admin, "GET", path, TOKEN, "").await.1["expire"], json!(0));
+    let later = format!("{path}?at=2200-01-01T00:00:00Z&limit=2");
+    let plan = send(&admin, "GET", &later, TOKEN, "").await.1;
+    assert_eq!((&plan["expire"], &plan["expire_bytes"], &plan["steps"].as_array().unwrap().len()), (&json!(3), &json!(6), &2));
+    assert_eq!((&plan["steps"][0]["key"], &plan["steps"][0]["rule"]), (&json!("k1"), &json!("all")));
+    for (method, query) in [("GET", "?at=soon"), ("GET", "?limit=x"), ("GET", "?limit=10001")] {
+        assert_eq!(send(&admin, method, &format!("{path}{query}"), TOKEN, "").await.0, StatusCode::BAD_REQUEST, "{query}");
+    }
+    assert_eq!(send(&admin, "POST", path, TOKEN, "").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }

@@ -11,7 +11,7 @@ use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
 use super::serve;
 use crate::admin::{Client, read_admin_token};
-use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, Loaded, MountCommand, Place};
+use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MountCommand, Place};
 use crate::tokens::{Secret, Tokens};
 
 /// Does what the command line says.
@@ -21,6 +21,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Key(command) => key(command),
         Command::Mount(command) => mount(command),
+        Command::Lifecycle(command) => lifecycle(command),
         Command::Config(ConfigCommand::Reference) => say(&config::reference()).map(|()| DONE),
     };
     match done {
@@ -166,6 +167,31 @@ fn mount(command: &MountCommand) -> Result<u8, Failure> {
             let path = format!("{}?prefix={}", path(bucket), encoded(prefix));
             client(place)?.call("DELETE", &path, None).map_err(Failure::of("unmount"))?;
         }
+    }
+    Ok(DONE)
+}
+
+fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
+    let LifecycleCommand::Plan { bucket, at, limit, json, place } = command;
+    let Gateway::Running(client) = find(place)? else {
+        return Err(Failure::new("the gateway is not running: a plan is made from what it serves"));
+    };
+    let mut path = format!("/api/v1/buckets/{}/lifecycle/plan?limit={limit}", encoded(bucket));
+    if let Some(at) = at {
+        path.push_str(&format!("&at={}", encoded(at)));
+    }
+    let plan = client.call("GET", &path, None).map_err(Failure::of("plan"))?;
+    print_list(&plan, "steps", &["action", "due", "rule", "size", "key"], *json)?;
+    if !json {
+        let count = |field: &str| plan[field].as_u64().unwrap_or_default();
+        say(&format!(
+            "at {}: of {} looked at, {} objects expire ({} bytes) and {} uploads are aborted; nothing was changed\n",
+            plan["at"].as_str().unwrap_or_default(),
+            count("seen"),
+            count("expire"),
+            count("expire_bytes"),
+            count("abort_uploads"),
+        ))?;
     }
     Ok(DONE)
 }

@@ -15,6 +15,7 @@ use super::first_start;
 use crate::admin::{self, Admin};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::handles::Registry;
+use crate::lifecycle::Lifecycle;
 use crate::meta::{self, MetaStore};
 use crate::mounts;
 use crate::namespaces::{DefaultMount, Namespaces};
@@ -107,9 +108,12 @@ impl Gateway {
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&store), default_mount));
         let uploads = Arc::new(Uploads::new(Arc::clone(&store)).with_handles(handles.clone()));
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
+        let lifecycle =
+            Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
+        let lifecycle = Arc::new(lifecycle);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
-            objects,
+            objects: Arc::clone(&objects),
             uploads: Arc::clone(&uploads),
             tokens: Arc::clone(&tokens),
             lanes: config.transfer.lanes(),
@@ -132,6 +136,7 @@ impl Gateway {
         let service = Admin::new(admin::Parts {
             store: Arc::clone(&store),
             namespaces: Arc::clone(&namespaces),
+            lifecycle: Arc::clone(&lifecycle),
             tokens,
             handles: handles.clone(),
             metrics: metrics(),
@@ -151,8 +156,8 @@ impl Gateway {
             head_timeout: None,
         };
         let idle = Duration::from_secs(config.server.idle_timeout_secs);
-        let s3_limits = Limits { idle, connections: config.server.max_connections };
-        let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS };
+        let s3_limits = Limits { idle, connections: config.server.max_connections, sendfile: config.server.sendfile };
+        let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS, sendfile: false };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
         let sweep_uploads = move || {
             let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
@@ -165,12 +170,19 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
-        let background = vec![
+        let run_lifecycle = move || {
+            let lifecycle = Arc::clone(&lifecycle);
+            async move { lifecycle.run_all().await }
+        };
+        let mut background = vec![
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
             runtime::every("sweep of uploads", secs(config.uploads.sweep_secs), sweep_uploads),
             runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
+        if config.lifecycle.interval_secs > 0 {
+            background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
+        }
         let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell();
         Ok(gateway)

@@ -30,6 +30,9 @@ pub enum Command {
     /// Mounts of a bucket: add, list, remove. The gateway must be running.
     #[command(subcommand)]
     Mount(MountCommand),
+    /// Lifecycle rules: what a run would remove. The gateway must be running.
+    #[command(subcommand)]
+    Lifecycle(LifecycleCommand),
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -170,6 +173,33 @@ Examples:
         bucket: String,
         /// The prefix.
         prefix: String,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Lifecycle rules.
+#[derive(Debug, Subcommand)]
+pub enum LifecycleCommand {
+    /// Show what the rules of a bucket would remove now, or at another time. Changes nothing.
+    #[command(after_help = "\
+Examples:
+  sluice lifecycle plan photos
+  sluice lifecycle plan photos --at 2031-01-01T00:00:00Z --limit 20
+  sluice lifecycle plan photos --json")]
+    Plan {
+        /// The bucket.
+        bucket: String,
+        /// The time of the run, as RFC 3339 writes it; now when not given.
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+        /// How many objects and uploads are shown by name; all are counted.
+        #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+        limit: u32,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         /// Which gateway.
         #[command(flatten)]
         place: Place,

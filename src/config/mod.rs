@@ -16,7 +16,7 @@ mod secrets;
 mod settings;
 mod validate;
 
-pub use cli::{Cli, Command, ConfigCommand, KeyCommand, MountCommand, Place, ServeArgs};
+pub use cli::{Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, MountCommand, Place, ServeArgs};
 pub use default_mount::DefaultMountSettings;
 pub use error::ConfigError;
 pub use layers::{Loaded, Sources};

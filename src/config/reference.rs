@@ -6,7 +6,7 @@ use super::layers::{environment_name, known_keys};
 use super::secrets;
 
 /// The sections in the order of a reader, and the source their comments are in.
-const SECTIONS: [(&str, &str); 10] = [
+const SECTIONS: [(&str, &str); 11] = [
     ("server", include_str!("../server/settings.rs")),
     ("admin", include_str!("../admin/settings.rs")),
     ("s3", include_str!("../s3/settings.rs")),
@@ -14,6 +14,7 @@ const SECTIONS: [(&str, &str); 10] = [
     ("mounts", include_str!("../mounts/settings.rs")),
     ("meta", include_str!("../meta/settings.rs")),
     ("uploads", include_str!("../uploads/settings.rs")),
+    ("lifecycle", include_str!("../lifecycle/settings.rs")),
     ("handles", include_str!("../handles/settings.rs")),
     ("transfer", include_str!("../transfer/settings.rs")),
     ("log", include_str!("../telemetry/settings.rs")),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
-use crate::{admin, handles, meta, mounts, s3, server, telemetry, transfer, uploads};
+use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub uploads: uploads::Settings,
     /// Bodies in motion.
     pub transfer: transfer::Settings,
+    /// Lifecycle configurations.
+    pub lifecycle: lifecycle::Settings,
     /// Logs.
     pub log: telemetry::Settings,
     /// Where new buckets land.

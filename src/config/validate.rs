@@ -27,6 +27,7 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     check("handles.idle_secs", config.handles.idle_secs > 0, "must be at least 1");
     check("mounts.sweep_secs", config.mounts.sweep_secs > 0, "must be at least 1");
     check("uploads.sweep_secs", config.uploads.sweep_secs > 0, "must be at least 1");
+    check("lifecycle.removals_per_sec", config.lifecycle.removals_per_sec > 0, "must be at least 1");
     check("meta.dsn", config.meta.dsn.starts_with("sqlite:"), "must begin with `sqlite:`");
     check("default_mount.provider", !config.default_mount.provider.is_empty(), "must name a kind of provider");
     let root = &config.default_mount.root;

@@ -31,3 +31,16 @@ pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
 pub const PARTS: &str = crate::uploads::PARTS_ATTRIBUTE;
 /// The id of the upload that a multipart object came from, written by `uploads`. Not for anybody else's eyes.
 pub const UPLOAD: &str = crate::uploads::UPLOAD_ATTRIBUTE;
+
+/// The tags of an object: names and values.
+#[must_use]
+pub fn tags(attributes: &sluice_provider::Attributes) -> Vec<(String, String)> {
+    parse_tags(attributes.get(TAGS).unwrap_or_default())
+}
+
+/// Reads tags as [`TAGS`] keeps them.
+#[must_use]
+pub fn parse_tags(text: &str) -> Vec<(String, String)> {
+    let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+    text.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decode(name), decode(value))).collect()
+}

@@ -1,16 +1,38 @@
 //! The bytes of a read, with its handle.
 
-use bytes::Bytes;
 use futures::StreamExt;
-use sluice_provider::{ByteStream, Error, ErrorKind, Result};
+use futures::stream::BoxStream;
+use sluice_provider::{Body, ByteStream, Error, ErrorKind, Result};
 
 use super::OpenBody;
 use crate::handles::Guard;
-use crate::transfer::Frames;
+use crate::transfer::{Frames, frames, pieces};
+
+/// Files up to this many bytes are read: to send them costs more system calls than to copy them.
+const COPIED_BYTES: u64 = 64 * 1024;
+
+/// A body of `bytes` bytes in the form that its reader can use.
+///
+/// # Errors
+/// As [`frames`].
+pub(super) async fn open(body: Body, bytes: u64, may_send: bool, guard: Guard) -> Result<OpenBody> {
+    match body {
+        Body::File { file, range } if may_send && bytes > COPIED_BYTES && range.end.checked_sub(range.start) == Some(bytes) => {
+            Ok(OpenBody::Pieces(guarded(pieces(file, range), guard)))
+        }
+        body => {
+            let frames = {
+                let _busy = guard.busy();
+                frames(body, bytes).await?
+            };
+            Ok(open_body(frames, guard))
+        }
+    }
+}
 
 /// The frames of a read. While frames are to come the handle rides along, closed when the body is dropped; each frame touches it,
 /// and when it is closed from outside the body ends in an error.
-pub(super) fn open_body(frames: Frames, guard: Guard) -> OpenBody {
+fn open_body(frames: Frames, guard: Guard) -> OpenBody {
     match frames {
         Frames::Full(bytes) => OpenBody::Full(bytes),
         Frames::Stream(stream) => OpenBody::Stream(guarded(stream, guard)),
@@ -25,7 +47,7 @@ pub(super) fn chunks(frames: Frames, guard: Guard) -> ByteStream {
     }
 }
 
-fn guarded(stream: ByteStream, guard: Guard) -> ByteStream {
+fn guarded<T: Send + 'static>(stream: BoxStream<'static, Result<T>>, guard: Guard) -> BoxStream<'static, Result<T>> {
     let reader = Some((stream, guard));
     let frames = futures::stream::unfold(reader, |reader| async move {
         let (mut stream, guard) = reader?;
@@ -39,7 +61,7 @@ fn guarded(stream: ByteStream, guard: Guard) -> ByteStream {
     frames.boxed()
 }
 
-async fn next(stream: &mut ByteStream, guard: &Guard) -> Result<Option<Bytes>> {
+async fn next<T>(stream: &mut BoxStream<'static, Result<T>>, guard: &Guard) -> Result<Option<T>> {
     let closed = || Error::new(ErrorKind::TimedOut, "read whose handle was closed");
     if guard.is_closed() {
         return Err(closed());

@@ -5,13 +5,12 @@ use std::ops::Range;
 use sluice_provider as provider;
 use sluice_provider::{Body, Key, Object, ObjectInfo, PartNumber, Provider, RangeSpec, ReadOptions};
 
-use super::body::open_body;
+use super::body::open;
 use super::layer::with_key;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::namespaces::Namespace;
-use crate::transfer::frames;
 use crate::uploads::{ObjectPart, parse_parts};
 
 /// How often a read that needs two steps starts over when the object changed between them.
@@ -43,17 +42,17 @@ impl Objects {
         check_request(read)?;
         let (provider, inner, _) = ns.resolve(key)?;
         let guard = self.handle(ns, key, Purpose::Read);
-        let (found, body) = {
+        let (found, range, body) = {
             let _busy = guard.busy();
             let opened = match read.part {
                 Some(part) => open_part(&*provider, &inner, read, part).await,
                 None => open_range(&*provider, &inner, read).await,
             };
-            let (found, range, body) = opened.map_err(|error| known_as(error, key))?;
-            (found, frames(body, range.end.saturating_sub(range.start)).await?)
+            opened.map_err(|error| known_as(error, key))?
         };
         let found = Found { info: with_key(found.info, key)?, ..found };
-        Ok(Opened { found, body: open_body(body, guard) })
+        let body = open(body, range.end.saturating_sub(range.start), read.pieces, guard).await?;
+        Ok(Opened { found, body })
     }
 }
 

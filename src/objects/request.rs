@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec};
 
-use crate::transfer::Algorithm;
+use crate::transfer::{Algorithm, PieceStream};
 
 /// What a conditional header names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct ReadRequest {
     pub part: Option<PartNumber>,
     /// Conditions.
     pub conditions: ReadConditions,
+    /// Whether the reader can send files by itself: a body that is a large file may then be [`OpenBody::Pieces`].
+    pub pieces: bool,
 }
 
 /// An answer to a read, without its bytes.
@@ -76,6 +78,8 @@ pub enum OpenBody {
     Full(bytes::Bytes),
     /// Frame by frame.
     Stream(ByteStream),
+    /// A file piece by piece, for readers that asked for it.
+    Pieces(PieceStream),
 }
 
 /// How to copy.
@@ -102,6 +106,7 @@ impl fmt::Debug for OpenBody {
         match self {
             Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
+            Self::Pieces(_) => f.write_str("Pieces"),
         }
     }
 }

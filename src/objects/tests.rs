@@ -94,6 +94,7 @@ fn body(bytes: &Bytes, compute: &[Algorithm]) -> PutBody {
 async fn all(body: OpenBody) -> provider::Result<Bytes> {
     match body {
         OpenBody::Full(bytes) => Ok(bytes),
+        OpenBody::Pieces(_) => panic!("nobody asked for pieces"),
         OpenBody::Stream(mut stream) => {
             let mut whole = Vec::new();
             while let Some(chunk) = stream.next().await {

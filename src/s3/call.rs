@@ -58,6 +58,8 @@ pub(crate) struct Call {
     pub(crate) source_ground: Ground,
     /// Who is at the other end of the connection.
     pub(crate) peer: Option<IpAddr>,
+    /// Whether the connection sends files by itself.
+    pub(crate) sends_files: bool,
     /// The URI as it was asked for.
     pub(crate) uri: http::Uri,
     /// `x-amz-request-id`.

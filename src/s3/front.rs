@@ -134,7 +134,7 @@ impl Front {
         let host = request.headers().get(http::header::HOST).cloned();
         if method == Method::OPTIONS {
             // Before the signature is looked at: browsers send no credentials with a preflight, but whatever query the URL has.
-            return self.preflight(request.headers(), &uri, host.as_ref(), &request_id).await;
+            return Box::pin(self.preflight(request.headers(), &uri, host.as_ref(), &request_id)).await;
         }
         let asking = Asking::of(&method, request.headers());
         let mut response = if let Err(failure) = wellformed::check(&request) {
@@ -145,7 +145,7 @@ impl Front {
             let request = if self.signature_v2 == SignatureV2::Off {
                 request
             } else {
-                signature_v2::with_signed_path(request, &self.tokens, &self.domains).await
+                Box::pin(signature_v2::with_signed_path(request, &self.tokens, &self.domains)).await
             };
             let form = route::is_form(&method, request.headers()).then(|| (Copied::default(), request.headers().clone()));
             match self.service.call(prepared(request, form.as_ref().map(|(copied, _)| copied))).await {
@@ -173,7 +173,8 @@ impl Front {
         };
         if let Some(asking) = asking {
             let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
-            asking.share(&self.parts.namespaces, &bucket, &mut response).await;
+            // Boxed, as all that is rare here: its future would be carried along, and moved about, by every request.
+            Box::pin(asking.share(&self.parts.namespaces, &bucket, &mut response)).await;
         }
         if let Some(code) = response.extensions().get::<RequestFacts>().map(|f| f.error).filter(|e| !e.is_empty()) {
             response.extensions_mut().insert(ErrorCode(code));

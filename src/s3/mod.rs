@@ -21,9 +21,11 @@ mod cors;
 mod dates;
 mod encryption;
 mod error;
+mod file_body;
 mod form;
 mod front;
 mod headers;
+mod lifecycle;
 mod listing;
 mod operation;
 mod ops;
@@ -41,5 +43,6 @@ mod tests;
 mod wellformed;
 mod xml;
 
+pub use file_body::{FileBody, SendsFiles};
 pub use front::{Front, Operation, Parts, Peer, RequestFacts};
 pub use settings::{Settings, SignatureV2};

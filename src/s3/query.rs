@@ -13,6 +13,8 @@ pub(crate) struct Query {
     text: String,
     /// Where each name begins, where it ends and its value begins, and where that ends.
     pairs: Vec<(usize, usize, usize)>,
+    /// The lengths of the names, a bit each: most names that are looked for are not there, and this tells it at once.
+    lengths: u64,
 }
 
 impl Query {
@@ -33,14 +35,15 @@ impl Query {
             Ok(text.len())
         };
         let mut pairs = Vec::with_capacity(8);
-        let mut start = 0;
+        let (mut start, mut lengths) = (0, 0);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (middle, end) = (decode(name)?, decode(value)?);
             pairs.push((start, middle, end));
+            lengths |= length_bit(middle - start);
             start = end;
         }
-        Ok(Self { text, pairs })
+        Ok(Self { text, pairs, lengths })
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -49,6 +52,9 @@ impl Query {
 
     /// The value of a name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        if self.lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
         self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 
@@ -88,6 +94,7 @@ impl Query {
             let middle = kept.text.len();
             kept.text.push_str(value);
             kept.pairs.push((start, middle, kept.text.len()));
+            kept.lengths |= length_bit(name.len());
         }
         kept
     }
@@ -126,6 +133,10 @@ impl Query {
             Some(other) => Err(Failure::argument("encoding-type", other, "Invalid Encoding Method specified in Request")),
         }
     }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << (length % 64)
 }
 
 #[cfg(test)]

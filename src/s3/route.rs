@@ -12,6 +12,7 @@ use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
 use super::call::Call;
 use super::error::{Failure, Result, Scene};
+use super::file_body::SendsFiles;
 use super::front::{Operation, Parts, RequestFacts, peer, request_id, strip_body};
 use super::operation::{self, Op};
 use super::ops;
@@ -73,6 +74,7 @@ impl Route {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), address),
         };
+        let sends_files = request.extensions.get::<SendsFiles>().is_some();
         let mut call = Call {
             parts: self.parts.clone(),
             op,
@@ -86,6 +88,7 @@ impl Route {
             namespace,
             ground,
             peer,
+            sends_files,
             source_ground: Ground::Lists,
             uri: request.uri,
             request_id: request_id.clone(),

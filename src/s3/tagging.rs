@@ -4,13 +4,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use super::error::{Code, Failure, Result};
 use super::xml::{Element, Xml};
+pub(crate) use crate::objects::attribute::parse_tags as from_attribute;
 
 /// The most tags on an object.
 pub(crate) const MAX_OBJECT_TAGS: usize = 10;
 /// The most tags on a bucket.
 pub(crate) const MAX_BUCKET_TAGS: usize = 50;
 
-const KEPT_AS_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(crate) const KEPT_AS_IS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Keys and values.
 pub(crate) type Tags = Vec<(String, String)>;
@@ -96,12 +97,6 @@ pub(crate) fn from_xml(document: &Element, most: usize) -> Result<Tags> {
 pub(crate) fn to_attribute(tags: &Tags) -> String {
     let encode = |t| utf8_percent_encode(t, KEPT_AS_IS).to_string();
     tags.iter().map(|(n, v)| format!("{}={}", encode(n), encode(v))).collect::<Vec<_>>().join("&")
-}
-
-/// The tags of an attribute.
-pub(crate) fn from_attribute(text: &str) -> Tags {
-    let decode = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
-    text.split('&').filter(|p| !p.is_empty()).filter_map(|p| p.split_once('=')).map(|(n, v)| (decode(n), decode(v))).collect()
 }
 
 /// The `<Tagging>` document.

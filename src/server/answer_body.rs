@@ -7,16 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use futures::StreamExt as _;
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
 
 use super::connection::Connection;
+use super::files::Chunk;
 use super::labels::Labels;
 use super::request_body::BodyError;
 use crate::runtime::Permit;
 use crate::s3::RequestFacts;
 use crate::telemetry::{AccessLine, Answered, Metrics, RequestId, access_enabled};
+use crate::transfer::{Piece, PieceStream};
 
 /// The body.
 pub struct AnswerBody<B: Body> {
@@ -32,6 +35,8 @@ pub(super) enum Content<B> {
     Service(B),
     /// The edge's own.
     Edge(Bytes),
+    /// A file, and how many bytes of it are to come.
+    File { pieces: PieceStream, left: u64 },
 }
 
 /// What is known of a request and its answer, told when the answer has ended.
@@ -58,6 +63,7 @@ impl<B: Body> AnswerBody<B> {
         let size = match &content {
             Content::Service(body) => body.size_hint().exact(),
             Content::Edge(bytes) => Some(bytes.len() as u64),
+            Content::File { left, .. } => Some(*left),
         };
         Self { content, size, sent: 0, ended: false, exchange }
     }
@@ -68,22 +74,36 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BodyError>,
 {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
         let this = &mut *self;
         let frame = match &mut this.content {
             Content::Service(body) => match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(Into::into)),
+                Poll::Ready(frame) => frame.map(|frame| frame.map(|frame| frame.map_data(Chunk::Bytes)).map_err(Into::into)),
             },
             Content::Edge(bytes) if bytes.is_empty() => None,
-            Content::Edge(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Edge(bytes) => Some(Ok(Frame::data(Chunk::Bytes(std::mem::take(bytes))))),
+            Content::File { pieces, left } => {
+                let piece = match pieces.poll_next_unpin(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(piece) => piece,
+                };
+                let chunk = piece.map(|piece| match piece? {
+                    Piece::Bytes(bytes) => Ok(Chunk::Bytes(bytes)),
+                    Piece::File(extent) => Ok(Chunk::file(&this.exchange.connection, extent)),
+                });
+                if let Some(Ok(chunk)) = &chunk {
+                    *left = left.saturating_sub(chunk.remaining() as u64);
+                }
+                chunk.map(|chunk| chunk.map(Frame::data))
+            }
         };
         match &frame {
             None => this.ended = true,
-            Some(Ok(frame)) => this.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Ok(frame)) => this.sent += frame.data_ref().map_or(0, |data| data.remaining() as u64),
             Some(Err(error)) => {
                 let id = &*this.exchange.request_id.0;
                 tracing::warn!(request_id = id, sent = this.sent, %error, "an answer breaks off: its connection is closed");
@@ -96,6 +116,7 @@ where
         match &self.content {
             Content::Service(body) => body.is_end_stream(),
             Content::Edge(bytes) => bytes.is_empty(),
+            Content::File { left, .. } => *left == 0,
         }
     }
 
@@ -103,6 +124,7 @@ where
         match &self.content {
             Content::Service(body) => body.size_hint(),
             Content::Edge(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::File { left, .. } => SizeHint::with_exact(*left),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::time::{Duration, Instant};
 
+use super::files::Files;
+
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The state of a connection. HTTP/1 has one request on it at a time.
@@ -16,9 +18,26 @@ pub(super) struct Connection {
     unread: AtomicBool,
     received: AtomicU64,
     moved: AtomicU64,
+    sends_files: bool,
+    files: Files,
 }
 
 impl Connection {
+    /// A new connection. `sends_files` where its stream is the socket itself, with nothing between that would have to see the bytes.
+    pub(super) fn new(sends_files: bool) -> Self {
+        Self { sends_files, ..Self::default() }
+    }
+
+    /// Whether its stream has the kernel send files.
+    pub(super) fn sends_files(&self) -> bool {
+        self.sends_files
+    }
+
+    /// The files that are queued on it.
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// A request begins.
     pub(super) fn begin(&self) {
         self.received.store(0, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::time::Duration;
@@ -21,7 +21,7 @@ use super::fault::Fault;
 use super::labels::Labels;
 use super::request_body::{BodyError, RequestBody};
 use crate::runtime::Gate;
-use crate::s3::{Operation, Peer, RequestFacts};
+use crate::s3::{FileBody, Operation, Peer, RequestFacts, SendsFiles};
 use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
@@ -85,6 +85,9 @@ impl<S: Service> Edge<S> {
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(connection), idle));
             request.extensions_mut().insert(request_id.clone());
             request.extensions_mut().insert(Peer(remote.ip()));
+            if connection.sends_files() && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11) {
+                request.extensions_mut().insert(SendsFiles);
+            }
             self.call(request, limit, connection).await
         } else {
             Err(Fault::SlowDown)
@@ -101,6 +104,11 @@ impl<S: Service> Edge<S> {
             }
         };
         let (mut head, mut content) = response.into_parts();
+        if connection.sends_files()
+            && let Some((pieces, left)) = head.extensions.remove::<FileBody>().and_then(|file| file.take())
+        {
+            content = Content::File { pieces, left };
+        }
         if method == Method::HEAD && head.status.as_u16() >= 400 {
             // The document that tells the error has no place in the answer to a HEAD, and its length would be a lie.
             content = Content::Edge(Bytes::new());
@@ -173,8 +181,8 @@ impl<S: Service> Edge<S> {
     ) -> Result<Response<S::Body>, Fault> {
         // A service that panics leaves its own things in whatever state they were; what it shares is behind locks that do not poison
         // and guards that give back on unwinding.
-        let call = AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind();
-        let mut call = pin!(call);
+        // Pinned where it is made: a name for it in between would be a second copy, and the future is large.
+        let mut call = pin!(AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind());
         // Most answers are there at once: a timer only for those that are not.
         let answer = match futures::poll!(call.as_mut()) {
             Poll::Ready(answer) => answer,

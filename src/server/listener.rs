@@ -26,6 +26,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Connections at once.
     pub connections: usize,
+    /// Whether the kernel sends files.
+    pub sendfile: bool,
 }
 
 /// A bound listener.
@@ -85,7 +87,7 @@ impl Server {
             let tracked = drain.track();
             tokio::spawn(async move {
                 let _tracked = tracked;
-                serve(stream, remote, &edge, limits.idle, &drain).await;
+                serve(stream, remote, &edge, limits, &drain).await;
                 drop(permit);
                 if let Some(metrics) = edge.metrics {
                     metrics.set_connections(connections.inside());
@@ -95,12 +97,14 @@ impl Server {
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>, idle: Duration, drain: &Drain) {
+async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>, limits: Limits, drain: &Drain) {
     // Without it a small answer waits for the client's delayed acknowledgement, 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY");
     }
-    let connection = Arc::new(Connection::default());
+    let idle = limits.idle;
+    // The stream is the socket: plain HTTP/1.
+    let connection = Arc::new(Connection::new(limits.sendfile));
     let stream = Stream::new(stream, Arc::clone(&connection), idle, |status| edge.refuse(status, remote, &connection));
     let service = service_fn(|request| {
         let answer = edge.answer(request, remote, &connection, idle);

@@ -18,17 +18,20 @@ use bytes::{Buf as _, Bytes};
 use http::Response;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::{AsyncRead as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep};
 
 use super::connection::Connection;
+use super::files::is_mark;
 use super::refusal;
 
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A TCP stream with its clock. `R` makes the document for a status that hyper answers with by itself.
+/// A TCP stream with its clock, which sends the files that are queued on its connection. `R` makes the document for a status that
+/// hyper answers with by itself.
 pub(super) struct Stream<R> {
     io: TokioIo<TcpStream>,
     connection: Arc<Connection>,
@@ -119,6 +122,27 @@ impl<R: Fn(u16) -> Response<Bytes>> Stream<R> {
         }
     }
 
+    /// Writes the bytes that come before a file, or when there are none, sends the file.
+    fn send(&self, cx: &mut Context<'_>, before: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let socket = self.io.inner();
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || {
+                if before.is_empty() {
+                    return self.connection.files().send(socket);
+                }
+                // The file follows: no packet for the head alone.
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                Ok(sendmsg(socket, before, &mut SendAncillaryBuffer::default(), flags)?)
+            });
+            match sent {
+                // Then the socket is not ready any more: the next look waits.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
     fn written<T>(&mut self, cx: &mut Context<'_>, poll: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if poll.is_ready() {
             if self.write_since.take().is_some() {
@@ -188,9 +212,10 @@ impl<R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<R> {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let poll = match bufs {
-            [only] if self.is_refusal(only) => self.write_refusal(cx, only),
-            _ => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        let poll = match (bufs, bufs.iter().position(is_mark)) {
+            ([only], None) if self.is_refusal(only) => self.write_refusal(cx, only),
+            (_, None) => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+            (_, Some(before)) => self.send(cx, bufs.get(..before).unwrap_or_default()),
         };
         self.written(cx, poll)
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod sending;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,7 +60,7 @@ async fn start<S: Service>(service: S, given: Given) -> Rig {
         domains: Arc::from([]),
         head_timeout: given.head,
     };
-    tokio::spawn(server.run(edge, Limits { idle: given.idle, connections: 100 }, drain.clone()));
+    tokio::spawn(server.run(edge, Limits { idle: given.idle, connections: 100, sendfile: true }, drain.clone()));
     Rig { address, drain, gate, metrics }
 }
 

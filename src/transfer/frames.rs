@@ -4,9 +4,13 @@
 //! `RWF_NOWAIT`, which never waits for a disk): a hop to the blocking pool costs more than the copy of a small object. What is
 //! not cached is read on the blocking pool, a bounded number of reads at once, and a little ahead of the reader.
 
+mod page_cache;
+mod pieces;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, LazyLock};
 
@@ -18,6 +22,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use sluice_provider::{Body, ByteStream, Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
+
+pub use self::pieces::{Extent, Piece, PieceStream, pieces};
 
 /// The largest frame in bytes; what fits into one is answered in one.
 const FRAME_BYTES: u64 = 1024 * 1024;
@@ -74,8 +80,7 @@ pub async fn frames(body: Body, len: u64) -> Result<Frames> {
             if len <= FRAME_BYTES {
                 return Ok(Frames::Full(read_once(&file, range.start, len as usize).await?));
             }
-            let reader = FileReader { file, next: range.start, end: range.end, ahead: VecDeque::new(), reads: None };
-            Ok(Frames::Stream(futures::stream::unfold(reader, FileReader::step).boxed()))
+            Ok(Frames::Stream(futures::stream::unfold(FileReader::new(file, range), FileReader::step).boxed()))
         }
         Body::Stream(stream) => {
             let counted = Counted { stream, left: len, len, ended: false };
@@ -170,6 +175,10 @@ struct FileReader {
 }
 
 impl FileReader {
+    fn new(file: Arc<File>, range: Range<u64>) -> Self {
+        Self { file, next: range.start, end: range.end, ahead: VecDeque::new(), reads: None }
+    }
+
     async fn step(mut self) -> Option<(Result<Bytes>, Self)> {
         let frame = self.frame().await;
         if frame.is_err() {

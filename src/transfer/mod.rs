@@ -7,7 +7,7 @@
 //! Bodies that are large and on their way together are hashed side by side ([`Lanes`]), off the threads that receive them.
 //!
 //! On the way out, [`frames`] turns what a provider opened into frames for the wire. It promises the exact length or an error:
-//! a reader never takes a truncated object for a whole one.
+//! a reader never takes a truncated object for a whole one. [`pieces`] does the same for a connection that has the kernel send files.
 
 mod checksum;
 mod crc;
@@ -19,7 +19,7 @@ mod settings;
 mod verify;
 
 pub use checksum::{Algorithm, ChecksumType, Hasher, combine, decode, decode_md5, encode, md5_hex};
-pub use frames::{Frames, frames};
+pub use frames::{Extent, Frames, Piece, PieceStream, frames, pieces};
 pub use lanes::Lanes;
 pub use multipart::{composite, full_object, md5_of_etag, multipart_etag};
 pub use settings::{Md5Lanes, Settings};

@@ -1,8 +1,8 @@
 //! Verification on the way in.
 //!
 //! One chunk is held back, never copied: when the next one arrives the held one is hashed and handed on, when the end arrives
-//! everything declared is checked first. A small body is hashed where it is received; a large one in [`pieces`], by threads that
-//! all large bodies share.
+//! everything declared is checked first. A small body is gathered [`whole`] and hashed where it is received, with others that are
+//! complete; a large one in [`pieces`], by threads that all large bodies share. Without lanes, every body is hashed for itself.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,10 +11,12 @@ use futures::StreamExt;
 use sluice_provider::{Attributes, BodyFault, ByteStream, ETag, Error, ErrorKind, PutBody, Result, Seal};
 
 use self::pieces::Pieces;
+use self::whole::Whole;
 use super::digests::Digests;
 use super::{Algorithm, Hasher, Lanes, decode, encode};
 
 mod pieces;
+mod whole;
 
 /// Bytes hashed before other tasks get their turn. MD5 takes 0.2 to 0.3 ms for them; shorter or longer bursts cost the same in all.
 const BURST_BYTES: usize = 128 * 1024;
@@ -56,15 +58,20 @@ pub struct Declared {
 pub fn verify(stream: ByteStream, mut declared: Declared) -> PutBody {
     let seal = Arc::new(OnceLock::new());
     let size = declared.size;
-    let large = |lanes: &Lanes| size.is_none_or(|size| size > lanes.at_once_bytes() as u64);
-    let lanes = declared.lanes.take().filter(large);
+    let lanes = declared.lanes.take();
     let checks = Checks::new(declared, Arc::clone(&seal));
-    let chunks = match lanes {
-        Some(lanes) => {
-            let body = Pieces::new(stream, checks, lanes);
+    let small = lanes.as_ref().zip(size).and_then(|(lanes, size)| lanes.small(size));
+    let large = |lanes: &Lanes| size.is_none_or(|size| size > lanes.at_once_bytes() as u64);
+    let chunks = match (small, lanes.filter(large)) {
+        (Some(small), _) => {
+            let body = Whole::new(stream, checks, small);
             futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
         }
-        None => {
+        (None, Some(lanes)) => {
+            let body = Pieces::new(stream, checks, &lanes);
+            futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
+        }
+        (None, None) => {
             let body = Verifier { stream, checks, held: None, burst: 0, ended: false };
             futures::stream::unfold(body, |mut body| async move { body.next().await.map(|chunk| (chunk, body)) }).boxed()
         }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub parts_in_place: bool,
     /// `snapshots`: `auto` (default), `times` or `off`: what listings remember of directories.
     pub snapshots: Snapshots,
+    /// `spread`: `auto` (default; on ext4 without a journal, staged files take turns in directories all over the disk) or `off`.
+    pub spread: bool,
 }
 
 impl Settings {
@@ -65,6 +67,7 @@ impl Settings {
             exchange: true,
             parts_in_place: true,
             snapshots: Snapshots::Auto,
+            spread: true,
         }
     }
 
@@ -90,6 +93,7 @@ impl Settings {
                     let choices = [("auto", Snapshots::Auto), ("times", Snapshots::Times), ("off", Snapshots::Off)];
                     settings.snapshots = choice(name, value, &choices)?;
                 }
+                "spread" => settings.spread = choice(name, value, &[("auto", true), ("off", false)])?,
                 unknown => return Err(refuse(unknown, "is not a setting of the local provider")),
             }
         }

@@ -64,7 +64,7 @@ impl Store {
         if longest < NAME_BYTES as u64 {
             return Err(Error::new(ErrorKind::Unsupported, "a file system with short names").with("bytes", longest));
         }
-        let space = Arc::new(Space::open(root.as_fd())?);
+        let space = Arc::new(Space::open(root.as_fd(), settings.spread)?);
         refuse_merging(space.staging())?;
         let xattrs = settings.xattrs && has_xattrs(&space)?;
         let locks = subdirectory(space.hidden.as_fd(), "locks").map_err(failed("open locks"))?;

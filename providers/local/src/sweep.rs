@@ -8,7 +8,7 @@ use sluice_provider::Result;
 
 use crate::directory::names_in;
 use crate::error::{Sys, fault};
-use crate::space::lock_file;
+use crate::space::{LANE, lock_file};
 use crate::store::Store;
 
 /// What a sweep removed.
@@ -91,6 +91,9 @@ impl Store {
             }
             match unlinkat(&dir, &file, AtFlags::empty()) {
                 Ok(()) => swept.files += 1,
+                Err(Errno::ISDIR) if file.starts_with(LANE) => {
+                    self.clear(dir.as_fd(), &file, swept)?;
+                }
                 // A directory of somebody else's that a publication was giving back when its process ended.
                 Err(errno) => tracing::warn!(%errno, process = name, file, "something in staging cannot be removed"),
             }

@@ -80,6 +80,7 @@ mod the_plain_path {
             settings.exchange = false;
             settings.parts_in_place = false;
             settings.snapshots = super::Snapshots::Off;
+            settings.spread = false;
             settings.durability = super::Durability::Os;
         })
     }

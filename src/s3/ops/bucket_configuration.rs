@@ -44,7 +44,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
         }
         Op::GetBucketConfiguration => Err(Code::NoSuchConfiguration.into()),
         Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
-        Op::GetBucketLifecycleConfiguration => Err(Code::NoSuchLifecycleConfiguration.into()),
         Op::GetBucketReplication => Err(Code::ReplicationConfigurationNotFoundError.into()),
         Op::GetBucketWebsite => Err(Code::NoSuchWebsiteConfiguration.into()),
         Op::GetObjectLockConfiguration => Err(Code::ObjectLockConfigurationNotFoundError.into()),

@@ -6,7 +6,7 @@ use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, at
 use crate::s3::call::{Answer, Call, document, no_such_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, conditions, dates, headers, tagging};
+use crate::s3::{acl, checksums, conditions, dates, headers, lifecycle, tagging};
 
 /// Whether something is taken from the source or from the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     xml.etag(info.etag.as_str());
     checksums::to_xml(&info.attributes, &mut xml);
     xml.close("CopyObjectResult");
-    Ok(document(xml))
+    let mut response = document(xml);
+    lifecycle::tell_expiry(&to, &info, response.headers_mut());
+    Ok(response)
 }
 
 /// The client's own attributes of the source. Storage class and redirect belong to an object's place and are not copied.

@@ -11,11 +11,12 @@ use sluice_provider::PartNumber;
 use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag};
 use crate::s3::error::{Code, Failure, Result};
-use crate::s3::{checksums, conditions, dates, encryption, headers, parts, range};
+use crate::s3::file_body::FileBody;
+use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
-    let read = read(call)?;
+    let read = ReadRequest { pieces: call.sends_files, ..read(call)? };
     let namespace = call.namespace()?;
     let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
         Ok(opened) => opened,
@@ -23,8 +24,14 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
     };
     call.check_read(&namespace, &opened.found.info.attributes)?;
     let mut response = respond(call, &read, &opened.found)?;
+    lifecycle::tell_expiry(&namespace, &opened.found.info, response.headers_mut());
     *response.body_mut() = match opened.body {
         OpenBody::Full(bytes) => Body::from(bytes),
+        OpenBody::Pieces(pieces) => {
+            let bytes = opened.found.range.as_ref().map_or(opened.found.info.size, |range| range.end - range.start);
+            response.extensions_mut().insert(FileBody::new(pieces, bytes));
+            Body::empty()
+        }
         // An error in here breaks the connection, which is the only way left to say that the rest is missing.
         OpenBody::Stream(stream) => Body::http_body_unsync(StreamBody::new(stream.map_ok(Frame::data))),
     };
@@ -39,7 +46,9 @@ pub(crate) async fn head(call: &mut Call) -> Answer {
         Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
     };
     call.check_read(&namespace, &found.info.attributes)?;
-    respond(call, &read, &found)
+    let mut response = respond(call, &read, &found)?;
+    lifecycle::tell_expiry(&namespace, &found.info, response.headers_mut());
+    Ok(response)
 }
 
 fn read(call: &Call) -> Result<ReadRequest> {

@@ -4,6 +4,7 @@ mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
 mod bucket_cors;
+mod bucket_lifecycle;
 mod bucket_policy;
 mod bucket_tagging;
 mod complete_multipart_upload;
@@ -56,6 +57,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
         Op::DeleteBucketCors => bucket_cors::delete(call).await,
+        Op::DeleteBucketLifecycle => bucket_lifecycle::delete(call).await,
         Op::DeleteBucketPolicy => bucket_policy::delete(call).await,
         Op::DeleteBucketOwnershipControls => ownership_controls::delete(call).await,
         Op::DeleteBucketTagging => bucket_tagging::delete(call).await,
@@ -64,6 +66,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
         Op::GetBucketCors => bucket_cors::get(call),
+        Op::GetBucketLifecycleConfiguration => bucket_lifecycle::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
         Op::GetBucketPolicy => bucket_policy::get(call).await,
         Op::GetBucketAcl => acls::get_bucket(call).await,
@@ -85,6 +88,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::ListParts => list_parts::call(call).await,
         Op::PutBucketAcl => acls::put_bucket(call).await,
         Op::PutBucketCors => bucket_cors::put(call).await,
+        Op::PutBucketLifecycleConfiguration => bucket_lifecycle::put(call).await,
         Op::PutBucketPolicy => bucket_policy::put(call).await,
         Op::PutBucketOwnershipControls => ownership_controls::put(call).await,
         Op::PutBucketTagging => bucket_tagging::put(call).await,
@@ -102,7 +106,6 @@ async fn others(call: &mut Call) -> Answer {
         | Op::GetBucketAccelerateConfiguration
         | Op::GetBucketConfiguration
         | Op::GetBucketEncryption
-        | Op::GetBucketLifecycleConfiguration
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
         | Op::GetBucketReplication

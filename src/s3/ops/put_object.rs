@@ -5,7 +5,7 @@ use sluice_provider::PutOptions;
 
 use crate::objects::attribute;
 use crate::s3::call::{Answer, Call, empty, set_etag, with_condition};
-use crate::s3::{acl, checksums, conditions, headers, tagging};
+use crate::s3::{acl, checksums, conditions, headers, lifecycle, tagging};
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
@@ -26,5 +26,6 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let mut response = empty(StatusCode::OK);
     set_etag(response.headers_mut(), info.etag.as_str());
     checksums::to_headers(&info.attributes, response.headers_mut());
+    lifecycle::tell_expiry(&namespace, &info, response.headers_mut());
     Ok(response)
 }

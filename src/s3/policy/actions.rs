@@ -47,6 +47,7 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
         Op::GetBucketAccelerateConfiguration => "s3:GetAccelerateConfiguration",
         Op::GetBucketEncryption => "s3:GetEncryptionConfiguration",
         Op::GetBucketLifecycleConfiguration => "s3:GetLifecycleConfiguration",
+        Op::PutBucketLifecycleConfiguration | Op::DeleteBucketLifecycle => "s3:PutLifecycleConfiguration",
         Op::GetBucketLogging => "s3:GetBucketLogging",
         Op::GetBucketNotificationConfiguration => "s3:GetBucketNotification",
         Op::GetBucketOwnershipControls => "s3:GetBucketOwnershipControls",
@@ -88,7 +89,6 @@ fn kept_elsewhere(query: &Query) -> (&'static str, &'static str) {
         ("encryption", ("s3:GetEncryptionConfiguration", "s3:PutEncryptionConfiguration")),
         ("intelligent-tiering", ("s3:GetIntelligentTieringConfiguration", "s3:PutIntelligentTieringConfiguration")),
         ("inventory", ("s3:GetInventoryConfiguration", "s3:PutInventoryConfiguration")),
-        ("lifecycle", ("s3:GetLifecycleConfiguration", "s3:PutLifecycleConfiguration")),
         ("metrics", ("s3:GetMetricsConfiguration", "s3:PutMetricsConfiguration")),
         ("replication", ("s3:GetReplicationConfiguration", "s3:PutReplicationConfiguration")),
         ("website", ("s3:GetBucketWebsite", "s3:DeleteBucketWebsite")),
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(of(Op::CopyObject, "", &["x-amz-tagging"]), ["s3:PutObject", "s3:PutObjectTagging"]);
         assert_eq!(of(Op::GetObjectAttributes, "", &[]), ["s3:GetObject", "s3:GetObjectAttributes"]);
         assert_eq!(of(Op::HeadBucket, "", &[]), ["s3:ListBucket"]);
-        assert_eq!(of(Op::DeleteBucketConfiguration, "lifecycle", &[]), ["s3:PutLifecycleConfiguration"]);
+        assert_eq!(of(Op::DeleteBucketConfiguration, "replication", &[]), ["s3:PutReplicationConfiguration"]);
         assert_eq!(of(Op::ListBucketConfigurations, "inventory", &[]), ["s3:GetInventoryConfiguration"]);
         assert!(of(Op::CreateBucket, "", &[]).is_empty());
     }

@@ -34,10 +34,10 @@ async fn many_bodies_at_once_get_their_own_digests() {
             let lanes = lanes.clone();
             tokio::spawn(async move {
                 let body: Vec<u8> = (0..number * 3001).map(|at| (at * 13 + number) as u8).collect();
-                let mut digests = digests();
+                let (mut digests, place) = (digests(), lanes.body());
                 for piece in body.chunks(70_001) {
                     let chunks = piece.chunks(9_999).map(Bytes::copy_from_slice).collect();
-                    digests = lanes.hash(digests, chunks).await.unwrap();
+                    digests = place.hash(digests, chunks).await.unwrap();
                 }
                 check(*digests, &body);
             })
@@ -52,10 +52,28 @@ async fn many_bodies_at_once_get_their_own_digests() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_given_up_and_nothing_is_an_answer_too() {
     let lanes = Lanes::with(Kernel::detect(), 1, 1);
-    drop(lanes.hash(digests(), vec![Bytes::from(vec![1; 1 << 20])]));
-    let empty = lanes.hash(digests(), Vec::new()).await.unwrap();
+    drop(lanes.body().hash(digests(), vec![Bytes::from(vec![1; 1 << 20])]));
+    let empty = lanes.body().hash(digests(), Vec::new()).await.unwrap();
     check(*empty, b"");
     until_idle(&lanes).await;
+}
+
+/// Who has left, or was here long ago, is not waited for.
+#[tokio::test]
+async fn company_is_who_came_a_moment_ago() {
+    let lanes = Lanes::with(Kernel::detect(), 1, 1);
+    let (one, two) = (lanes.body(), lanes.body());
+    for body in [&one, &two, &one] {
+        body.hash(digests(), Vec::new()).await.unwrap();
+    }
+    let company = || lanes.0.queue.lock().company.iter().map(|(number, _)| *number).collect::<Vec<_>>();
+    assert!(company().ends_with(&[one.number]) && company().len() <= 2);
+    drop(one);
+    assert!(company().len() <= 1);
+    tokio::time::sleep(COMPANY).await;
+    drop(lanes.body().hash(digests(), Vec::new()));
+    assert_eq!(company().len(), 0, "the last has left, the other is no company any more");
+    drop(two);
 }
 
 /// Without vectors every body gets a thread, up to their number; with them, as many bodies share one as there are lanes.
@@ -82,7 +100,7 @@ proptest! {
             let mut answers = Vec::new();
             for (number, lengths) in bodies.iter().enumerate() {
                 let chunks: Vec<Bytes> = lengths.iter().map(|len| vec![number as u8; *len].into()).collect();
-                answers.push((lanes.hash(digests(), chunks.clone()), chunks.concat()));
+                answers.push((lanes.body().hash(digests(), chunks.clone()), chunks.concat()));
             }
             for (answer, body) in answers {
                 check(*answer.await.unwrap(), &body);

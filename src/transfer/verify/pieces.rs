@@ -13,12 +13,13 @@ use tokio::sync::oneshot;
 use super::Checks;
 use crate::transfer::Lanes;
 use crate::transfer::digests::Digests;
+use crate::transfer::lanes::Body;
 
 /// The body.
 pub(super) struct Pieces {
     stream: ByteStream,
     checks: Checks,
-    lanes: Lanes,
+    body: Body,
     /// What came since the last piece was handed over.
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
@@ -45,11 +46,11 @@ enum Event {
 }
 
 impl Pieces {
-    pub(super) fn new(stream: ByteStream, checks: Checks, lanes: Lanes) -> Self {
+    pub(super) fn new(stream: ByteStream, checks: Checks, lanes: &Lanes) -> Self {
         Self {
             stream,
             checks,
-            lanes,
+            body: lanes.body(),
             gathered: Vec::new(),
             gathered_bytes: 0,
             hashing: None,
@@ -106,19 +107,19 @@ impl Pieces {
 
     /// Hands a piece over when there is one, or settles when there will be none.
     fn hand_over(&mut self) -> Result<()> {
-        if self.complete && self.gathered_bytes <= self.lanes.at_once_bytes() {
+        if self.complete && self.gathered_bytes <= self.body.lanes().at_once_bytes() {
             for chunk in self.gathered.drain(..) {
                 self.checks.digests()?.update(&chunk);
                 self.hashed.push_back(chunk);
             }
             self.checks.settle()?;
             self.settled = true;
-        } else if self.complete || self.gathered_bytes >= self.lanes.piece_bytes() {
+        } else if self.complete || self.gathered_bytes >= self.body.lanes().piece_bytes() {
             let chunks = std::mem::take(&mut self.gathered);
             self.gathered_bytes = 0;
             let away = || Error::new(ErrorKind::Internal, "digests of a body that are away");
             let digests = self.checks.digests.take().ok_or_else(away)?;
-            let told = self.lanes.hash(digests, chunks.clone());
+            let told = self.body.hash(digests, chunks.clone());
             self.hashing = Some(Hashing { told, chunks });
         }
         Ok(())
@@ -126,7 +127,7 @@ impl Pieces {
 
     /// The next thing that happens; `None` when nothing has to be waited for.
     async fn event(&mut self) -> Option<Event> {
-        let gathers = !self.complete && self.gathered_bytes < self.lanes.piece_bytes();
+        let gathers = !self.complete && self.gathered_bytes < self.body.lanes().piece_bytes();
         match &mut self.hashing {
             Some(hashing) if gathers => tokio::select! {
                 biased;

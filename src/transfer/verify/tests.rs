@@ -245,9 +245,19 @@ fn others_get_their_turn_while_a_large_chunk_is_hashed() {
 
 // === the same with lanes ===
 
-/// Pieces so small that the bodies of these tests are made of many.
+/// Pieces so small that the bodies of these tests are made of many, or so large that all bodies are small.
+fn lanes_of(piece_bytes: usize) -> Option<Lanes> {
+    Some(Lanes::with(sluice_md5_lanes::Kernel::detect(), 2, piece_bytes))
+}
+
 fn lanes() -> Option<Lanes> {
-    Some(Lanes::with(sluice_md5_lanes::Kernel::detect(), 2, 1000))
+    lanes_of(1000)
+}
+
+/// Runs with company: another small body that is on its way all the time.
+fn in_company<T>(lanes: &Option<Lanes>, run: impl Future<Output = T>) -> T {
+    let _other = lanes.as_ref().and_then(|lanes| lanes.small(2000));
+    runtime().block_on(run)
 }
 
 proptest! {
@@ -287,6 +297,54 @@ proptest! {
         prop_assert_eq!(end.unwrap_err().to_string(), "chunk: Body(Signature), number 7");
         prop_assert!(out.is_empty() || out.len() < body.len());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn true_small_bodies_come_out_as_they_went_in(all in proptest::collection::vec(bodies(), 1..40), which in 0usize..5) {
+        let lanes = lanes_of(1 << 20);
+        let outs = in_company(&lanes, async {
+            let verified = all.iter().map(|(body, chunks)| {
+                let declared = Declared { lanes: lanes.clone(), ..truth(body, Algorithm::ALL[which]) };
+                drain(verify(stream(chunks.clone()), declared))
+            });
+            futures::future::join_all(verified).await
+        });
+        for ((body, _), (out, seal)) in all.iter().zip(outs) {
+            prop_assert_eq!(&out, body);
+            prop_assert_eq!(seal.unwrap().etag.to_string(), md5_hex(body));
+        }
+    }
+
+    #[test]
+    fn a_false_small_body_never_comes_out_whole((body, chunks) in bodies(), what in 0usize..8, which in 0usize..5) {
+        prop_assume!(!body.is_empty());
+        let lanes = lanes_of(1 << 20);
+        let mut declared = Declared { lanes: lanes.clone(), ..truth(&body, Algorithm::ALL[which]) };
+        let fault = falsify(&mut declared, what, which, &body);
+        let (out, end) = in_company(&lanes, drain(verify(stream(chunks), declared)));
+        prop_assert_eq!(kind(&end), ErrorKind::Body(fault));
+        prop_assert!(out.len() < body.len());
+    }
+}
+
+/// The one that was to hash for all goes away in between: the others are served all the same.
+#[tokio::test]
+async fn a_batch_survives_its_leader() {
+    let lanes = lanes_of(1 << 20).unwrap();
+    let body = Bytes::from(vec![9; 3000]);
+    let one = |lanes: &Lanes| {
+        let declared = Declared { size: Some(3000), lanes: Some(lanes.clone()), ..Declared::default() };
+        Box::pin(drain(verify(stream(vec![body.clone()]), declared)))
+    };
+    let (mut leader, mut other) = (one(&lanes), one(&lanes));
+    assert!(futures::poll!(leader.as_mut()).is_pending());
+    assert!(futures::poll!(other.as_mut()).is_pending());
+    drop(leader);
+    let (out, seal) = other.await;
+    assert_eq!((out.len(), seal.unwrap().etag.as_str()), (3000, md5_hex(&body).as_str()));
 }
 
 /// A body that nobody takes is not gathered without end.

@@ -140,3 +140,28 @@ async fn a_full_disk_is_an_error_that_leaves_nothing_behind() {
     assert!(unmounted.success());
     outcome.unwrap();
 }
+
+#[tokio::test]
+async fn staging_takes_turns_and_leaves_nothing() {
+    let mount = mount();
+    for number in 0..300 {
+        mount.put(&format!("f{}", number % 3), "x").await;
+    }
+    let staging = mount.path(".sluice/staging");
+    let own = staging.join(mount.local.0.space.process());
+    let lanes = std::fs::read_dir(&own).unwrap().count();
+    // Where directories can be spread there are as many as runs of 256 files began; elsewhere none is needed.
+    let spread = rustix::fs::ioctl_getflags(std::fs::File::open(&own).unwrap())
+        .is_ok_and(|flags| flags.contains(rustix::fs::IFlags::TOPDIR));
+    assert_eq!(lanes, if spread { 2 } else { 0 });
+    let Mount { dir, local } = mount;
+    drop(local);
+    let staging = dir.path().join("root/.sluice/staging");
+    let left = || std::fs::read_dir(&staging).unwrap().count();
+    let until = SystemTime::now() + Duration::from_secs(10);
+    // All but the lock that everybody shares.
+    while left() > 1 {
+        assert!(SystemTime::now() < until, "{} are left", left());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -1,0 +1,210 @@
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use sluice_provider::{Attributes, ETag, ListQuery, PutBody, PutOptions, Seal};
+
+use super::*;
+use crate::handles::Registry;
+use crate::meta::SqliteStore;
+use crate::namespaces::{DefaultMount, Namespaces};
+use crate::objects::{Objects, attribute};
+use crate::uploads::{NewUpload, Uploads};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+struct Bench {
+    namespaces: Arc<Namespaces>,
+    objects: Arc<Objects>,
+    uploads: Arc<Uploads>,
+    lifecycle: Lifecycle,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let store = Arc::new(SqliteStore::open_in_memory().await.unwrap());
+        let memory = DefaultMount { provider: "memory".to_owned(), settings: BTreeMap::new() };
+        let namespaces = Arc::new(Namespaces::new(Arc::clone(&store) as _, memory));
+        let uploads = Arc::new(Uploads::new(store));
+        let objects = Arc::new(Objects::new(Arc::clone(&uploads), Registry::new(Default::default())));
+        let settings = Settings { removals_per_sec: 1_000_000, ..Settings::default() };
+        let lifecycle = Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), settings);
+        namespaces.create("bucket", "me", "").await.unwrap();
+        Self { namespaces, objects, uploads, lifecycle }
+    }
+
+    async fn configure(&self, rules: Vec<Rule>) {
+        let json = Configuration { rules }.to_json();
+        self.namespaces.set_setting("bucket", SETTING, Some(&json)).await.unwrap();
+    }
+
+    async fn put(&self, key: &str, body: &str, tags: &str) {
+        let namespace = self.namespaces.get("bucket").await.unwrap();
+        let attributes: Attributes =
+            if tags.is_empty() { Attributes::new() } else { [(attribute::TAGS, tags)].into_iter().collect() };
+        let seal = Seal { etag: ETag::new(format!("etag-of-{body}")).unwrap(), attributes: Attributes::new() };
+        let body = PutBody::from_bytes(Bytes::from(body.to_owned()), seal);
+        self.objects.put(&namespace, key, body, PutOptions { attributes, ..PutOptions::default() }).await.unwrap();
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let namespace = self.namespaces.get("bucket").await.unwrap();
+        let page = self.objects.list(&namespace, &ListQuery { limit: 10_000, ..ListQuery::default() }).await.unwrap();
+        page.entries.iter().map(|entry| entry.name().to_owned()).collect()
+    }
+
+    /// The keys of a plan, and what it counts.
+    async fn plan(&self, at: SystemTime) -> (Vec<String>, Tally) {
+        let mut keys = Vec::new();
+        let tally = self.lifecycle.plan("bucket", at, |step| keys.push(step.key.clone())).await.unwrap();
+        (keys, tally)
+    }
+}
+
+fn expiring(id: &str, filter: Filter, days: u32) -> Rule {
+    Rule { id: id.to_owned(), enabled: true, filter, expiration: Some(Expiration::Days(days)), ..Rule::default() }
+}
+
+fn prefixed(prefix: &str) -> Filter {
+    Filter { prefix: Some(prefix.to_owned()), ..Filter::default() }
+}
+
+#[tokio::test]
+async fn a_bucket_without_rules_loses_nothing() {
+    let bench = Bench::new().await;
+    bench.put("k", "x", "").await;
+    assert_eq!(bench.lifecycle.run("bucket", SystemTime::now() + DAY * 9999).await.unwrap(), Tally::default());
+    assert_eq!(bench.keys().await, ["k"]);
+    assert!(bench.lifecycle.run("nobody", SystemTime::now()).await.is_err());
+}
+
+#[tokio::test]
+async fn tags_decide_though_listings_leave_them_out() {
+    let bench = Bench::new().await;
+    bench.put("tagged", "x", "keep=no&a%20b=%2B").await;
+    bench.put("other", "x", "keep=yes&a%20b=%2B").await;
+    bench.put("plain", "x", "").await;
+    let tags = vec![("keep".to_owned(), "no".to_owned()), ("a b".to_owned(), "+".to_owned())];
+    bench.configure(vec![expiring("t", Filter { tags, ..Filter::default() }, 1)]).await;
+    let later = SystemTime::now() + DAY * 3;
+    assert_eq!(bench.plan(later).await.0, ["tagged"]);
+    let tally = bench.lifecycle.run("bucket", later).await.unwrap();
+    assert_eq!((tally.expired, tally.seen, tally.left), (1, 3, 0));
+    assert_eq!(bench.keys().await, ["other", "plain"]);
+}
+
+#[tokio::test]
+async fn what_was_written_after_the_look_stays() {
+    let bench = Bench::new().await;
+    bench.put("k", "old", "").await;
+    bench.configure(vec![expiring("all", Filter::default(), 1)]).await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    let mut scan = scan::Scan::new(namespace, SystemTime::now() + DAY * 3).unwrap();
+    let due = bench.lifecycle.next_page(&mut scan).await.unwrap().unwrap();
+    assert_eq!(due.len(), 1);
+    bench.put("k", "new", "").await;
+    let mut tally = Tally::default();
+    bench.lifecycle.carry_out(&scan.namespace, &due, &mut tally).await;
+    assert_eq!((tally.expired, tally.left), (0, 1));
+    assert_eq!(bench.keys().await, ["k"]);
+}
+
+#[tokio::test]
+async fn unfinished_uploads_are_aborted() {
+    let bench = Bench::new().await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    for key in ["tmp/a", "tmp/b", "keep"] {
+        bench.uploads.create(&namespace, key, NewUpload::default()).await.unwrap();
+    }
+    let abort = Rule {
+        id: "a".to_owned(),
+        enabled: true,
+        filter: prefixed("tmp/"),
+        abort_uploads_after_days: Some(1),
+        ..Rule::default()
+    };
+    bench.configure(vec![abort]).await;
+    assert_eq!(bench.lifecycle.run("bucket", SystemTime::now()).await.unwrap().aborted, 0);
+    let tally = bench.lifecycle.run("bucket", SystemTime::now() + DAY * 3).await.unwrap();
+    assert_eq!((tally.aborted, tally.seen), (2, 3));
+    let left = bench.uploads.list(&namespace, "", None, &Default::default(), 10).await.unwrap();
+    assert_eq!(left.uploads.iter().map(|upload| upload.key.as_str()).collect::<Vec<_>>(), ["keep"]);
+}
+
+#[tokio::test]
+async fn more_than_a_page_goes_in_one_run() {
+    let bench = Bench::new().await;
+    for number in 0..2500 {
+        bench.put(&format!("{}/{number:05}", if number % 5 == 0 { "keep" } else { "logs" }), "x", "").await;
+    }
+    bench.configure(vec![expiring("logs", prefixed("logs/"), 1)]).await;
+    let later = SystemTime::now() + DAY * 3;
+    let (keys, planned) = bench.plan(later).await;
+    let done = bench.lifecycle.run("bucket", later).await.unwrap();
+    assert_eq!((keys.len(), planned), (2000, done));
+    assert_eq!(bench.keys().await.len(), 500);
+    assert_eq!(bench.plan(later).await.1.expired, 0);
+}
+
+fn rules() -> impl Strategy<Value = Vec<Rule>> {
+    let prefix = prop::option::of(prop::sample::select(vec!["", "a", "a/", "b"]));
+    let sizes = (prop::option::of(0u64..4), prop::option::of(0u64..4));
+    let rule = (prefix, sizes, 1u32..4, any::<bool>());
+    prop::collection::vec(rule, 0..4).prop_map(|rules| {
+        let rule =
+            |(at, (prefix, (larger, smaller), days, enabled)): (usize, (Option<&str>, (Option<u64>, Option<u64>), u32, bool))| {
+                Rule {
+                    enabled,
+                    ..expiring(
+                        &format!("r{at}"),
+                        Filter {
+                            prefix: prefix.map(str::to_owned),
+                            larger_than: larger,
+                            smaller_than: smaller,
+                            ..Filter::default()
+                        },
+                        days,
+                    )
+                }
+            };
+        rules.into_iter().enumerate().map(rule).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// A run removes what its plan named, which is what the rules say of each object by itself.
+    #[test]
+    fn a_run_does_what_its_plan_said(
+        rules in rules(),
+        objects in prop::collection::btree_map("(a|b|a/|b/)[xy]{1,3}", "[z]{0,4}", 0..20),
+        days in 0u32..5,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new().await;
+            for (key, body) in &objects {
+                bench.put(key, body, "").await;
+            }
+            bench.configure(rules.clone()).await;
+            let now = SystemTime::now() + DAY * days;
+            let configuration = Configuration { rules };
+            let due = |key: &str, body: &str| {
+                let modified = SystemTime::now();
+                let subject = Subject { key, size: body.len() as u64, modified, tags: Some(&[]) };
+                configuration.expiry(&subject).is_some_and(|(at, _)| at <= now)
+            };
+            let (gone, kept): (Vec<_>, Vec<_>) = objects.iter().partition(|(key, body)| due(key, body));
+            let names = |pairs: Vec<(&String, &String)>| pairs.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+            let (planned, tally) = bench.plan(now).await;
+            assert_eq!(planned, names(gone));
+            assert_eq!(bench.lifecycle.run("bucket", now).await.unwrap(), tally);
+            assert_eq!(bench.keys().await, names(kept));
+        });
+    }
+}

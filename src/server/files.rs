@@ -1,0 +1,243 @@
+//! Files on their way out beneath hyper.
+//!
+//! hyper queues the pieces of a body and asks for their bytes when it writes. A piece of a file has none: a mark stands for them,
+//! one byte at an address that nothing else has. The stream of the connection recognises the mark, has the kernel send the file from
+//! the page cache (sendfile(2)), and tells hyper how far it got. No byte of the file is ever in our memory, so a file that another
+//! program cuts short costs the connection, and nothing else.
+//!
+//! Whoever asks for bytes in another way gets none, and its body ends too early, which no client takes for a whole one. It cannot
+//! happen: only a request on a connection that sends files is answered with them.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::ptr;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use rustix::fs::sendfile;
+
+use super::connection::Connection;
+use crate::transfer::Extent;
+
+/// What stands for bytes of a file.
+static MARK: [u8; 1] = [0];
+
+/// Whether a slice to be written stands for bytes of a file.
+pub(super) fn is_mark(slice: &IoSlice<'_>) -> bool {
+    // An empty slice may have any address.
+    !slice.is_empty() && ptr::eq(slice.as_ptr(), MARK.as_ptr())
+}
+
+/// The files that are queued on a connection, in the order of their pieces.
+#[derive(Debug, Default)]
+pub(super) struct Files(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    extents: VecDeque<Extent>,
+    /// A piece was dropped before it was sent: what the next mark stands for is not known.
+    broken: bool,
+}
+
+impl Files {
+    fn push(&self, extent: Extent) {
+        self.0.lock().extents.push_back(extent);
+    }
+
+    /// Sends from the first file in the queue, as much as the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock`; `UnexpectedEof` when the file has been cut short; what sendfile(2) says.
+    pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+        let extent = {
+            let queue = self.0.lock();
+            queue.extents.front().filter(|_| !queue.broken).cloned()
+        };
+        let Some(Extent { file, mut offset, len }) = extent else {
+            return Err(io::Error::other("a mark that stands for no file"));
+        };
+        match sendfile(socket, &*file, Some(&mut offset), len)? {
+            0 => {
+                tracing::warn!(offset, missing = len, "an answer breaks off: its file was cut short while it was sent");
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file was cut short while it was sent"))
+            }
+            sent => Ok(sent),
+        }
+    }
+
+    fn advance(&self, bytes: usize) {
+        let mut queue = self.0.lock();
+        let Some(first) = queue.extents.front_mut() else { return };
+        first.offset += bytes as u64;
+        first.len = first.len.saturating_sub(bytes);
+        if first.len == 0 {
+            queue.extents.pop_front();
+        }
+    }
+
+    fn give_up(&self) {
+        let mut queue = self.0.lock();
+        queue.broken = true;
+        queue.extents.clear();
+    }
+}
+
+/// A piece of an answer's body.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes.
+    Bytes(Bytes),
+    /// Bytes of a file.
+    File(FileChunk),
+}
+
+/// A range of a file that is queued on its connection. Dropped before all of it was sent, it breaks the connection's queue.
+#[derive(Debug)]
+pub struct FileChunk {
+    connection: Arc<Connection>,
+    left: usize,
+}
+
+impl Chunk {
+    /// Queues a range of a file.
+    pub(super) fn file(connection: &Arc<Connection>, extent: Extent) -> Self {
+        let left = extent.len;
+        connection.files().push(extent);
+        Self::File(FileChunk { connection: Arc::clone(connection), left })
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::File(file) => file.left,
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::File(_) => &[],
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match (self, slices.first_mut()) {
+            (Self::Bytes(bytes), _) => bytes.chunks_vectored(slices),
+            (Self::File(file), Some(slice)) if file.left > 0 => {
+                *slice = IoSlice::new(&MARK);
+                1
+            }
+            (Self::File(_), _) => 0,
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::File(file) => {
+                let count = count.min(file.left);
+                file.left -= count;
+                file.connection.files().advance(count);
+            }
+        }
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        match self {
+            Self::Bytes(bytes) => bytes.copy_to_bytes(len),
+            Self::File(_) => {
+                self.advance(len);
+                Bytes::new()
+            }
+        }
+    }
+}
+
+impl Drop for FileChunk {
+    fn drop(&mut self) {
+        if self.left > 0 {
+            self.connection.files().give_up();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn extent(bytes: &[u8], offset: u64, len: usize) -> Extent {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Extent { file: Arc::new(file), offset, len }
+    }
+
+    fn slices(chunk: &Chunk) -> Vec<bool> {
+        let mut slices = [IoSlice::new(&[]); 4];
+        let count = chunk.chunks_vectored(&mut slices);
+        slices.iter().take(count).map(is_mark).collect()
+    }
+
+    #[test]
+    fn only_files_are_marked() {
+        let connection = Arc::new(Connection::new(true));
+        assert_eq!(slices(&Chunk::Bytes(Bytes::from_static(&[0]))), [false]);
+        let mut file = Chunk::file(&connection, extent(b"abc", 0, 3));
+        assert_eq!((slices(&file), file.remaining(), file.chunk()), (vec![true], 3, &[][..]));
+        assert!(!is_mark(&IoSlice::new(&MARK[..0])) && !is_mark(&IoSlice::new(&MARK[1..])));
+        file.advance(3);
+        assert!(slices(&file).is_empty() && !file.has_remaining());
+    }
+
+    #[test]
+    fn files_are_sent_in_their_order_and_from_where_they_are() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let connection = Arc::new(Connection::new(true));
+        let mut one = Chunk::file(&connection, extent(b"0123456789", 2, 5));
+        let mut other = Chunk::file(&connection, extent(b"abcdef", 0, 6));
+        let mut seen = [0; 32];
+        assert_eq!(connection.files().send(&ours).unwrap(), 5);
+        assert_eq!(theirs.read(&mut seen).unwrap(), 5);
+        assert_eq!(&seen[..5], b"23456");
+        // hyper is told less than was sent in no case, but in parts.
+        one.advance(2);
+        assert_eq!(connection.files().send(&ours).unwrap(), 3);
+        one.advance(3);
+        drop(one);
+        assert_eq!(connection.files().send(&ours).unwrap(), 6);
+        other.advance(6);
+        drop(other);
+        assert_eq!(theirs.read(&mut seen).unwrap(), 9);
+        assert_eq!(&seen[..9], b"456abcdef");
+        assert!(connection.files().send(&ours).is_err(), "nothing is queued");
+    }
+
+    #[test]
+    fn a_short_file_and_a_broken_queue_are_errors() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let connection = Arc::new(Connection::new(true));
+        let mut short = Chunk::file(&connection, extent(b"abc", 0, 6));
+        assert_eq!(connection.files().send(&ours).unwrap(), 3);
+        short.advance(3);
+        assert_eq!(connection.files().send(&ours).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        drop(short);
+        let later = Chunk::file(&connection, extent(b"abc", 0, 3));
+        assert!(connection.files().send(&ours).is_err(), "the order is lost");
+        drop(later);
+    }
+
+    #[test]
+    fn whoever_copies_gets_nothing_rather_than_something_else() {
+        let connection = Arc::new(Connection::new(true));
+        let mut file = Chunk::file(&connection, extent(b"abc", 0, 3));
+        assert!(file.copy_to_bytes(2).is_empty());
+        assert_eq!(file.remaining(), 1);
+    }
+}

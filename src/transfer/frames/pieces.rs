@@ -1,0 +1,165 @@
+//! Files as pieces, for a connection that has the kernel send them: what the page cache holds goes out as a range of the file and
+//! is never copied; the rest as frames, read on the blocking pool.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use sluice_provider::Result;
+
+use super::{FileReader, joined, page_cache};
+
+/// The largest piece of a file in bytes. One system call may send as much, so it bounds how long a thread is kept from others;
+/// larger pieces were not measured to be cheaper.
+const PIECE_BYTES: u64 = 512 * 1024;
+
+/// A part of a body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// A range of a file, all of it in the page cache a moment ago.
+    File(Extent),
+}
+
+/// A range of an open file.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// The open file.
+    pub file: Arc<File>,
+    /// Where the range begins.
+    pub offset: u64,
+    /// Its bytes.
+    pub len: usize,
+}
+
+/// Pieces one after the other, none empty. As with frames, an error ends them, and they end cleanly only after all promised bytes.
+pub type PieceStream = BoxStream<'static, Result<Piece>>;
+
+/// A range of a file as pieces.
+///
+/// A file that is cut short meanwhile: what the stream itself reads ends in an error as in [`frames`](super::frames); of a
+/// [`Piece::File`] the one who sends it finds that bytes are missing.
+#[must_use]
+pub fn pieces(file: Arc<File>, range: Range<u64>) -> PieceStream {
+    let reader = FileReader::new(file, range);
+    futures::stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        match piece(&mut reader).await {
+            Ok(None) => None,
+            Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
+async fn piece(reader: &mut FileReader) -> Result<Option<Piece>> {
+    let bytes = PIECE_BYTES.min(reader.end.saturating_sub(reader.next));
+    if bytes > 0 && page_cache::holds(&reader.file, reader.next, bytes) {
+        // What was read ahead goes first; then the file again.
+        if let Some(read) = reader.ahead.pop_front() {
+            return joined(read.await).map(|bytes| Some(Piece::Bytes(bytes)));
+        }
+        let extent = Extent { file: Arc::clone(&reader.file), offset: reader.next, len: bytes as usize };
+        reader.next += bytes;
+        return Ok(Some(Piece::File(extent)));
+    }
+    Ok(reader.frame().await?.map(Piece::Bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+    use std::num::NonZeroU64;
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{Advice, fadvise};
+    use sluice_provider::ErrorKind;
+
+    use super::*;
+
+    fn file(bytes: &[u8]) -> Arc<File> {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.sync_all().unwrap();
+        Arc::new(file)
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i % 251) as u8).collect()
+    }
+
+    /// The bytes, and how many of them came as ranges of the file.
+    async fn drain(mut stream: PieceStream) -> (Vec<u8>, usize) {
+        let (mut out, mut sent) = (Vec::new(), 0);
+        while let Some(piece) = stream.next().await {
+            match piece.unwrap() {
+                Piece::Bytes(bytes) => out.extend_from_slice(&bytes),
+                Piece::File(extent) => {
+                    assert!((1..=PIECE_BYTES as usize).contains(&extent.len));
+                    let at = out.len();
+                    out.resize(at + extent.len, 0);
+                    extent.file.read_exact_at(&mut out[at..], extent.offset).unwrap();
+                    sent += extent.len;
+                }
+            }
+        }
+        (out, sent)
+    }
+
+    #[tokio::test]
+    async fn ranges_come_whole_whatever_is_cached() {
+        let bytes = pattern(5 * PIECE_BYTES as usize + 77);
+        let file = file(&bytes);
+        let end = bytes.len() as u64;
+        let able = page_cache::holds(&file, 0, end);
+        let middle = |from: u64, bytes: u64| fadvise(&*file, from, NonZeroU64::new(bytes), Advice::DontNeed).unwrap();
+        let warm = || file.read_exact_at(&mut vec![0; bytes.len()], 0).unwrap();
+        for range in [0..end, 1..end, 0..1, 4095..2 * PIECE_BYTES + 1, end - 1..end, 7..7] {
+            let wanted = &bytes[range.start as usize..range.end as usize];
+            warm();
+            let (out, sent) = drain(pieces(Arc::clone(&file), range.clone())).await;
+            assert_eq!(out, wanted);
+            assert!(!able || sent == wanted.len(), "{sent} of {range:?} were sent");
+            middle(PIECE_BYTES, PIECE_BYTES);
+            assert_eq!(drain(pieces(Arc::clone(&file), range.clone())).await.0, wanted);
+            middle(0, end);
+            assert_eq!(drain(pieces(Arc::clone(&file), range.clone())).await.0, wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cold_range_is_read_and_not_sent() {
+        let bytes = pattern(2 * PIECE_BYTES as usize);
+        let file = file(&bytes);
+        fadvise(&*file, 0, None, Advice::DontNeed).unwrap();
+        if page_cache::holds(&file, 0, 4096) {
+            // A file system that lives in memory.
+            return;
+        }
+        let first = pieces(Arc::clone(&file), 0..bytes.len() as u64).next().await.unwrap().unwrap();
+        assert!(matches!(first, Piece::Bytes(_)), "sending it would wait for the disk");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_cut_short_is_an_error() {
+        let bytes = pattern(3 * PIECE_BYTES as usize);
+        let file = file(&bytes);
+        let mut stream = pieces(Arc::clone(&file), 0..bytes.len() as u64);
+        stream.next().await.unwrap().unwrap();
+        file.set_len(PIECE_BYTES + 10).unwrap();
+        let error = loop {
+            match stream.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error,
+                None => panic!("a clean end"),
+            }
+        };
+        assert_eq!(*error.kind(), ErrorKind::Corrupt);
+        assert!(stream.next().await.is_none());
+    }
+}
