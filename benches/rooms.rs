@@ -1,6 +1,6 @@
 //! What the rooms between a request and its provider cost: `cargo bench --ignore-rust-version --bench rooms`.
 //!
-//! Wall-clock figures of one machine, to be compared with those of the same machine only (docs/performance/rooms.md).
+//! Wall-clock figures of one machine, to be compared with those of the same machine only.
 #![allow(missing_docs, reason = "the macros of criterion make a function")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench may panic")]
 

@@ -352,7 +352,7 @@ impl<'a> Walk<'a> {
         {
             let Version { stamp, .. } = version;
             let info = ObjectInfo { key, size: stamp.size, etag, modified: stamp.modified(), attributes };
-            frame.see(at, stamp, links, &info);
+            frame.see(store, at, stamp, links, &info);
             return Ok(Some(info));
         }
         let found = match base {
@@ -364,15 +364,16 @@ impl<'a> Walk<'a> {
         };
         let Some((opened, known)) = found else { return Ok(None) };
         let (opened, info) = store.info(&key, opened, known, false)?;
-        frame.see(at, opened.stamp, opened.links, &info);
+        frame.see(store, at, opened.stamp, opened.links, &info);
         Ok(Some(info))
     }
 }
 
 impl Frame {
-    /// Remembers what was seen of an object, if every change of it will be told.
-    fn see(&self, at: At, stamp: Stamp, links: u64, info: &ObjectInfo) {
+    /// Remembers what was seen of an object, if every change of it will be told. A change of a record is not.
+    fn see(&self, store: &Store, at: At, stamp: Stamp, links: u64, info: &ObjectInfo) {
         if links < 2
+            && store.xattrs
             && let Some(seen) = Seen::new(stamp, info)
         {
             self.snapshot.see(at, seen);

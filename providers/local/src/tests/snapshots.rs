@@ -244,6 +244,24 @@ async fn an_object_with_other_links_is_looked_at_every_time() {
 }
 
 #[tokio::test]
+async fn attributes_are_those_of_now_wherever_they_lie() {
+    for xattrs in [true, false] {
+        let mount = mount_with(|settings| settings.xattrs = xattrs);
+        mount.put("d/a", "x").await;
+        for kind in ["text/a", "text/b", "text/c"] {
+            let set = vec![("content-type".to_owned(), Some(kind.to_owned()))];
+            let change = sluice_provider::AttributeChange { set, ..sluice_provider::AttributeChange::default() };
+            mount.local.set_attributes(&key("d/a"), &change).await.unwrap();
+            for _ in 0..2 {
+                let page = mount.local.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+                let [ListEntry::Object(info)] = &page.entries[..] else { panic!("{page:?}") };
+                assert_eq!(info.attributes.get("content-type"), Some(kind), "xattrs: {xattrs}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn more_changes_than_the_kernel_can_tell_are_not_missed() {
     let mount = mount();
     fs::create_dir(mount.path("d")).unwrap();
