@@ -3,7 +3,6 @@
 
 mod foreign;
 mod healing;
-mod in_place;
 mod listing;
 mod places;
 mod reading;
