@@ -184,10 +184,6 @@ impl Drop for Thread {
         let mut queue = self.shared.queue.lock();
         queue.threads -= 1;
         queue.taken -= self.works.len();
-        if std::thread::panicking() {
-            // Those who wait are told, by the end of their channels, instead of waiting for a thread that nobody may begin.
-            queue.waiting.clear();
-        }
     }
 }
 

@@ -122,13 +122,6 @@ struct Lead<'b> {
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Those who wait are told by the end of their channels.
-            let mut state = self.batches.state.lock();
-            state.waiting.clear();
-            state.led = false;
-            return;
-        }
         while self.more {
             self.more = self.batches.hash_some();
         }
