@@ -188,29 +188,19 @@ async fn versions_and_markers_go_when_their_time_has_come() {
     assert_eq!(bench.objects.list_versions(&namespace, &query).await.unwrap().entries.len(), 2);
 }
 
+/// A rule without its name: prefix, bounds of the size, days, and whether it is in force.
+type Drawn = (Option<&'static str>, (Option<u64>, Option<u64>), u32, bool);
+
+fn drawn((at, (prefix, (larger_than, smaller_than), days, enabled)): (usize, Drawn)) -> Rule {
+    let filter = Filter { prefix: prefix.map(str::to_owned), larger_than, smaller_than, ..Filter::default() };
+    Rule { enabled, ..expiring(&format!("r{at}"), filter, days) }
+}
+
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let prefix = prop::option::of(prop::sample::select(vec!["", "a", "a/", "b"]));
     let sizes = (prop::option::of(0u64..4), prop::option::of(0u64..4));
     let rule = (prefix, sizes, 1u32..4, any::<bool>());
-    prop::collection::vec(rule, 0..4).prop_map(|rules| {
-        let rule =
-            |(at, (prefix, (larger, smaller), days, enabled)): (usize, (Option<&str>, (Option<u64>, Option<u64>), u32, bool))| {
-                Rule {
-                    enabled,
-                    ..expiring(
-                        &format!("r{at}"),
-                        Filter {
-                            prefix: prefix.map(str::to_owned),
-                            larger_than: larger,
-                            smaller_than: smaller,
-                            ..Filter::default()
-                        },
-                        days,
-                    )
-                }
-            };
-        rules.into_iter().enumerate().map(rule).collect()
-    })
+    prop::collection::vec(rule, 0..4).prop_map(|rules| rules.into_iter().enumerate().map(drawn).collect())
 }
 
 proptest! {

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn shelves_sort_as_their_keys_do() {
-        let mut keys = vec!["a", "a\0", "a\0b", "a\00", "a\0/", "a/", "a-b", "a/b", "ab", "a0", "\0", "/", "a\u{1}"];
+        let mut keys = vec!["a", "a\x00", "a\x00b", "a\x000", "a\x00/", "a/", "a-b", "a/b", "ab", "a0", "\x00", "/", "a\u{1}"];
         keys.sort_unstable();
         let mut shelves: Vec<_> = keys.iter().map(|key| prefix(key)).collect();
         shelves.sort_unstable();
