@@ -6,6 +6,7 @@ Used by the client tests, by s3-tests.sh and by the bench. A process is only eve
 import hashlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -45,11 +46,25 @@ def clean_environment() -> dict[str, str]:
     return env
 
 
+# Tests that run side by side (pytest -n) take their ports from ranges of their own, below those of outgoing connections.
+_PORTS = range(12_000, 32_000)
+_WORKERS = 8
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or os.getpid()) % _WORKERS
+    share = len(_PORTS) // _WORKERS
+    while True:
+        port = _PORTS[worker * share + random.randrange(share)]
+        with socket.socket() as probe:
+            # As the gateway binds: what is only closing does not matter.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Gateway:
