@@ -274,7 +274,8 @@ impl<'a> Walk<'a> {
         };
         let place = Place { dir: dir.as_fd(), path: &frame.path, prefix: &frame.prefix, longest: self.longest };
         frame.snapshot = self.store.snapshot(&place, end)?;
-        frame.next = frame.snapshot.seek(|name| name <= end);
+        // What the listing leaves out may reach beyond the part that was read before.
+        frame.next = frame.snapshot.seek(|name| name <= end || self.skips(&frame.prefix, name));
         // It lies further on each time, so that this comes to an end.
         if frame.snapshot.entry(frame.next).is_some() || frame.snapshot.end().is_some_and(|next| next > end) {
             frame.dir = Some(dir);

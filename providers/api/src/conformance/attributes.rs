@@ -132,7 +132,7 @@ pub async fn a_change_never_undoes_a_put(subject: &Subject) {
     for round in 0..40_u64 {
         let name = "k";
         let put =
-            |version: &str| PutOptions { attributes: [("version", version)].into_iter().collect(), ..PutOptions::default() };
+            |edition: &str| PutOptions { attributes: [("edition", edition)].into_iter().collect(), ..PutOptions::default() };
         let (old, new) = (content(round, 400), content(round + 1000, 700));
         subject.provider().put(&key(name), body(&old), &put("old")).await.expect("put");
         let change = AttributeChange { if_match: None, set: vec![("changed".into(), Some("yes".into()))] };
@@ -143,7 +143,7 @@ pub async fn a_change_never_undoes_a_put(subject: &Subject) {
         put.await.expect("the put task").expect("put");
         changed.await.expect("the task of the change").expect("set_attributes");
         assert_eq!(subject.read(name).await, new, "the put was undone");
-        assert_eq!(subject.head(name).await.attributes.get("version"), Some("new"), "old attributes beside new bytes");
+        assert_eq!(subject.head(name).await.attributes.get("edition"), Some("new"), "old attributes beside new bytes");
     }
 }
 

@@ -209,6 +209,21 @@ async fn page(local: &Local, prefix: &str) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
+async fn what_is_left_out_may_reach_beyond_what_is_held() {
+    let mount = mount();
+    if let Some(shelf) = &mount.local.0.shelf {
+        shelf.window.store(1, Ordering::Relaxed);
+    }
+    fs::create_dir(mount.path("d")).unwrap();
+    for name in ["d/f1", "d/f2", "d/f3", "d/g"] {
+        fs::write(mount.path(name), name).unwrap();
+    }
+    let query = ListQuery { prefix: "d/".into(), from: ListFrom::AfterPrefix("d/f".into()), limit: 10, ..ListQuery::default() };
+    let listed = mount.local.list(&query).await.unwrap();
+    assert_eq!(listed.entries.iter().map(ListEntry::name).collect::<Vec<_>>(), ["d/g"]);
+}
+
+#[tokio::test]
 async fn two_gateways_and_an_editor_see_each_other_at_once() {
     let mount = mount();
     let other = Local::open(settings(&mount.root())).unwrap();
