@@ -40,12 +40,20 @@ def versions_of(client, bucket: str) -> tuple[list[dict], list[dict]]:
     return versions, markers
 
 
-@pytest.mark.parametrize("xattrs", ["auto", "off"])
-def test_kill_at_random_moments_loses_no_version(fresh, xattrs):
+def test_where_no_version_can_be_kept_none_is_promised(fresh):
+    client = boto3_client(fresh(config='[default_mount]\nxattrs = "off"\n'))
+    client.create_bucket(Bucket="plain")
+    with pytest.raises(botocore.exceptions.ClientError) as refused:
+        client.put_bucket_versioning(Bucket="plain", VersioningConfiguration={"Status": "Enabled"})
+    assert refused.value.response["Error"]["Code"] == "NotImplemented"
+    assert "Status" not in client.get_bucket_versioning(Bucket="plain")
+
+
+def test_kill_at_random_moments_loses_no_version(fresh):
     """Every version and marker that was acknowledged is there and whole; none that was removed comes back; the newest is the current one."""
     seed = int.from_bytes(os.urandom(4), "big")
     chance = random.Random(seed)
-    server = fresh(config=f'[default_mount]\nxattrs = "{xattrs}"\n')
+    server = fresh()
     client = boto3_client(server)
     client.create_bucket(Bucket="kept")
     client.put_bucket_versioning(Bucket="kept", VersioningConfiguration={"Status": "Enabled"})

@@ -99,6 +99,7 @@ fn rule(element: &Element) -> Result<Rule> {
                 rule.abort_uploads_after_days = Some(abort(child)?);
             }
             "Transition" | "NoncurrentVersionTransition" => {
+                transition(child)?;
                 return Err(Failure::not_implemented("Transitions to another storage class are not implemented."));
             }
             _ => return Err(Code::MalformedXML.into()),
@@ -210,17 +211,42 @@ fn expiration(element: &Element) -> Result<Expiration> {
     let text = child.text.trim();
     match child.name.as_str() {
         "Days" => Ok(Expiration::Days(days(child, "Expiration")?)),
-        "Date" => {
-            let date = dates::parse_any(text).ok_or(Code::MalformedXML)?;
-            let since = date.duration_since(SystemTime::UNIX_EPOCH).ok();
-            match since {
-                Some(since) if since.as_secs() % DAY == 0 && since.subsec_nanos() == 0 => Ok(Expiration::Date(since.as_secs())),
-                _ => Err(Failure::argument("Date", text, "'Date' must be at midnight GMT")),
-            }
-        }
+        "Date" => Ok(Expiration::Date(midnight(text)?)),
         "ExpiredObjectDeleteMarker" if text == "true" => Ok(Expiration::DeleteMarkers),
         _ => Err(Code::MalformedXML.into()),
     }
+}
+
+/// A date, in seconds since 1970.
+fn midnight(text: &str) -> Result<u64> {
+    let date = dates::parse_any(text).ok_or(Code::MalformedXML)?;
+    match date.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) if since.as_secs() % DAY == 0 && since.subsec_nanos() == 0 => Ok(since.as_secs()),
+        _ => Err(Failure::argument("Date", text, "'Date' must be at midnight GMT")),
+    }
+}
+
+/// What is wrong with a transition is told before that there are none.
+fn transition(element: &Element) -> Result<()> {
+    const CLASSES: [&str; 6] = ["GLACIER", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "DEEP_ARCHIVE", "GLACIER_IR"];
+    let mut class = None;
+    for child in &element.children {
+        let text = child.text.trim();
+        match child.name.as_str() {
+            "Date" => {
+                midnight(text)?;
+            }
+            "Days" | "NoncurrentDays" => {
+                text.parse::<u32>().map_err(|_| Failure::new(Code::MalformedXML))?;
+            }
+            "NewerNoncurrentVersions" => {
+                days(child, "NoncurrentVersionTransition")?;
+            }
+            "StorageClass" if class.is_none() && CLASSES.contains(&text) => class = Some(text),
+            _ => return Err(Code::MalformedXML.into()),
+        }
+    }
+    class.map(|_| ()).ok_or_else(|| Code::MalformedXML.into())
 }
 
 fn noncurrent(element: &Element) -> Result<NoncurrentExpiration> {
@@ -392,6 +418,11 @@ mod tests {
                 "InvalidArgument",
             ),
             (rule("<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>"), "NotImplemented"),
+            (rule("<Transition><Days>1</Days><StorageClass>WARM</StorageClass></Transition>"), "MalformedXML"),
+            (
+                rule("<Transition><Date>2030-01-01T01:00:00Z</Date><StorageClass>GLACIER</StorageClass></Transition>"),
+                "InvalidArgument",
+            ),
             (filtered("<Prefix>a</Prefix><Prefix>b</Prefix>", DAYS), "MalformedXML"),
             (filtered("<And><Prefix>a</Prefix></And>", DAYS), "MalformedXML"),
             (

@@ -76,6 +76,7 @@ actions! {
         ListAttachedRolePolicies => policies::attached_role,
         PutUserPermissionsBoundary => policies::put_user_boundary, DeleteUserPermissionsBoundary => policies::delete_user_boundary,
         PutRolePermissionsBoundary => policies::put_role_boundary, DeleteRolePermissionsBoundary => policies::delete_role_boundary,
+        ListOpenIDConnectProviders => entities::list_open_id_connect_providers,
         CreatePolicy => managed::create, GetPolicy => managed::get, ListPolicies => managed::list, DeletePolicy => managed::delete,
         CreatePolicyVersion => managed::create_version, GetPolicyVersion => managed::get_version,
         ListPolicyVersions => managed::list_versions, SetDefaultPolicyVersion => managed::set_default_version,

@@ -195,6 +195,15 @@ pub(super) async fn list_users(api: &Api<'_>) -> Outcome {
     list(api, EntityKind::User, "iam:ListUsers", "Users").await
 }
 
+/// There are none: nobody else's tokens are taken for credentials here.
+pub(super) async fn list_open_id_connect_providers(api: &Api<'_>) -> Outcome {
+    api.need("iam:ListOpenIDConnectProviders", "oidc-provider/*")?;
+    let mut xml = Xml::without_declaration();
+    xml.open("OpenIDConnectProviderList");
+    xml.close("OpenIDConnectProviderList");
+    Ok(Some(xml))
+}
+
 pub(super) async fn update_user(api: &Api<'_>) -> Outcome {
     rename(api, EntityKind::User, "iam:UpdateUser").await
 }
