@@ -27,10 +27,12 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["sqlx"], &["meta"]),
     (&["md5", "sha1", "sha2", "crc_fast", "sluice_md5_lanes"], &["transfer"]),
     (&["moka"], &["tokens", "cache"]),
-    (&["aes_gcm"], &["tokens"]),
+    (&["aes_gcm", "hyper_rustls", "jsonwebtoken"], &["tokens"]),
+    (&["p256"], &["s3"]),
+    (&["ring"], &["tokens", "s3"]),
     (&["s3s"], &["s3"]),
     (&["prometheus_client"], &["telemetry"]),
-    (&["hyper", "hyper_util"], &["server", "admin", "s3"]),
+    (&["hyper", "hyper_util"], &["server", "admin", "s3", "tokens"]),
     (&["clap", "toml"], &["config", "main"]),
 ];
 

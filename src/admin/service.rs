@@ -17,7 +17,7 @@ use crate::lifecycle::Lifecycle;
 use crate::meta::MetaStore;
 use crate::namespaces::Namespaces;
 use crate::runtime::Drain;
-use crate::telemetry::{Metrics, RequestId};
+use crate::telemetry::{Explanations, Metrics, RequestId};
 use crate::tokens::{Secret, Tokens};
 
 /// The largest body in bytes.
@@ -152,6 +152,8 @@ impl Admin {
                 lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await
             }
             ["api", "v1", "buckets", _, "lifecycle", "plan"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "requests", id, "explanation"] if read => explanation(&decoded(id)?),
+            ["api", "v1", "requests", _, "explanation"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "handles"] if read => Ok(handles(parts)),
             ["api", "v1", "handles"] => Err(not_allowed("GET, HEAD")),
             _ => Err(Failure::no_such("such path")),
@@ -195,6 +197,29 @@ fn handles(parts: &Parts) -> Answer {
         age_ms: u64::try_from(handle.age.as_millis()).unwrap_or(u64::MAX),
     });
     json(StatusCode::OK, &Handles { handles: shown.collect(), open: parts.handles.len() })
+}
+
+/// Why a request was refused lately.
+fn explanation(request_id: &str) -> Result<Answer, Failure> {
+    let Some(found) = Explanations::here().of(request_id) else {
+        return Err(Failure::no_such("such request among the last whose signature was refused by this gateway"));
+    };
+    let facts = found.facts.into_iter().map(|(name, value)| Fact { name, value }).collect();
+    Ok(json(StatusCode::OK, &Explained { request_id: found.request_id, at_ms: found.at, code: found.code, facts }))
+}
+
+#[derive(Serialize)]
+struct Explained {
+    request_id: String,
+    at_ms: i64,
+    code: &'static str,
+    facts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: &'static str,
+    value: String,
 }
 
 fn not_allowed(allow: &'static str) -> Failure {

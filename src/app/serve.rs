@@ -36,6 +36,8 @@ const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
+/// How often it is written when keys were last used.
+const WRITE_USES: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
@@ -70,6 +72,7 @@ async fn serve(loaded: Loaded) -> Result<u8, Failure> {
 pub(super) struct Gateway {
     config: Config,
     store: Arc<dyn MetaStore>,
+    tokens: Arc<Tokens>,
     handles: Registry,
     gate: Gate,
     drain: Drain,
@@ -172,7 +175,7 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
-        let swept = Arc::clone(&tokens);
+        let (swept, used) = (Arc::clone(&tokens), Arc::clone(&tokens));
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
             async move { lifecycle.run_all().await }
@@ -190,12 +193,16 @@ impl Gateway {
                     }
                 }
             }),
+            runtime::every("use of keys", WRITE_USES, move || {
+                let tokens = Arc::clone(&used);
+                async move { tokens.write_uses().await }
+            }),
             runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
-        let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
+        let gateway = Self { config, store, tokens, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell();
         Ok(gateway)
     }
@@ -246,6 +253,7 @@ impl Gateway {
         drop(self.sweep);
         self.admin_drain.finish(ADMIN_PATIENCE, GRACE).await;
         drop(self.background);
+        self.tokens.write_uses().await;
         self.store.close().await;
         drop(self.data_dir);
         if finished {

@@ -38,6 +38,7 @@ mod query;
 mod range;
 mod route;
 mod settings;
+mod signature;
 mod signature_v2;
 mod tagging;
 mod terminal;

@@ -59,7 +59,7 @@ pub fn init(settings: &Settings) -> io::Result<LogGuard> {
 /// which anybody can cause: those are answers, not faults.
 fn filter(settings: &Settings) -> Result<EnvFilter, ParseError> {
     let access = if settings.access { "info" } else { "off" };
-    EnvFilter::try_new(format!("s3s=off,hyper=warn,sqlx=warn,sluice::access={access},{}", settings.level))
+    EnvFilter::try_new(format!("s3s=off,s3s::ops::signature=off,hyper=warn,sqlx=warn,sluice::access={access},{}", settings.level))
 }
 
 /// Whether `level` can be read.

@@ -6,6 +6,7 @@
 
 mod access;
 mod bucket_label;
+mod explanations;
 mod exposition;
 mod lines;
 mod logging;
@@ -14,6 +15,7 @@ mod request_id;
 mod settings;
 
 pub use access::{AccessLine, access_enabled};
+pub use explanations::{Explanation, Explanations};
 pub use logging::{LogGuard, init, log_lines_dropped};
 pub use metrics::{Answered, Kind, Metrics, Row, TABLE, metrics};
 pub use request_id::{RequestId, host_id};
