@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
-use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
+use crate::{admin, encryption, handles, lifecycle, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub meta: meta::Settings,
     /// Access keys and who has them.
     pub tokens: tokens::Settings,
+    /// Encryption at rest.
+    pub encryption: encryption::Settings,
     /// The upkeep of what is mounted.
     pub mounts: mounts::Settings,
     /// Open handles.

@@ -4,6 +4,7 @@ mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
 mod bucket_cors;
+mod bucket_encryption;
 mod bucket_lifecycle;
 mod bucket_policy;
 mod bucket_tagging;
@@ -66,6 +67,9 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
         Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
+        Op::DeleteBucketEncryption => bucket_encryption::delete(call).await,
+        Op::GetBucketEncryption => bucket_encryption::get(call),
+        Op::PutBucketEncryption => bucket_encryption::put(call).await,
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLifecycleConfiguration => bucket_lifecycle::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
@@ -109,7 +113,6 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteBucketConfiguration
         | Op::GetBucketAccelerateConfiguration
         | Op::GetBucketConfiguration
-        | Op::GetBucketEncryption
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
         | Op::GetBucketReplication
