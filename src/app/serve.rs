@@ -16,6 +16,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::handles::Registry;
 use crate::lifecycle::Lifecycle;
+use crate::limits::Rates;
 use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts;
 use crate::namespaces::{DefaultMount, Namespaces};
@@ -36,6 +37,9 @@ const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
+
+/// How often rates that are whole again are forgotten.
+const FORGET_RATES: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
@@ -113,12 +117,14 @@ impl Gateway {
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
         let lifecycle = Arc::new(lifecycle);
+        let rates = Rates::new(&config.limits);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
             objects: Arc::clone(&objects),
             uploads: Arc::clone(&uploads),
             tokens: Arc::clone(&tokens),
             lanes: config.transfer.lanes(),
+            rates: rates.clone(),
             settings: config.s3.clone(),
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
@@ -134,7 +140,7 @@ impl Gateway {
             domains: config.s3.domains.clone().into(),
             head_timeout: Some(Duration::from_secs(config.server.request_timeout_secs)),
         };
-        report_to_metrics(&gate, &handles, &tokens, &store);
+        report_to_metrics(&gate, &handles, &tokens, &store, &rates);
         let service = Admin::new(admin::Parts {
             store: Arc::clone(&store),
             namespaces: Arc::clone(&namespaces),
@@ -189,6 +195,10 @@ impl Gateway {
                         tracing::warn!(%error, "what has ended stays in the metadata store");
                     }
                 }
+            }),
+            runtime::every("rates of those who are quiet", FORGET_RATES, move || {
+                let rates = rates.clone();
+                async move { rates.forget_quiet() }
             }),
             runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
@@ -330,10 +340,13 @@ async fn bind(key: &str, address: &str) -> Result<Server, Failure> {
     Server::bind(address).await.map_err(|error| Failure::new(format!("{key}: cannot listen on {address}: {error}")))
 }
 
-fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, store: &Arc<dyn MetaStore>) {
+fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, store: &Arc<dyn MetaStore>, rates: &Rates) {
+    let rates = rates.clone();
     let (gate, handles, tokens, store) = (gate.clone(), handles.clone(), Arc::clone(tokens), Arc::clone(store));
     metrics().on_scrape(move |metrics| {
         metrics.set_in_flight(gate.inside());
+        let (users, buckets) = rates.refused();
+        metrics.set_rate_limits(users, buckets, rates.remembered());
         metrics.set_handles(handles.len(), handles.counters().reaped);
         let cache = tokens.cache_counts();
         metrics.set_token_cache(cache.hits, cache.misses, cache.evictions, cache.entries);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
-use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
+use crate::{admin, handles, lifecycle, limits, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Config {
     pub server: server::Settings,
     /// The admin listener.
     pub admin: admin::Settings,
+    /// Rates of users and buckets.
+    pub limits: limits::Settings,
     /// The S3 protocol.
     pub s3: s3::Settings,
     /// The metadata store.

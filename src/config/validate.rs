@@ -39,6 +39,9 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let root = &config.default_mount.root;
     let own = config.default_mount.provider != "local" || root.contains("{bucket}");
     check("default_mount.root", own, "must contain {bucket}: every bucket needs a directory of its own");
+    if let Err((key, why)) = config.limits.validate() {
+        problems.push((format!("limits.{key}"), why));
+    }
     if let Err((key, why)) = config.log.validate() {
         problems.push((format!("log.{key}"), why));
     }

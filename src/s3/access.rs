@@ -16,6 +16,7 @@ use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
 use super::{Parts, acl, dates, front, signature_v2};
+use crate::limits::Sender;
 use crate::namespaces::Namespace;
 use crate::tokens::acl::{ANONYMOUS, Permission};
 use crate::tokens::policy::Decision;
@@ -129,7 +130,7 @@ fn need(op: Option<Op>) -> Need {
 /// Decides.
 ///
 /// # Errors
-/// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`.
+/// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`, `SlowDown`.
 pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
     let Asked { op, bucket, headers, query, .. } = asked;
     let actor = sender(parts, asked).await?;
@@ -145,6 +146,8 @@ pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
         check_anonymous(op, query)?;
     }
     let namespace = parts.namespaces.get(bucket).await?;
+    // Known to exist by now, so that names nobody has are not remembered.
+    parts.rates.take_bucket(bucket).map_err(|_| Code::SlowDown)?;
     let ground = ground(parts, &actor, &identity, &namespace, asked).await?;
     if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
         check_owner(&identity, &namespace, expected)?;
@@ -196,9 +199,15 @@ pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: 
 /// Who asks: the one whose signature was verified, or nobody in particular.
 ///
 /// # Errors
-/// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`.
+/// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`, `SlowDown`.
 pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
-    let Asked { credentials, op, headers, query, .. } = asked;
+    let Asked { credentials, op, headers, query, peer, .. } = asked;
+    // Only a key whose signature holds loses by what is sent in its name.
+    let who = match (credentials, peer) {
+        (Some(credentials), _) => Some(Sender::Key(&credentials.access_key)),
+        (None, peer) => peer.map(Sender::Address),
+    };
+    who.map_or(Ok(()), |who| parts.rates.take_user(who)).map_err(|_| Code::SlowDown)?;
     let Some(credentials) = credentials else {
         // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
         let claims = claims_identity(headers, query);

@@ -23,6 +23,7 @@ use super::query::Query;
 use super::route::{self, Hosts, Route};
 use super::terminal::Terminated;
 use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed, xml};
+use crate::limits::Rates;
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
@@ -52,6 +53,8 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// Where large bodies are hashed side by side, if anywhere.
     pub lanes: Option<Lanes>,
+    /// Rates of senders and buckets.
+    pub rates: Rates,
     /// Settings.
     pub settings: Settings,
 }

@@ -170,7 +170,7 @@ impl Exchange {
             total_secs,
             complete,
         });
-        if access_enabled(self.status) {
+        if access_enabled(self.status, code) {
             let line = AccessLine {
                 request_id: &self.request_id,
                 remote: self.remote,

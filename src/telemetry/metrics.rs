@@ -67,6 +67,11 @@ pub(super) struct BuildLabels {
     version: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LimitLabels {
+    limit: &'static str,
+}
+
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn duration() -> Histogram {
@@ -126,6 +131,10 @@ table! {
         Gauge "sluice_http_requests_in_flight" [], "Requests being answered, until the end of their bodies";
     connections: Gauge = Gauge::default(),
         Gauge "sluice_http_connections" [], "Open client connections";
+    rate_limited: Family<LimitLabels, Counter> = Family::default(),
+        Counter "sluice_rate_limited_total" ["limit"], "Requests refused because their sender or bucket is over its rate";
+    rate_limit_entries: Gauge = Gauge::default(),
+        Gauge "sluice_rate_limit_entries" [], "Senders and buckets whose rate is remembered";
     open_handles: Gauge = Gauge::default(),
         Gauge "sluice_open_handles" [], "Objects open for reading or writing";
     handles_reaped: Counter = Counter::default(),
@@ -249,6 +258,14 @@ impl Metrics {
     /// Notes how many connections are open.
     pub fn set_connections(&self, count: usize) {
         self.connections.set(gauge(count));
+    }
+
+    /// Notes how many requests were refused for the rate of their sender and of their bucket, and how many rates are remembered.
+    pub fn set_rate_limits(&self, users: u64, buckets: u64, entries: usize) {
+        for (limit, count) in [("user", users), ("bucket", buckets)] {
+            raise(&self.rate_limited.get_or_create(&LimitLabels { limit }), count);
+        }
+        self.rate_limit_entries.set(gauge(entries));
     }
 
     /// Notes the state of the handle registry: how many are open, and how many were ever reaped.
@@ -395,6 +412,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 200, "photos"));
         metrics.answered(&answered("GetObject", 404, "photos"));
+        metrics.set_rate_limits(3, 4, 5);
         metrics.on_scrape(|m| m.set_handles(7, 9));
         metrics.on_scrape(|m| m.set_listing_cache(2, 3, 4, 5));
         let text = metrics.render(false);
@@ -405,6 +423,7 @@ mod tests {
             r#"sluice_errors_total{code="NoSuchKey"} 1"#,
             "sluice_http_received_bytes_total 6",
             "sluice_http_sent_bytes_total 10",
+            r#"sluice_rate_limited_total{limit="bucket"} 4"#,
             "sluice_open_handles 7",
             "sluice_handles_reaped_total 9",
             "sluice_listing_cache_directories 2",
@@ -438,6 +457,7 @@ mod tests {
     fn the_table_names_what_is_scraped() {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 404, "photos"));
+        metrics.set_rate_limits(1, 1, 1);
         let text = metrics.render(true);
         for row in TABLE {
             assert!(text.contains(&format!("# HELP {} ", row.name.trim_end_matches("_total"))), "{}", row.name);

@@ -52,6 +52,7 @@ impl Gateway {
             uploads,
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
+            rates: crate::limits::Rates::default(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
