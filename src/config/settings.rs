@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
+use super::layers::keys_of;
 use crate::{admin, handles, lifecycle, limits, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
@@ -54,6 +55,14 @@ impl Config {
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
         self.meta.dsn.strip_prefix("sqlite:").map(PathBuf::from)
+    }
+
+    /// The keys in which another configuration differs.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (keys_of(self).unwrap_or_default(), keys_of(other).unwrap_or_default());
+        let all: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        all.into_iter().filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
     }
 
     /// Puts in what depends on the machine: the data directory, and everything that lies in it.

@@ -1,7 +1,6 @@
 //! Who may do what. What the bucket's policy denies is denied to everybody. Root and the owner of a bucket may do everything else
 //! with it; others, and those who do not sign, what the policy allows or a list grants.
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -11,6 +10,7 @@ use s3s::auth::Credentials;
 
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
+use super::front::Peer;
 use super::headers::{overrides, text};
 use super::operation::Op;
 use super::policy::{self, About};
@@ -84,7 +84,7 @@ pub(crate) struct Asked<'a> {
     /// The key; empty for none.
     pub(crate) key: &'a str,
     /// Who is at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
     /// The query.
@@ -205,7 +205,7 @@ pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
     // Only a key whose signature holds loses by what is sent in its name.
     let who = match (credentials, peer) {
         (Some(credentials), _) => Some(Sender::Key(&credentials.access_key)),
-        (None, peer) => peer.map(Sender::Address),
+        (None, peer) => peer.map(|peer| Sender::Address(peer.address)),
     };
     who.map_or(Ok(()), |who| parts.rates.take_user(who)).map_err(|_| Code::SlowDown)?;
     let Some(credentials) = credentials else {

@@ -64,7 +64,7 @@ impl Gateway {
                     let front = front.clone();
                     async move {
                         request.extensions_mut().insert(RequestId(Arc::from("TESTREQUEST")));
-                        request.extensions_mut().insert(Peer(peer.ip()));
+                        request.extensions_mut().insert(Peer { address: peer.ip(), secure: false });
                         Ok::<_, std::convert::Infallible>(front.call(request).await)
                     }
                 });
