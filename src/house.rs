@@ -33,6 +33,8 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["prometheus_client"], &["telemetry"]),
     (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption"]),
     (&["clap", "toml"], &["config", "main"]),
+    (&["governor"], &["limits"]),
+    (&["rustls", "tokio_rustls", "ppp"], &["server"]),
 ];
 
 /// The most lines of a file.

@@ -59,6 +59,7 @@ pub struct Encryption {
     vault: Vault,
     kms: Option<Kms>,
     default_key: Option<String>,
+    customer_keys_need_tls: bool,
 }
 
 impl Encryption {
@@ -70,13 +71,20 @@ impl Encryption {
         let configured = |text: &String| (!text.is_empty()).then(|| text.clone());
         let vault = Vault::open(configured(&settings.keyring_file).map(PathBuf::from))?;
         let kms = Kms::new(settings, credential)?;
-        Ok(Self { master, vault, kms, default_key: configured(&settings.default_kms_key) })
+        let default_key = configured(&settings.default_kms_key);
+        Ok(Self { master, vault, kms, default_key, customer_keys_need_tls: settings.customer_keys_need_tls })
     }
 
     /// Without any key of its own: what remains is what customers bring keys for, in one request.
     #[must_use]
     pub fn without_keys() -> Self {
-        Self { master: None, vault: Vault::empty(), kms: None, default_key: None }
+        Self { master: None, vault: Vault::empty(), kms: None, default_key: None, customer_keys_need_tls: false }
+    }
+
+    /// Whether customers may bring their keys over TLS alone.
+    #[must_use]
+    pub fn customer_keys_need_tls(&self) -> bool {
+        self.customer_keys_need_tls
     }
 
     /// A body as it is to be stored at a place.

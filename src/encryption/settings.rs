@@ -12,6 +12,9 @@ pub struct Settings {
     pub keyring_file: String,
     /// The key of requests that ask for `aws:kms` and name none. Empty: such a request is refused.
     pub default_kms_key: String,
+    /// Whether keys of customers (SSE-C) are taken only from requests that came over TLS, here or at a trusted proxy
+    /// (`server.trusted_proxies`), as on AWS.
+    pub customer_keys_need_tls: bool,
     /// The URL of a service that speaks the protocol of AWS KMS, such as `https://kms.eu-west-1.amazonaws.com`: it is asked for keys that
     /// the keyring does not have, with the credential of `SLUICE_KMS_ACCESS_KEY` and `SLUICE_KMS_SECRET_KEY`. Empty: none.
     pub kms_endpoint: String,
@@ -31,6 +34,7 @@ impl Default for Settings {
         Self {
             keyring_file: String::new(),
             default_kms_key: String::new(),
+            customer_keys_need_tls: false,
             kms_endpoint: String::new(),
             kms_region: "us-east-1".to_owned(),
             kms_timeout_secs: 5,

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::bucket_encryption;
 use super::error::{Code, Failure, Result};
 use super::headers::text;
-use crate::encryption::{CustomerKey, Method, Wish, shown};
+use crate::encryption::{CustomerKey, Encryption, Method, Wish, shown};
 use crate::namespaces::Namespace;
 
 const METHOD: &str = "x-amz-server-side-encryption";
@@ -114,6 +114,18 @@ fn context(headers: &HeaderMap) -> Result<BTreeMap<String, String>> {
                        represents a string-string map";
         Failure::argument(KMS_CONTEXT, value, message)
     })
+}
+
+/// Refuses a customer's key that came in the clear, where the gateway is configured to.
+///
+/// # Errors
+/// `InvalidRequest`.
+pub(crate) fn check_channel(headers: &HeaderMap, secure: bool, encryption: &Encryption) -> Result<()> {
+    if secure || !encryption.customer_keys_need_tls() || ![CUSTOMER.key, SOURCE.key].iter().any(|key| headers.contains_key(*key)) {
+        return Ok(());
+    }
+    let message = "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure connection.";
+    Err(Failure::request(message))
 }
 
 /// The customer's key of a request.
@@ -272,6 +284,18 @@ mod tests {
         assert_eq!(checked(&[(METHOD, "AES256")]), Ok(()));
         assert_eq!(checked(&[(METHOD, "aws:kms:dsse")]), Err(Code::NotImplemented));
         assert_eq!(checked(&[(METHOD, "aws:kms"), (BUCKET_KEY, "yes")]), wrong);
+    }
+
+    #[test]
+    fn a_key_in_the_clear_is_refused_where_it_should_be() {
+        let settings = |customer_keys_need_tls| crate::encryption::Settings { customer_keys_need_tls, ..Default::default() };
+        let on = |needed| Encryption::new(&settings(needed), None, None).unwrap();
+        for name in [CUSTOMER.key, SOURCE.key] {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_static(KEY))].into_iter().collect();
+            assert!(check_channel(&headers, true, &on(true)).is_ok() && check_channel(&headers, false, &on(false)).is_ok());
+            assert_eq!(check_channel(&headers, false, &on(true)).unwrap_err().code(), Code::InvalidRequest);
+        }
+        assert!(check_channel(&HeaderMap::new(), false, &on(true)).is_ok());
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl Forms {
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);
         let declared = body::form(&said, size, self.0.settings.max_write_size_bytes)?;
+        encryption::check_channel(&said, peer.is_some_and(|peer| peer.secure), self.0.objects.encryption())?;
         let wish = encryption::wish(&said, &namespace)?;
         let file = body::form_body(file, declared);
         let at = At { bucket: &namespace.bucket.name, key: &input.key };

@@ -36,11 +36,14 @@ mod upload_part_copy;
 
 use super::call::{Answer, Call};
 use super::error::{Code, Failure};
+use super::encryption;
 use super::operation::Op;
 
 /// Carries a request out. The frequent operations run in place; the others are boxed, so that their futures do not make the
 /// frequent ones large.
 pub(crate) async fn dispatch(call: &mut Call) -> Answer {
+    let secure = call.peer.is_some_and(|peer| peer.secure);
+    encryption::check_channel(&call.headers, secure, call.parts.objects.encryption())?;
     match call.op {
         Op::GetObject => get_object::get(call).await,
         Op::HeadObject => get_object::head(call).await,
