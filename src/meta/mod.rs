@@ -2,7 +2,6 @@
 //! follow; the only room that names sqlx.
 
 mod both;
-mod breaker;
 mod copy;
 mod dsn;
 mod guarded;
@@ -22,7 +21,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
-pub use breaker::{Circuit, CircuitState};
+pub use crate::runtime::{Circuit, CircuitState};
 pub use copy::copy;
 pub use dsn::shown;
 pub use identities::{

@@ -30,7 +30,7 @@ pub use actor::{Actor, Bond, CLAIM, PROVIDER};
 pub use builtin::{BUILT_IN, BuiltIn};
 pub use cache::CacheCounts;
 pub use issue::{Issued, MAX_RENEWED, NewSession};
-pub use keyring::{KeySource, MasterKeys};
+pub use keyring::{KeySource, Keyring, MasterKeys};
 pub use layer::{Credential, Identity, Resealed, Tokens};
 pub use master_key::{master_keys, master_keys_of_command, parse_master_keys};
 pub use openid::{MAX_CLIENTS, MAX_PROVIDERS, OpenIdProvider, WebIdentity, WebRefusal, issuer_place};

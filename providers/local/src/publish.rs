@@ -11,7 +11,7 @@ use rustix::fs::{
     renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result, Versioning};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result, SIZE_ATTRIBUTE, Versioning};
 
 use crate::create::{Dir, Spot, in_the_way, spot};
 use crate::error::{Sys, fault};
@@ -70,7 +70,11 @@ impl Store {
         let id = random_id()?;
         let name = record::named(&id);
         record::write(&self.space, &self.flush, &name, key.as_str(), &meta)?;
-        let pointer = Meta { beside: Beside::Record(id), ..meta }.encode();
+        let size = match &meta.beside {
+            Beside::Here(attributes) => attributes.get(SIZE_ATTRIBUTE).and_then(|size| size.parse().ok()),
+            Beside::Record(_, size) => *size,
+        };
+        let pointer = Meta { beside: Beside::Record(id, size), ..meta }.encode();
         if let Err(errno) = fsetxattr(file, XATTR, &pointer, XattrFlags::empty()) {
             record::remove(&self.space, &name);
             return Err(failed(errno));
@@ -191,12 +195,15 @@ impl Store {
             // NFS and some FUSE file systems cannot swap.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let old = openat(dir.as_fd(), name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty());
-                let record = old.ok().and_then(|old| self.record_of(old));
+                // Held open until its record has gone: another object could get the inode, and a record of the same name.
+                let old = old.ok();
+                let record = old.as_ref().and_then(|old| self.record_of(old.try_clone().ok()?));
                 renameat(staged.dir(), staged.name(), dir.as_fd(), name)?;
                 staged.published();
                 if let Some(record) = record {
                     record::remove(&self.space, &record);
                 }
+                drop(old);
                 return Ok(Placed::In(dir.owned()));
             }
             Err(errno) => return Err(errno),
