@@ -30,7 +30,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["aes_gcm"], &["tokens", "encryption"]),
     (&["jsonwebtoken"], &["tokens"]),
     (&["p256"], &["s3"]),
-    (&["ring"], &["tokens", "s3"]),
+    (&["ring"], &["tokens", "s3", "server", "encryption"]),
     (&["hyper_rustls"], &["encryption", "tokens"]),
     (&["s3s"], &["s3"]),
     (&["prometheus_client"], &["telemetry"]),
