@@ -29,7 +29,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["moka"], &["tokens", "cache"]),
     (&["aes_gcm"], &["tokens"]),
     (&["s3s"], &["s3"]),
-    (&["prometheus_client"], &["telemetry"]),
+    (&["prometheus_client", "opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"], &["telemetry"]),
     (&["hyper", "hyper_util"], &["server", "admin", "s3"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),
