@@ -30,7 +30,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["aes_gcm"], &["tokens", "encryption"]),
     (&["hyper_rustls"], &["encryption"]),
     (&["s3s"], &["s3"]),
-    (&["prometheus_client"], &["telemetry"]),
+    (&["prometheus_client", "opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"], &["telemetry"]),
     (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),

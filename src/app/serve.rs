@@ -60,9 +60,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let instance_id = instance_id();
+    // Sent to the end, and outside of the runtime: what waits for a collector must not wait in it.
+    let traces = telemetry::init_traces(&instance_id).map_err(Failure::of("OpenTelemetry"))?;
+    if traces.is_on() {
+        tracing::info!("spans go where OTEL_EXPORTER_OTLP_ENDPOINT says");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sluice").build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
-    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control() }));
+    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id }));
     // What still runs on the blocking pool belongs to requests that were broken off.
     runtime.shutdown_timeout(GRACE);
     ended
@@ -76,10 +82,10 @@ async fn serve(loaded: Loaded, live: Live) -> Result<u8, Failure> {
 }
 
 /// What a configuration that is read again comes from, and how it changes the log.
-#[derive(Default)]
 pub(super) struct Live {
     args: ServeArgs,
     log: LogControl,
+    instance_id: Arc<str>,
 }
 
 /// A gateway that serves.
@@ -147,7 +153,7 @@ impl Gateway {
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let gate = Gate::new(config.server.max_concurrent_requests);
-        let instance_id = instance_id();
+        let instance_id = live.instance_id;
         let reloader = Arc::new(Reloader {
             args: live.args,
             current: Mutex::new(config.clone()),
@@ -186,7 +192,10 @@ impl Gateway {
             token: Arc::new(token),
         });
         let admin_edge = Edge {
-            service: move |request: Request<RequestBody>| {
+            service: move |mut request: Request<RequestBody>| {
+                if let Some(peer) = request.extensions().get::<s3::Peer>().map(|peer| admin::Peer(peer.address)) {
+                    request.extensions_mut().insert(peer);
+                }
                 let service = service.clone();
                 async move { service.call(request).await }
             },
@@ -215,6 +224,7 @@ impl Gateway {
             proxy_protocol: false,
         };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
+        let (told, follows) = (Arc::clone(&namespaces), Arc::clone(&namespaces));
         let sweep_uploads = move || {
             let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
             async move { uploads.sweep_expired(&namespaces, &expiry).await }
@@ -235,7 +245,11 @@ impl Gateway {
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
             runtime::every("sweep of uploads", secs(config.uploads.sweep_secs), sweep_uploads),
-            runtime::spawn("changes of identities", Arc::clone(&tokens).follow_changes()),
+            runtime::spawn("changes", {
+                let tokens = Arc::clone(&tokens);
+                tokens.follow_changes(move |bucket| told.note_changed(bucket))
+            }),
+            runtime::spawn("changes of buckets", async move { follows.follow_changes().await }),
             runtime::every("sweep of identities", SWEEP_IDENTITIES, move || {
                 let tokens = Arc::clone(&swept);
                 async move {
@@ -428,6 +442,7 @@ fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, stor
         let circuit = store.circuit();
         metrics.set_meta_circuit(circuit.state != CircuitState::Closed, circuit.opened, circuit.refused);
         metrics.set_task_panics(runtime::panics());
+        metrics.set_blocking_queue(mounts::waiting_work());
         let listings = mounts::listing_cache();
         metrics.set_listing_cache(listings.directories, listings.bytes, listings.reads, listings.hits);
     });

@@ -223,6 +223,10 @@ table! {
         Counter "sluice_listing_directory_reads_total" [], "Directories of local mounts that were read for a listing";
     listing_hits: Counter = Counter::default(),
         Counter "sluice_listing_cache_hits_total" [], "Directories of local mounts that a listing found sorted";
+    slow: Family<OpLabels, Counter> = Family::default(),
+        Counter "sluice_slow_operations_total" ["op"], "Operations on which the gateway worked for longer than log.slow_ms";
+    blocking_queue: Gauge = Gauge::default(),
+        Gauge "sluice_blocking_queue_depth" [], "Work for the disk that waits for a thread";
     tls_failed: Counter = Counter::default(),
         Counter "sluice_tls_handshakes_failed_total" [], "Connections that did not get through the TLS handshake";
     panics: Counter = Counter::default(),
@@ -322,6 +326,16 @@ impl Metrics {
             opened: self.mount_circuit_opened.get_or_create(&ProviderLabels { provider }).clone(),
             seconds: self.mount_seconds.get_or_create(&ProviderLabels { provider }).clone(),
         }
+    }
+
+    /// Counts an operation that was slow.
+    pub fn slow(&self, op: &'static str) {
+        self.slow.get_or_create(&OpLabels { op }).inc();
+    }
+
+    /// Notes how much work for the disk waits for a thread.
+    pub fn set_blocking_queue(&self, depth: usize) {
+        self.blocking_queue.set(gauge(depth));
     }
 
     /// Counts a TLS handshake that failed.
@@ -542,6 +556,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 404, "photos"));
         metrics.set_rate_limits(1, 1, 1);
+        metrics.slow("GetObject");
         metrics.mount_meter("local").answered(std::time::Duration::from_millis(1));
         let text = metrics.render(true);
         for row in TABLE {
