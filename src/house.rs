@@ -34,7 +34,8 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),
-    (&["rustls", "tokio_rustls", "ppp"], &["server"]),
+    (&["rustls"], &["server", "encryption"]),
+    (&["tokio_rustls", "ppp"], &["server"]),
 ];
 
 /// The most lines of a file.
