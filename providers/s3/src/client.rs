@@ -286,12 +286,17 @@ impl Client {
         };
         sign(&mut call, &scope).map_err(|e| (e, false))?;
         let query = escape_query(&call.query);
+        let methods_with_bodies = call.method == Method::PUT || call.method == Method::POST;
         let separator = if query.is_empty() { "" } else { "?" };
         let mut request = Request::builder()
             .method(call.method)
             .uri(format!("{}://{}{path}{separator}{query}", self.scheme, self.host));
         for (name, value) in &call.headers {
             request = request.header(name, value);
+        }
+        if call.payload.len() == 0 && methods_with_bodies {
+            // Left to itself, HTTP says nothing of a body that is empty, and S3 wants to be told.
+            request = request.header("content-length", "0");
         }
         let progress = call.payload.progress();
         let request = request
