@@ -20,6 +20,7 @@ mod read;
 mod remote;
 mod request;
 mod settings;
+mod sweep;
 mod upload;
 mod write;
 

@@ -158,6 +158,13 @@ impl Inner {
         Ok(page.into_iter().map(|entry| format!("{}{}", self.settings.prefix, entry.name)).collect())
     }
 
+    /// A page of the records after a name, each with when it was written.
+    pub(crate) async fn records(&self, after: &str) -> Result<Vec<(String, SystemTime)>> {
+        let prefix = format!("{HIDDEN}r/");
+        let (page, _) = self.page(&Ask { prefix: &prefix, delimiter: None, after: after.to_owned(), most: PAGE }).await?;
+        Ok(page.into_iter().filter_map(|entry| Some((entry.name, entry.object?.2))).collect())
+    }
+
     /// Whether an entry is one of the mount's listing.
     async fn belongs(&self, entry: &Entry, query: &ListQuery) -> Result<bool> {
         if entry.name.starts_with(HIDDEN) || entry.object.is_some() && query.from.skips(&entry.name) {

@@ -48,6 +48,8 @@ pub(crate) struct Inner {
     turns: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
     pub(crate) sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// The record that the last sweep ended at.
+    pub(crate) swept: Mutex<Option<String>>,
 }
 
 // === impl S3 ===
@@ -77,6 +79,7 @@ impl S3 {
                 turns: (0..TURNS).map(|_| Arc::default()).collect(),
                 hasher: RandomState::new(),
                 sessions: Mutex::default(),
+                swept: Mutex::default(),
             }),
         })
     }
