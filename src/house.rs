@@ -32,6 +32,8 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["prometheus_client"], &["telemetry"]),
     (&["hyper", "hyper_util"], &["server", "admin", "s3"]),
     (&["clap", "toml"], &["config", "main"]),
+    (&["governor"], &["limits"]),
+    (&["rustls", "tokio_rustls", "ppp"], &["server"]),
 ];
 
 /// The most lines of a file.

@@ -9,6 +9,7 @@ pub mod runtime;
 pub mod telemetry;
 // Floor 1
 pub mod handles;
+pub mod limits;
 pub mod meta;
 pub mod transfer;
 // Floor 2

@@ -184,3 +184,22 @@ def client_environment(home: pathlib.Path, server: Gateway) -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
     }
+
+
+@pytest.fixture(params=["v1", "v2"])
+def aws(request, server, tmp_path):
+    """The aws command line: of this Python environment (v1, current), or of the machine (Debian's v2)."""
+    if request.param == "v1":
+        command = [sys.executable, "-m", "awscli"]
+    else:
+        found = "/usr/bin/aws"
+        if not os.path.exists(found):
+            pytest.skip("Debian's awscli is not installed")
+        command = [found]
+    home = tmp_path / "home"
+    home.mkdir()
+    env = client_environment(home, server)
+    tool = Tool(*command, env=env, cwd=tmp_path)
+    # Version 2.9 does not know AWS_ENDPOINT_URL yet.
+    tool.command += ["--endpoint-url", server.endpoint]
+    return tool

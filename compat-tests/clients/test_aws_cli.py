@@ -5,30 +5,9 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 
-import pytest
 from conftest import Tool, client_environment, program
 from names import AWKWARD_KEYS, fill, tree
-
-
-@pytest.fixture(params=["v1", "v2"])
-def aws(request, server, tmp_path):
-    """The command line of this Python environment (v1), or the machine's (v2)."""
-    if request.param == "v1":
-        command = [sys.executable, "-m", "awscli"]
-    else:
-        found = "/usr/bin/aws"
-        if not os.path.exists(found):
-            pytest.skip("Debian's awscli is not installed")
-        command = [found]
-    home = tmp_path / "home"
-    home.mkdir()
-    env = client_environment(home, server)
-    tool = Tool(*command, env=env, cwd=tmp_path)
-    # Version 2.9 does not know AWS_ENDPOINT_URL yet.
-    tool.command += ["--endpoint-url", server.endpoint]
-    return tool
 
 
 def put_json(done: subprocess.CompletedProcess) -> dict:

@@ -1,6 +1,5 @@
 //! A request on its way through an operation, and the answers operations give.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use super::access::{Ground, check_owner};
 use super::acl::{self, People};
 use super::body;
 use super::error::{Code, Failure, Result};
+use super::front::Peer;
 use super::headers::text;
 use super::operation::Op;
 use super::policy::{self, About};
@@ -59,7 +59,7 @@ pub(crate) struct Call {
     /// Why they may read the source of a copy, once [`source`](Self::source) has been asked.
     pub(crate) source_ground: Ground,
     /// Who is at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     /// Whether the connection sends files by itself.
     pub(crate) sends_files: bool,
     /// The URI as it was asked for.

@@ -99,8 +99,7 @@ impl Provider for Local {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
-        // A file whose attributes are in a record can come out of a crash without its name among the versions: what cannot be kept is
-        // not promised.
-        (self.0.links && self.0.xattrs).then_some(self)
+        // An older version is kept by a second name of its file.
+        self.0.links.then_some(self)
     }
 }

@@ -191,12 +191,15 @@ impl Store {
             // NFS and some FUSE file systems cannot swap.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 let old = openat(dir.as_fd(), name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty());
-                let record = old.ok().and_then(|old| self.record_of(old));
+                // Held open until its record has gone: another object could get the inode, and a record of the same name.
+                let old = old.ok();
+                let record = old.as_ref().and_then(|old| self.record_of(old.try_clone().ok()?));
                 renameat(staged.dir(), staged.name(), dir.as_fd(), name)?;
                 staged.published();
                 if let Some(record) = record {
                     record::remove(&self.space, &record);
                 }
+                drop(old);
                 return Ok(Placed::In(dir.owned()));
             }
             Err(errno) => return Err(errno),

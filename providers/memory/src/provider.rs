@@ -123,7 +123,8 @@ impl Draft {
         if versioning == Versioning::Off {
             stored.info.attributes.remove(VERSION_ATTRIBUTE);
         } else {
-            let plan = Plan::new(versioning, current.map(|current| version_of(&current.info.attributes)), None, false)?;
+            let current = current.map(|current| version_of(&current.info.attributes));
+            let plan = Plan::new(versioning, current, state.newest_older(&stored.info.key), None, false)?;
             versions::name(&mut stored.info.attributes, &plan);
             replaced = state.make_room(&stored.info.key, &plan);
         }

@@ -34,6 +34,11 @@ impl State {
         self.older.get(key).map(|shelf| shelf.keys().copied().collect()).unwrap_or_default()
     }
 
+    /// The newest of the older versions and markers of a key.
+    pub(crate) fn newest_older(&self, key: &Key) -> Option<Version> {
+        Some(self.older.get(key)?.keys().next()?.order)
+    }
+
     fn tidy(&mut self, key: &Key) {
         if self.older.get(key).is_some_and(Shelf::is_empty) {
             self.older.remove(key);
@@ -171,7 +176,7 @@ impl Versions for Memory {
             return Err(failed(key));
         }
         let current = current.map(|stored| version_of(&stored.info.attributes));
-        let plan = Plan::new(versioning, current, None, true)?;
+        let plan = Plan::new(versioning, current, state.newest_older(key), None, true)?;
         let mut attributes = Attributes::new();
         attributes.set(MARKER_ATTRIBUTE, "true");
         name(&mut attributes, &plan);

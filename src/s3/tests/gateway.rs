@@ -52,6 +52,7 @@ impl Gateway {
             uploads,
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
+            rates: crate::limits::Rates::default(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,7 +64,7 @@ impl Gateway {
                     let front = front.clone();
                     async move {
                         request.extensions_mut().insert(RequestId(Arc::from("TESTREQUEST")));
-                        request.extensions_mut().insert(Peer(peer.ip()));
+                        request.extensions_mut().insert(Peer { address: peer.ip(), secure: false });
                         Ok::<_, std::convert::Infallible>(front.call(request).await)
                     }
                 });

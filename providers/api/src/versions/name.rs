@@ -18,7 +18,7 @@ const CHARACTERS: usize = 32;
 pub struct Version([u8; BYTES]);
 
 impl Version {
-    /// A name for what is born now, newer than `before` whatever the clock says.
+    /// A name for what is born now, newer than `before` whatever the clock says, with a place [just before](Self::just_before) it.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] without random numbers.
@@ -27,7 +27,7 @@ impl Version {
         getrandom::fill(&mut random).map_err(|e| Error::new(ErrorKind::Unavailable, "random version").with("cause", e))?;
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
-        let born = before.map_or(now, |before| now.max(before.born().saturating_add(1)));
+        let born = before.map_or(now, |before| now.max(before.born().saturating_add(2)));
         Ok(Self::new(born, random))
     }
 

@@ -27,15 +27,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan for a key with this current object. `wanted` is a name that was given already; it is kept if it is the newest.
+    /// A plan for a key with this current object, and `older`, the newest of its older versions and markers: what is written must be
+    /// newer than both. A current object with a name is newer than all that is older, so that `older` may be left out beside it.
+    /// `wanted` is a name that was given already; it is kept if it is the newest.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) without random numbers.
-    pub fn new(versioning: Versioning, current: Option<VersionId>, wanted: Option<Version>, marker: bool) -> Result<Self> {
-        let named = current.as_ref().and_then(VersionId::name);
+    pub fn new(
+        versioning: Versioning,
+        current: Option<VersionId>,
+        older: Option<Version>,
+        wanted: Option<Version>,
+        marker: bool,
+    ) -> Result<Self> {
+        let named = current.and_then(|current| current.name().copied());
+        let newest = named.into_iter().chain(older).min();
         let order = match wanted {
-            Some(wanted) if named.is_none_or(|named| wanted < *named) => wanted,
-            _ => Version::after(named)?,
+            Some(wanted) if newest.is_none_or(|newest| wanted < newest) => wanted,
+            _ => Version::after(newest.as_ref())?,
         };
         let null = versioning != Versioning::Enabled;
         let keep = match (versioning, current) {
@@ -90,7 +99,7 @@ mod tests {
     use super::*;
 
     fn plan(versioning: Versioning, current: Option<VersionId>) -> Plan {
-        Plan::new(versioning, current, None, false).unwrap()
+        Plan::new(versioning, current, None, None, false).unwrap()
     }
 
     #[test]
@@ -113,10 +122,13 @@ mod tests {
         let early = Version::after(None).unwrap();
         let current = Version::after(Some(&early)).unwrap();
         let late = Version::after(Some(&current)).unwrap();
-        let order =
-            |wanted| Plan::new(Versioning::Enabled, Some(VersionId::Named(current)), Some(wanted), false).unwrap().new.order;
-        assert_eq!(order(late), late);
-        assert!(order(early) < current && order(current) < current);
+        for (at_the_key, older) in
+            [(Some(VersionId::Named(current)), None), (None, Some(current)), (Some(VersionId::Null), Some(current))]
+        {
+            let order = |wanted| Plan::new(Versioning::Enabled, at_the_key, older, Some(wanted), false).unwrap().new.order;
+            assert_eq!(order(late), late);
+            assert!(order(early) < current && order(current) < current);
+        }
     }
 
     #[test]

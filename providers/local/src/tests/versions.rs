@@ -1,7 +1,8 @@
 //! Versions on disk: where they lie, and what becomes of a call that was cut short at each of its steps.
 
 use super::*;
-use sluice_provider::{DeleteWhen, Guard, VersionId, Versioning, Versions, is_marker, version_of};
+use crate::versions::Newcomer;
+use sluice_provider::{DeleteWhen, Guard, VERSION_ATTRIBUTE, Version, VersionId, Versioning, Versions, is_marker, version_of};
 use std::fs;
 
 async fn put(local: &Local, name: &str, content: &str) -> VersionId {
@@ -15,12 +16,23 @@ async fn mark(local: &Local, name: &str) -> VersionId {
 }
 
 async fn listed(local: &Local) -> Vec<(String, VersionId, bool)> {
-    let page = local.list_versions(&ListQuery { limit: 1000, ..ListQuery::default() }).await.unwrap();
-    let told = |entry: &ListEntry| match entry {
-        ListEntry::Object(info) => (info.key.to_string(), version_of(&info.attributes), is_marker(info)),
-        ListEntry::Prefix(prefix) => panic!("{prefix}"),
-    };
-    page.entries.iter().map(told).collect()
+    listed_in_pages(local, 1000).await
+}
+
+async fn listed_in_pages(local: &Local, limit: usize) -> Vec<(String, VersionId, bool)> {
+    let mut query = ListQuery { limit, ..ListQuery::default() };
+    let mut told = Vec::new();
+    loop {
+        let page = local.list_versions(&query).await.unwrap();
+        for entry in &page.entries {
+            let ListEntry::Object(info) = entry else { panic!("{entry:?}") };
+            told.push((info.key.to_string(), version_of(&info.attributes), is_marker(info)));
+            query.from = ListFrom::AfterVersion(info.key.to_string(), version_of(&info.attributes));
+        }
+        if !page.more {
+            return told;
+        }
+    }
 }
 
 fn shelf(mount: &Mount) -> PathBuf {
@@ -50,6 +62,31 @@ async fn older_versions_are_plain_files_in_the_hidden_space() {
 }
 
 #[tokio::test]
+async fn what_is_published_last_is_the_newest_whenever_it_was_named() {
+    for xattrs in [true, false] {
+        let mount = mount_with(|settings| settings.xattrs = xattrs);
+        let (store, name) = (&mount.local.0, key("a/k"));
+        // A write gets its name, and others write and delete before it is published.
+        let early = Version::after(None).unwrap();
+        let first = put(&mount.local, "a/k", "one").await;
+        let marker = mark(&mount.local, "a/k").await;
+        let mut staged = store.space.stage().unwrap();
+        crate::write::write_all(staged.fd(), &[b"two"], 0).unwrap();
+        let attributes = [(VERSION_ATTRIBUTE, early.to_string().as_str())].into_iter().collect();
+        let info = store.seal(&mut staged, &name, ETag::new(md5(b"two")).unwrap(), attributes).unwrap();
+        let new = Newcomer { versioning: Versioning::Enabled, info };
+        let last = version_of(&store.publish(&name, staged, &PutWhen::Always, new).unwrap().attributes);
+        let all = [entry(last, false), entry(marker, true), entry(first, false)];
+        assert_eq!(listed(&mount.local).await, all);
+        assert_eq!(listed_in_pages(&mount.local, 1).await, all, "a page that ends between them skips none");
+        assert_eq!(mount.get("a/k").await.unwrap(), "two");
+        // And a marker is newer than all there is, too.
+        let gone = mark(&mount.local, "a/k").await;
+        assert_eq!(listed_in_pages(&mount.local, 1).await[0], entry(gone, true));
+    }
+}
+
+#[tokio::test]
 async fn a_write_that_was_cut_short_leaves_no_second_version() {
     let mount = mount();
     let first = put(&mount.local, "a/k", "one").await;
@@ -69,6 +106,36 @@ async fn a_write_that_was_cut_short_leaves_no_second_version() {
     mount.local.remove_version(&key("a/k"), &third, &DeleteWhen::Always, &Guard::none()).await.unwrap().unwrap();
     assert_eq!(listed(&mount.local).await, [entry(second, false), entry(first, false)]);
     assert_eq!(mount.get("a/k").await.unwrap(), "two");
+}
+
+#[tokio::test]
+async fn what_had_two_names_leaves_no_record() {
+    let mount = mount_with(|settings| settings.xattrs = false);
+    for removal in [Removal::Version, Removal::Sweep, Removal::Overwrite] {
+        let first = put(&mount.local, "a/k", "one").await;
+        let second = put(&mount.local, "a/k", "two").await;
+        mount.local.remove_version(&key("a/k"), &first, &DeleteWhen::Always, &Guard::none()).await.unwrap();
+        // The current file has its second name already, and nothing was published.
+        fs::create_dir_all(shelf(&mount)).unwrap();
+        fs::hard_link(mount.root().join("a/k"), shelf(&mount).join(second.to_string())).unwrap();
+        match removal {
+            Removal::Version => {}
+            Removal::Sweep => assert_eq!(mount.local.sweep().await.unwrap().keys, 1),
+            Removal::Overwrite => drop(put(&mount.local, "a/k", "three").await),
+        }
+        for (_, id, _) in listed(&mount.local).await {
+            mount.local.remove_version(&key("a/k"), &id, &DeleteWhen::Always, &Guard::none()).await.unwrap().unwrap();
+        }
+        assert!(mount.hidden("records").is_empty(), "{:?} after {removal:?}", mount.hidden("records"));
+        assert!(mount.hidden("versions").is_empty() && mount.hidden("staging").is_empty());
+    }
+}
+
+#[derive(Debug)]
+enum Removal {
+    Version,
+    Sweep,
+    Overwrite,
 }
 
 #[tokio::test]

@@ -72,9 +72,11 @@ impl Store {
             }
             current = Some((opened, known));
         }
-        let plan = Plan::new(versioning, current.as_ref().map(|(_, known)| id_of(known)), None, true)?;
         let shelf = self.make_shelf(key.as_str())?;
-        let ends: Vec<_> = plan.ends(&self.slots(shelf.as_fd())?).collect();
+        let slots = self.slots(shelf.as_fd())?;
+        let older = slots.first().map(|slot| slot.order);
+        let plan = Plan::new(versioning, current.as_ref().map(|(_, known)| id_of(known)), older, None, true)?;
+        let ends: Vec<_> = plan.ends(&slots).collect();
         if let (Some((opened, _)), Some(_)) = (&current, plan.keep)
             && opened.form == Form::Plain
         {
@@ -196,8 +198,12 @@ impl Store {
             Some(false) if place.is_none() => return Ok(Removal::Again),
             Some(false) => return Ok(Removal::Unsettled(info)),
             None if place.is_none() => {
-                let record = current.as_ref().and_then(|(_, known)| self.record_to_remove(&opened, known));
-                self.remove_object(path, opened.form, record)?;
+                let form = opened.form;
+                // Its other name on the shelf, of a write that was cut short, has gone since it was looked at.
+                let opened = opened.refresh().map_err(failed)?;
+                let known = current.as_ref().map(|(_, known)| known);
+                let record = opened.zip(known).and_then(|(opened, known)| self.record_to_remove(&opened, known));
+                self.remove_object(path, form, record)?;
             }
             Some(true) | None => {}
         }

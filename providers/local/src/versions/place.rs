@@ -57,7 +57,13 @@ impl Store {
             VersionId::Named(version) => Some(version),
             VersionId::Null => None,
         };
-        let plan = Plan::new(new.versioning, current.map(|(_, known)| id_of(known)), wanted, false)?;
+        let current_id = current.map(|(_, known)| id_of(known));
+        // A name was given before the lock was taken: others may have written, and deleted what they wrote, since.
+        let older = match current_id {
+            Some(VersionId::Named(_)) => None,
+            _ => self.slots_of(key.as_str())?.first().map(|slot| slot.order),
+        };
+        let plan = Plan::new(new.versioning, current_id, older, wanted, false)?;
         if plan.name() != wanted {
             name(&mut new.info.attributes, plan.name());
             self.seal_again(key, staged, &mut new.info)?;
