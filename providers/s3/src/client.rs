@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::Settings;
 use crate::answer::{Answer, error_of, passing};
 use crate::credentials::CredentialSource;
+use crate::hops::{self, HOPS_HEADER};
 use crate::payload::{Payload, Progress};
 use crate::request::{Call, Scope, escape_path, escape_query, sign};
 
@@ -30,7 +31,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// How long a connection may lie idle before it is closed: less than servers wait.
 const IDLE: Duration = Duration::from_secs(20);
 /// How long the remote's bucket is believed to be there after it was seen, in milliseconds.
-const SEEN: u64 = 10_000;
+const SEEN: u64 = 1000;
 /// The pauses before repetitions: twice as long each time, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -78,9 +79,7 @@ impl Client {
             let config = rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .map_err(|e| failed("TLS").caused_by(e))?;
-            builder.with_tls_config(
-                config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-            )
+            builder.with_tls_config(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
         };
         let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
         let pool = Pool::builder(TokioExecutor::new())
@@ -284,13 +283,14 @@ impl Client {
             sha256: digest.as_deref(),
             now: SystemTime::now().into(),
         };
+        call.headers.retain(|(name, _)| name != HOPS_HEADER);
+        call.headers.push((HOPS_HEADER.into(), hops::next().map_err(|e| (e, false))?));
         sign(&mut call, &scope).map_err(|e| (e, false))?;
         let query = escape_query(&call.query);
         let methods_with_bodies = call.method == Method::PUT || call.method == Method::POST;
         let separator = if query.is_empty() { "" } else { "?" };
-        let mut request = Request::builder()
-            .method(call.method)
-            .uri(format!("{}://{}{path}{separator}{query}", self.scheme, self.host));
+        let mut request =
+            Request::builder().method(call.method).uri(format!("{}://{}{path}{separator}{query}", self.scheme, self.host));
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
@@ -299,9 +299,7 @@ impl Client {
             request = request.header("content-length", "0");
         }
         let progress = call.payload.progress();
-        let request = request
-            .body(call.payload)
-            .map_err(|e| (Error::new(ErrorKind::Internal, operation).caused_by(e), false))?;
+        let request = request.body(call.payload).map_err(|e| (Error::new(ErrorKind::Internal, operation).caused_by(e), false))?;
         let answer = self.pool.request(request);
         let (head, body) = self.answered(answer, progress.as_deref(), operation).await?.into_parts();
         Ok(Opened { status: head.status, headers: head.headers, body })
@@ -321,7 +319,8 @@ impl Client {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => {
                     let sent = !error.is_connect();
-                    let error = Error::new(ErrorKind::Unavailable, operation).with("remote", self.place()).caused_by(chain(&error));
+                    let error =
+                        Error::new(ErrorKind::Unavailable, operation).with("remote", self.place()).caused_by(chain(&error));
                     return Err((error, sent));
                 }
                 Err(_) => {

@@ -211,7 +211,8 @@ mod tests {
     #[test]
     fn what_is_too_much_for_metadata_is_said_so() {
         let etag = ETag::new("tag").unwrap();
-        let much: Attributes = [("meta.a", "x".repeat(900)), ("meta.b", "y".repeat(900)), ("c", "z".repeat(900))].into_iter().collect();
+        let much: Attributes =
+            [("meta.a", "x".repeat(900)), ("meta.b", "y".repeat(900)), ("c", "z".repeat(900))].into_iter().collect();
         assert!(inline(&much, &etag).unwrap().is_none());
         let headers = with_record(&much, "id", Some(7)).unwrap();
         assert!(meta_bytes(&headers) <= MAX_META_BYTES && headers.len() == 3, "{headers:?}");

@@ -11,6 +11,7 @@ mod copy;
 mod credentials;
 mod delete;
 mod form;
+mod hops;
 mod list;
 mod multipart;
 mod payload;
@@ -24,5 +25,6 @@ mod sweep;
 mod upload;
 mod write;
 
+pub use hops::{HOPS_HEADER, with_hops};
 pub use provider::S3;
 pub use settings::{Answers, Conditions, KNOWN_SETTINGS, Settings};

@@ -8,9 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use sluice_provider::{
-    ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId,
-};
+use sluice_provider::{ETag, Error, ErrorKind, Key, Multipart, ObjectInfo, PartNumber, PutBody, PutOptions, Result, UploadId};
 
 use crate::client::collect;
 use crate::form::{self, Record};
@@ -345,10 +343,7 @@ impl Inner {
 }
 
 /// A body that breaks the connection when it breaks, and leaves its error behind.
-fn forwarded(
-    body: PutBody,
-    fault: Arc<parking_lot::Mutex<Option<Error>>>,
-) -> stream::BoxStream<'static, std::io::Result<Bytes>> {
+fn forwarded(body: PutBody, fault: Arc<parking_lot::Mutex<Option<Error>>>) -> stream::BoxStream<'static, std::io::Result<Bytes>> {
     body.map(move |chunk| {
         chunk.map_err(|error| {
             *fault.lock() = Some(error);

@@ -29,11 +29,7 @@ pub(crate) enum Payload {
     /// In memory: can be sent again.
     Bytes(Bytes),
     /// Sent once. An error, or an end before its time, breaks the connection.
-    Stream {
-        frames: BoxStream<'static, io::Result<Bytes>>,
-        left: u64,
-        progress: Arc<Progress>,
-    },
+    Stream { frames: BoxStream<'static, io::Result<Bytes>>, left: u64, progress: Arc<Progress> },
 }
 
 impl Payload {

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, ErrorKind, Features, Key, ListPage, ListQuery, MAX_KEY_BYTES,
+    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Key, ListPage, ListQuery, MAX_KEY_BYTES,
     Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result, Versions,
 };
-use sluice_provider::Error;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use crate::client::Client;
 use crate::form::Record;
+use crate::hops::{came, with_hops};
 use crate::multipart::Session;
 use crate::probe::{Able, probe};
 use crate::remote::{Found, HIDDEN, Remote};
@@ -28,6 +29,8 @@ pub(crate) const ABREAST: usize = 16;
 /// The memory for bodies that are held until they are whole, over all calls of a mount, in units of 64 KiB: 32 MiB.
 const MEMORY_UNITS: u32 = 512;
 const UNIT: u64 = 64 * 1024;
+/// How long a body waits for it.
+const ROOM_PATIENCE: Duration = Duration::from_secs(10);
 /// Writers of keys that share one of these wait for each other.
 const TURNS: usize = 1024;
 /// The largest object (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
@@ -197,10 +200,20 @@ impl Inner {
     }
 
     /// Waits for memory to hold a body in.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] when there is none for too long.
     pub(crate) async fn room(&self, bytes: u64) -> Result<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, MEMORY_UNITS);
-        let room = Arc::clone(&self.memory).acquire_many_owned(units).await;
-        room.map_err(|e| Error::new(ErrorKind::Internal, "memory for a body").caused_by(e))
+        let room = Arc::clone(&self.memory).acquire_many_owned(units(bytes));
+        match tokio::time::timeout(ROOM_PATIENCE, room).await {
+            Ok(room) => room.map_err(|e| Error::new(ErrorKind::Internal, "memory for a body").caused_by(e)),
+            Err(_) => Err(Error::new(ErrorKind::Busy, "memory for a body")),
+        }
+    }
+
+    /// Memory to hold a body in, if there is any now.
+    pub(crate) fn room_now(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.memory).try_acquire_many_owned(units(bytes)).ok()
     }
 
     /// The object of a key as the remote tells of it, with its record if it has one.
@@ -234,6 +247,10 @@ impl Inner {
     }
 }
 
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).clamp(1, MEMORY_UNITS)
+}
+
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inner").field("remote", &self.remote).finish_non_exhaustive()
@@ -251,7 +268,7 @@ pub(crate) fn lost_record(key: &Key, cause: Option<Error>) -> Error {
 
 /// Does something to its end, whether or not anybody still waits for it.
 pub(crate) async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(with_hops(came(), work)).await {
         Ok(outcome) => outcome,
         Err(error) => Err(Error::new(ErrorKind::Internal, "work of an s3 mount").caused_by(error)),
     }

@@ -107,7 +107,7 @@ fn content_range(text: &str) -> Option<(u64, Range<u64>)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
-    (first <= last && last < size).then_some((size, first..last + 1))
+    (first <= last && last < size).then(|| (size, first..last + 1))
 }
 
 #[cfg(test)]

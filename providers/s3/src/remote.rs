@@ -105,7 +105,13 @@ impl Remote {
     }
 
     /// Writes an object. A call under conditions is not repeated when nobody knows what became of it.
-    pub(crate) async fn put(&self, name: &str, payload: Payload, headers: Headers, when: &[(&'static str, String)]) -> Result<Answer> {
+    pub(crate) async fn put(
+        &self,
+        name: &str,
+        payload: Payload,
+        headers: Headers,
+        when: &[(&'static str, String)],
+    ) -> Result<Answer> {
         let call = Call::new("put object", Method::PUT, Some(name.to_owned())).headers(headers).payload(payload);
         self.client.call(conditional(call, when)).await
     }
@@ -139,7 +145,8 @@ impl Remote {
     }
 
     pub(crate) async fn create_upload(&self, name: &str, headers: Headers) -> Result<String> {
-        let call = Call::new("create multipart upload", Method::POST, Some(name.to_owned())).query("uploads", "").headers(headers);
+        let call =
+            Call::new("create multipart upload", Method::POST, Some(name.to_owned())).query("uploads", "").headers(headers);
         let created: Created = self.client.call(call).await?.xml("create multipart upload")?;
         Ok(created.upload)
     }

@@ -127,16 +127,10 @@ pub(crate) fn sign(call: &mut Call, scope: &Scope<'_>) -> Result<()> {
     call.headers.sort();
     let headers: Vec<(&str, &str)> = call.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let payload = scope.sha256.map_or(s3s_sigv4::Payload::Unsigned, s3s_sigv4::Payload::SingleChunk);
-    let canonical = s3s_sigv4::create_canonical_request_with_raw_uri_path(
-        call.method.as_str(),
-        scope.path,
-        &call.query,
-        &headers,
-        payload,
-    );
+    let canonical =
+        s3s_sigv4::create_canonical_request_with_raw_uri_path(call.method.as_str(), scope.path, &call.query, &headers, payload);
     let to_sign = s3s_sigv4::create_string_to_sign(&canonical, &date, scope.region, "s3");
-    let signature =
-        s3s_sigv4::calculate_signature(&to_sign, scope.credentials.secret.as_bytes(), &date, scope.region, "s3");
+    let signature = s3s_sigv4::calculate_signature(&to_sign, scope.credentials.secret.as_bytes(), &date, scope.region, "s3");
     let mut names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     names.dedup();
     let authorization = format!(

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream;
-use sluice_provider::{
-    Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal,
-};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::answer::Answer;
 use crate::form::{self, Headers, Record};
+use crate::hops::{came, with_hops};
 use crate::payload::Payload;
 use crate::provider::{Inner, TRIES, detached, new_id};
 use crate::remote::{date, quoted};
@@ -42,14 +41,13 @@ impl Inner {
     pub(crate) async fn put(self: &Arc<Self>, key: &Key, mut body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
         self.writable(key)?;
         self.keeps(&put.when)?;
-        let most = match body.size() {
-            Some(size) if size > self.settings.buffer_bytes && size <= MAX_PUT_BYTES => {
-                return self.put_streamed(key, body, size, put).await;
-            }
-            Some(size) if size <= self.settings.buffer_bytes => size,
-            _ => PART_BYTES,
+        let buffered = body.size().filter(|size| *size <= self.settings.buffer_bytes);
+        // Where others hold their bodies, and perhaps send them slowly, this one goes as it comes.
+        let (room, most) = match (buffered.and_then(|size| self.room_now(size)), body.size()) {
+            (Some(room), Some(size)) => (room, size),
+            (None, Some(size)) if size <= MAX_PUT_BYTES => return self.put_streamed(key, body, size, put).await,
+            _ => (self.room(PART_BYTES).await?, PART_BYTES),
         };
-        let room = self.room(most).await?;
         match gather(&mut body, BytesMut::new(), most).await? {
             Gathered::Whole(bytes) => {
                 let seal = body.seal()?;
@@ -94,7 +92,8 @@ impl Inner {
         let (feed, pieces) = mpsc::channel(2);
         let payload = Payload::stream(fed(pieces), size);
         let (this, name) = (Arc::clone(self), self.remote.name(key));
-        let mut request = tokio::spawn(async move { this.remote.put(&name, payload, headers, &when).await });
+        let call = async move { this.remote.put(&name, payload, headers, &when).await };
+        let mut request = tokio::spawn(with_hops(came(), call));
         let over = |ended: Result<Result<Answer>, tokio::task::JoinError>| match ended {
             Ok(Err(error)) => error,
             Ok(Ok(_)) => Error::new(ErrorKind::Unavailable, "put object").with("reason", "answered before the body was sent"),

@@ -12,15 +12,15 @@ use s3s_sigv4::{AmzDate, EMPTY_STRING_SHA256_HASH, Payload};
 use sluice_provider_s3::{Answers, Settings};
 
 /// A gateway that all tests of a program share, and a directory with credentials for it.
-pub struct Remote {
-    pub gateway: Gateway,
+pub(crate) struct Remote {
+    pub(crate) gateway: Gateway,
     work: tempfile::TempDir,
     buckets: AtomicUsize,
 }
 
 impl Remote {
     /// Starts a gateway whose buckets lie on this kind of mount.
-    pub fn start(provider: &str) -> Self {
+    pub(crate) fn start(provider: &str) -> Self {
         let gateway = Gateway::start(&format!("[default_mount]\nprovider = \"{provider}\"\n"));
         let work = tempfile::tempdir().unwrap();
         let text = format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
@@ -28,12 +28,12 @@ impl Remote {
         Self { gateway, work, buckets: AtomicUsize::new(0) }
     }
 
-    pub fn credentials(&self) -> PathBuf {
+    pub(crate) fn credentials(&self) -> PathBuf {
         self.work.path().join("credentials")
     }
 
     /// A new bucket, and a mount of it whose answers are exact.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let bucket = format!("bucket-{}", self.buckets.fetch_add(1, Ordering::Relaxed));
         self.create(&bucket);
         let mut settings = Settings::new(self.gateway.endpoint.parse().unwrap(), bucket);
@@ -70,6 +70,6 @@ impl Remote {
 }
 
 /// The gateway of a program: started once, ended with the program.
-pub fn shared(slot: &'static OnceLock<Remote>, provider: &str) -> &'static Remote {
+pub(crate) fn shared(slot: &'static OnceLock<Remote>, provider: &str) -> &'static Remote {
     slot.get_or_init(|| Remote::start(provider))
 }
