@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures::StreamExt;
-use futures::stream;
+use futures::{StreamExt, TryStreamExt, stream};
 use http::Method;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
@@ -101,8 +100,8 @@ impl Inner {
                 break;
             }
         }
-        let entries = stream::iter(entries.into_iter().map(|entry| self.tell(entry))).buffered(ABREAST).collect::<Vec<_>>().await;
-        Ok(ListPage { entries: entries.into_iter().filter_map(Result::transpose).collect::<Result<_>>()?, more })
+        let told = stream::iter(entries.into_iter().map(|entry| self.tell(entry))).buffered(ABREAST);
+        Ok(ListPage { entries: told.try_collect().await?, more })
     }
 
     /// One page of the remote, of names that begin with the mount's prefix.
@@ -211,18 +210,19 @@ impl Inner {
         }
     }
 
-    /// The line of an entry; `None` when it is gone.
-    async fn tell(self: &Arc<Self>, entry: Entry) -> Result<Option<ListEntry>> {
-        let Some((size, etag, modified)) = entry.object else { return Ok(Some(ListEntry::Prefix(entry.name))) };
+    /// The line of an entry.
+    async fn tell(self: &Arc<Self>, entry: Entry) -> Result<ListEntry> {
+        let Some((size, etag, modified)) = entry.object else { return Ok(ListEntry::Prefix(entry.name)) };
         let key = Key::new(&entry.name)?;
         if self.exact() {
-            return match self.info(&key).await {
-                Ok(info) => Ok(Some(ListEntry::Object(info))),
-                Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            };
+            match self.info(&key).await {
+                Ok(info) => return Ok(ListEntry::Object(info)),
+                // It is gone since; when it was listed it was there.
+                Err(error) if *error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Some(ListEntry::Object(ObjectInfo { key, size, etag, modified, attributes: Attributes::new() })))
+        Ok(ListEntry::Object(ObjectInfo { key, size, etag, modified, attributes: Attributes::new() }))
     }
 }
 

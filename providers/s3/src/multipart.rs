@@ -24,6 +24,9 @@ const REMEMBERED: usize = 1024;
 /// How much of small parts is gathered to make one that S3 takes.
 const GATHERED_BYTES: usize = 8 * 1024 * 1024;
 
+/// The error of a body that was on its way.
+type Fault = Arc<parking_lot::Mutex<Option<Error>>>;
+
 /// What is known of an upload: it lies at the remote under the upload's name, for all gateways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
@@ -104,14 +107,11 @@ impl Multipart for S3 {
         if let Some(size) = native
             && !self.inner.remote.has_part(&session.name, &session.upload, part.get()).await?
         {
-            let fault = Arc::new(parking_lot::Mutex::new(None));
+            let fault = Fault::default();
             let payload = Payload::stream(forwarded(body, Arc::clone(&fault)), size);
             let sent = self.inner.remote.put_part(&session.name, &session.upload, part.get(), payload).await;
-            // What the body said is what the caller hears.
-            if let Some(error) = fault.lock().take() {
-                return Err(error);
-            }
-            return sent.map(|part| Token::Native(part).to_string());
+            let sent = or_fault(sent, &fault)?;
+            return Ok(Token::Native(sent).to_string());
         }
         let token = Token::Staged { number: part.get(), id: new_id()? };
         let Token::Staged { id, .. } = &token else { return Err(Error::new(ErrorKind::Internal, "token")) };
@@ -197,6 +197,12 @@ impl Inner {
 
     /// Keeps the body of a part as an object.
     async fn stage(self: &Arc<Self>, name: &str, mut body: PutBody) -> Result<()> {
+        if let Some(size) = body.size().filter(|size| (1..=MAX_PUT_BYTES).contains(size)) {
+            let fault = Fault::default();
+            let payload = Payload::stream(forwarded(body, Arc::clone(&fault)), size);
+            let sent = self.remote.put(name, payload, Vec::new(), &[]).await;
+            return or_fault(sent, &fault).map(drop);
+        }
         let room = self.room(PART_BYTES).await?;
         let mut part = match gather(&mut body, BytesMut::new(), PART_BYTES).await? {
             Gathered::Whole(bytes) => return self.remote.put(name, Payload::Bytes(bytes), Vec::new(), &[]).await.map(drop),
@@ -342,13 +348,33 @@ impl Inner {
     }
 }
 
-/// A body that breaks the connection when it breaks, and leaves its error behind.
-fn forwarded(body: PutBody, fault: Arc<parking_lot::Mutex<Option<Error>>>) -> stream::BoxStream<'static, std::io::Result<Bytes>> {
-    body.map(move |chunk| {
-        chunk.map_err(|error| {
-            *fault.lock() = Some(error);
-            std::io::Error::other("the body broke off")
-        })
+/// What the body said is what the caller hears.
+fn or_fault<T>(sent: Result<T>, fault: &Fault) -> Result<T> {
+    fault.lock().take().map_or(sent, Err)
+}
+
+/// A body that breaks the connection when it breaks, and leaves its error behind. Its last piece goes out when it has ended, because
+/// nobody asks a request for more once as many bytes went as were declared.
+fn forwarded(body: PutBody, fault: Fault) -> stream::BoxStream<'static, std::io::Result<Bytes>> {
+    stream::unfold(Some((body, None::<Bytes>)), move |state| {
+        let fault = Arc::clone(&fault);
+        async move {
+            let (mut body, mut held) = state?;
+            loop {
+                match body.chunk().await {
+                    Ok(Some(chunk)) => {
+                        if let Some(ready) = held.replace(chunk) {
+                            return Some((Ok(ready), Some((body, held))));
+                        }
+                    }
+                    Ok(None) => return held.map(|last| (Ok(last), None)),
+                    Err(error) => {
+                        *fault.lock() = Some(error);
+                        return Some((Err(std::io::Error::other("the body broke off")), None));
+                    }
+                }
+            }
+        }
     })
     .boxed()
 }

@@ -36,7 +36,11 @@ fn content(seed: u8, size: usize) -> Bytes {
 
 /// A body in pieces, of a length that is declared or not; its seal tells its attributes only at its end.
 fn body(bytes: &Bytes, piece: usize, declare: bool) -> PutBody {
-    let slot = Arc::new(OnceLock::new());
+    sealing(bytes, piece, declare, Arc::default())
+}
+
+/// The same, with the slot that tells whether it was read to its end.
+fn sealing(bytes: &Bytes, piece: usize, declare: bool, slot: Arc<OnceLock<Seal>>) -> PutBody {
     let fill = slot.clone();
     let pieces: Vec<Bytes> = (0..bytes.len()).step_by(piece).map(|at| bytes.slice(at..bytes.len().min(at + piece))).collect();
     let seal = Seal { etag: ETag::new("given").unwrap(), attributes: [("sum", "computed")].into_iter().collect() };
@@ -149,8 +153,11 @@ async fn parts_of_an_upload_are_parts_at_the_remote() {
     let (one, two, three) = (content(5, 5 * 1024 * 1024), content(6, 6_000_000), content(7, 1234));
     let mut parts = Vec::new();
     for (n, bytes) in [(3, &three), (2, &two), (1, &one)] {
-        let token = multipart.put_part(&name, &upload, number(n), body(bytes, 65_536, true)).await.unwrap();
+        let seal = Arc::default();
+        let part = sealing(bytes, 65_536, true, Arc::clone(&seal));
+        let token = multipart.put_part(&name, &upload, number(n), part).await.unwrap();
         assert_eq!(token.starts_with('n'), n < 3, "{token}");
+        assert!(seal.get().is_some(), "a part was stored before its body had ended");
         parts.insert(0, (token, bytes.len() as u64));
     }
     // One that breaks takes nothing away, one that is sent again has another token and leaves the old one.
