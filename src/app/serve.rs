@@ -166,7 +166,12 @@ impl Gateway {
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
                 let front = front.clone();
-                async move { front.call(request).await }
+                async move {
+                    match mounts::hops(request.headers()) {
+                        None => front.call(request).await,
+                        Some(came) => Box::pin(mounts::with_hops(came, front.call(request))).await,
+                    }
+                }
             },
             fault: s3_fault,
             gate: gate.clone(),
