@@ -41,6 +41,8 @@ const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
+/// How often it is written when keys were last used.
+const WRITE_USES: Duration = Duration::from_secs(60);
 
 /// How often rates that are whole again are forgotten.
 const FORGET_RATES: Duration = Duration::from_secs(60);
@@ -92,6 +94,7 @@ pub(super) struct Live {
 pub(super) struct Gateway {
     config: Config,
     store: Arc<dyn MetaStore>,
+    tokens: Arc<Tokens>,
     handles: Registry,
     gate: Gate,
     drain: Drain,
@@ -241,7 +244,7 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
-        let swept = Arc::clone(&tokens);
+        let (swept, used) = (Arc::clone(&tokens), Arc::clone(&tokens));
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
             async move { lifecycle.run_all().await }
@@ -263,6 +266,10 @@ impl Gateway {
                     }
                 }
             }),
+            runtime::every("use of keys", WRITE_USES, move || {
+                let tokens = Arc::clone(&used);
+                async move { tokens.write_uses().await }
+            }),
             runtime::every("rates of those who are quiet", FORGET_RATES, move || {
                 let rates = rates.clone();
                 async move { rates.forget_quiet() }
@@ -281,7 +288,7 @@ impl Gateway {
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
-        let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
+        let gateway = Self { config, store, tokens, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell(&instance_id);
         Ok(gateway)
     }
@@ -341,6 +348,7 @@ impl Gateway {
         drop(self.sweep);
         self.admin_drain.finish(ADMIN_PATIENCE, GRACE).await;
         drop(self.background);
+        self.tokens.write_uses().await;
         self.store.close().await;
         drop(self.data_dir);
         if finished {
