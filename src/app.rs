@@ -7,6 +7,8 @@ mod commands;
 mod data_dir;
 mod failure;
 mod first_start;
+mod listeners;
+mod reload;
 mod serve;
 
 pub use commands::run;

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["error", "runtime", "telemetry"],
     &["meta", "transfer", "handles", "limits"],
     &["mounts", "tokens", "usage", "cache"],
-    &["namespaces", "plugins"],
+    &["namespaces", "encryption", "plugins"],
     &["uploads"],
     &["objects"],
     &["lifecycle"],
@@ -26,12 +26,15 @@ const FLOORS: &[&[&str]] = &[
 const FENCES: &[(&[&str], &[&str])] = &[
     (&["sqlx"], &["meta"]),
     (&["md5", "sha1", "sha2", "crc_fast", "sluice_md5_lanes"], &["transfer"]),
-    (&["moka"], &["tokens", "cache"]),
-    (&["aes_gcm"], &["tokens"]),
+    (&["moka"], &["tokens", "encryption", "cache"]),
+    (&["aes_gcm"], &["tokens", "encryption"]),
+    (&["hyper_rustls"], &["encryption"]),
     (&["s3s"], &["s3"]),
     (&["prometheus_client"], &["telemetry"]),
-    (&["hyper", "hyper_util"], &["server", "admin", "s3"]),
+    (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption"]),
     (&["clap", "toml"], &["config", "main"]),
+    (&["governor"], &["limits"]),
+    (&["rustls", "tokio_rustls", "ppp"], &["server"]),
 ];
 
 /// The most lines of a file.

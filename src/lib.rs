@@ -9,12 +9,14 @@ pub mod runtime;
 pub mod telemetry;
 // Floor 1
 pub mod handles;
+pub mod limits;
 pub mod meta;
 pub mod transfer;
 // Floor 2
 pub mod mounts;
 pub mod tokens;
 // Floor 3
+pub mod encryption;
 pub mod namespaces;
 // Floor 4
 pub mod uploads;

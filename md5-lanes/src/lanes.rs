@@ -9,18 +9,39 @@
 /// are inlined into a function that is compiled for them.
 pub(crate) unsafe trait Lanes: Copy {
     /// The same number in all lanes.
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn splat(number: u32) -> Self;
     /// The sum modulo 2³².
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn plus(self, other: Self) -> Self;
     /// Rotated by `LEFT` to the left; `RIGHT` is 32 - `LEFT`.
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn rotate<const LEFT: i32, const RIGHT: i32>(self) -> Self;
     /// RFC 1321's F(b, c, d): c where b is set, else d.
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn f(b: Self, c: Self, d: Self) -> Self;
     /// G(b, c, d): b where d is set, else c.
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn g(b: Self, c: Self, d: Self) -> Self;
     /// H(b, c, d): b xor c xor d.
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn h(b: Self, c: Self, d: Self) -> Self;
     /// I(b, c, d): c xor (b or not d).
+    ///
+    /// # Safety
+    /// That of the trait: the processor has the instructions.
     unsafe fn i(b: Self, c: Self, d: Self) -> Self;
 }
 

@@ -10,12 +10,14 @@ mod health;
 mod keys;
 mod lifecycle;
 mod mounts;
+mod reload;
 mod service;
 mod settings;
 mod token;
 
 pub use answer::fault_document;
 pub use client::{Client, ClientError};
+pub use reload::{Reload, Reloaded};
 pub use service::{Admin, Parts};
 pub use settings::Settings;
 pub use token::{admin_token, read_admin_token};

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Failure, empty, json, with};
+use super::reload::{self, Reload};
 use super::{auth, health, keys, lifecycle, mounts};
 use crate::handles::{Purpose, Registry};
 use crate::lifecycle::Lifecycle;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub metrics: &'static Metrics,
     /// The drain of the S3 listener: a gateway that drains is not ready.
     pub drain: Drain,
+    /// Takes the configuration over anew.
+    pub reload: Reload,
     /// Names this process.
     pub instance_id: Arc<str>,
     /// The bearer token of the API.
@@ -152,6 +155,10 @@ impl Admin {
                 lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await
             }
             ["api", "v1", "buckets", _, "lifecycle", "plan"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "reload"] => match method {
+                "POST" => reload::run(parts).await,
+                _ => Err(not_allowed("POST")),
+            },
             ["api", "v1", "handles"] if read => Ok(handles(parts)),
             ["api", "v1", "handles"] => Err(not_allowed("GET, HEAD")),
             _ => Err(Failure::no_such("such path")),

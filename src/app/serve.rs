@@ -6,25 +6,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
+use parking_lot::Mutex;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::data_dir::{DataDir, Hold, Holder};
 use super::failure::{BROKEN_OFF, DONE, Failure};
-use super::first_start;
-use crate::admin::{self, Admin};
+use super::reload::Reloader;
+use super::{first_start, listeners, reload};
+use crate::admin::{self, Admin, Reload};
+use crate::encryption::{Encryption, KmsCredential};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::handles::Registry;
 use crate::lifecycle::{Lease, Lifecycle};
+use crate::limits::Rates;
 use crate::meta::{self, CircuitState, MetaStore};
-use crate::mounts;
-use crate::namespaces::{DefaultMount, Namespaces};
+use crate::mounts::{self, ShieldLimits};
+use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::runtime::{self, Drain, Gate, Task};
 use crate::s3::{self, Front};
-use crate::server::{Edge, Fault, Limits, RequestBody, Server, s3_fault};
-use crate::telemetry::{self, RequestId, metrics};
-use crate::tokens::{self, KeySource, MasterKeys, Tokens};
+use crate::server::{Edge, Fault, Limits, RequestBody, Tls, s3_fault};
+use crate::telemetry::{self, LogControl, RequestId, metrics};
+use crate::tokens::{self, KeySource, Keyring, MasterKeys, Tokens};
 use crate::uploads::Uploads;
 
 /// How long what was broken off may take to let go.
@@ -39,6 +44,9 @@ const LIFECYCLE_TERM: Duration = Duration::from_secs(60);
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
 
+/// How often rates that are whole again are forgotten.
+const FORGET_RATES: Duration = Duration::from_secs(60);
+
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     small_pages();
@@ -50,22 +58,30 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
         let printed = io::stdout().write_all(loaded.to_toml().as_bytes());
         return printed.map(|()| DONE).map_err(Failure::of("standard output"));
     }
-    let _log = telemetry::init(&loaded.config.log).map_err(Failure::of("the log"))?;
+    let log = telemetry::init(&loaded.config.log).map_err(Failure::of("the log"))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sluice").build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
-    let ended = runtime.block_on(serve(loaded));
+    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control() }));
     // What still runs on the blocking pool belongs to requests that were broken off.
     runtime.shutdown_timeout(GRACE);
     ended
 }
 
-async fn serve(loaded: Loaded) -> Result<u8, Failure> {
+async fn serve(loaded: Loaded, live: Live) -> Result<u8, Failure> {
     let stop = Stop::listen().map_err(Failure::of("signals"))?;
-    let gateway = Gateway::start(loaded.config, &loaded.secrets).await?;
+    let gateway = Gateway::start(loaded.config, &loaded.secrets, live).await?;
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
     Ok(gateway.until(stop).await)
+}
+
+/// What a configuration that is read again comes from, and how it changes the log.
+#[derive(Default)]
+pub(super) struct Live {
+    args: ServeArgs,
+    log: LogControl,
 }
 
 /// A gateway that serves.
@@ -87,7 +103,7 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Starts everything, lowest floor first.
-    pub(super) async fn start(config: Config, secrets: &Secrets) -> Result<Self, Failure> {
+    pub(super) async fn start(config: Config, secrets: &Secrets, live: Live) -> Result<Self, Failure> {
         raise_descriptor_limit();
         let mut data_dir = hold(&config)?;
         let (store, tokens) = open_store(&config, secrets, &data_dir).await?;
@@ -97,8 +113,12 @@ impl Gateway {
         };
 
         // Bound before the root key is made: a start that fails for a taken port must not have shown a key, nor lost one.
-        let s3_server = bind("server.listen", &config.server.listen).await?;
-        let admin_server = bind("admin.listen", &config.admin.listen).await?;
+        let tls = match config.server.tls_files().map_err(Failure::new)? {
+            Some(files) => Some(Arc::new(Tls::load(&files).map_err(Failure::of("TLS"))?)),
+            None => None,
+        };
+        let proxies = Arc::new(config.server.proxies().map_err(Failure::new)?);
+        let (s3_server, admin_server) = listeners::bind(&config).await?;
         let (s3, admin) = (s3_server.address(), admin_server.address());
         let holder = Holder { pid: std::process::id(), admin: admin.to_string() };
         data_dir.tell(&holder).map_err(Failure::of("the lock of the data directory"))?;
@@ -107,25 +127,39 @@ impl Gateway {
         mounts::limit_listing_cache(config.mounts.listing_cache_bytes);
         let handles = Registry::new(config.handles.clone());
         let sweep = handles.start_sweep();
-        let default_mount =
-            DefaultMount { provider: config.default_mount.provider.clone(), settings: config.default_mount.settings() };
-        let namespaces = Arc::new(Namespaces::new(Arc::clone(&store), default_mount));
-        let uploads = Arc::new(Uploads::new(Arc::clone(&store)).with_handles(handles.clone()));
+        let limits = ShieldLimits::from(&config.mounts);
+        let namespaces = Namespaces::with_limits(Arc::clone(&store), reload::default_mount(&config), limits);
+        let namespaces = Arc::new(namespaces);
+        let encryption = encryption(&config, secrets, &data_dir).await?;
+        let uploads = Uploads::new(Arc::clone(&store)).with_handles(handles.clone()).with_encryption(Arc::new(encryption));
+        let uploads = Arc::new(uploads);
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
-        let lease = Lease::new(Arc::clone(&store), uuid::Uuid::new_v4().to_string(), LIFECYCLE_TERM);
+        let lease = Lease::new(Arc::clone(&store), RequestId::next().0.to_string(), LIFECYCLE_TERM);
         let lifecycle = Arc::new(lifecycle.with_lease(lease));
+        let rates = Rates::new(&config.limits);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
             objects: Arc::clone(&objects),
             uploads: Arc::clone(&uploads),
             tokens: Arc::clone(&tokens),
             lanes: config.transfer.lanes(),
+            rates: rates.clone(),
             settings: config.s3.clone(),
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let gate = Gate::new(config.server.max_concurrent_requests);
+        let instance_id = instance_id();
+        let reloader = Arc::new(Reloader {
+            args: live.args,
+            current: Mutex::new(config.clone()),
+            log: live.log,
+            rates: rates.clone(),
+            gate: gate.clone(),
+            namespaces: Arc::clone(&namespaces),
+            tls: tls.clone(),
+        });
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
                 let front = front.clone();
@@ -136,8 +170,9 @@ impl Gateway {
             metrics: Some(metrics()),
             domains: config.s3.domains.clone().into(),
             head_timeout: Some(Duration::from_secs(config.server.request_timeout_secs)),
+            instance: HeaderValue::from_str(&instance_id).ok(),
         };
-        report_to_metrics(&gate, &handles, &tokens, &store);
+        report_to_metrics(&gate, &handles, &tokens, &store, &rates);
         let service = Admin::new(admin::Parts {
             store: Arc::clone(&store),
             namespaces: Arc::clone(&namespaces),
@@ -146,7 +181,11 @@ impl Gateway {
             handles: handles.clone(),
             metrics: metrics(),
             drain: drain.clone(),
-            instance_id: instance_id(),
+            reload: Reload::new({
+                let reloader = Arc::clone(&reloader);
+                move || Arc::clone(&reloader).run("admin API")
+            }),
+            instance_id: Arc::clone(&instance_id),
             token: Arc::new(token),
         });
         let admin_edge = Edge {
@@ -159,10 +198,25 @@ impl Gateway {
             metrics: None,
             domains: Arc::from([]),
             head_timeout: None,
+            instance: None,
         };
         let idle = Duration::from_secs(config.server.idle_timeout_secs);
-        let s3_limits = Limits { idle, connections: config.server.max_connections, sendfile: config.server.sendfile };
-        let admin_limits = Limits { idle, connections: ADMIN_CONNECTIONS, sendfile: false };
+        let s3_limits = Limits {
+            idle,
+            connections: config.server.max_connections,
+            sendfile: config.server.sendfile,
+            tls,
+            proxies,
+            proxy_protocol: config.server.proxy_protocol,
+        };
+        let admin_limits = Limits {
+            idle,
+            connections: ADMIN_CONNECTIONS,
+            sendfile: false,
+            tls: None,
+            proxies: Arc::default(),
+            proxy_protocol: false,
+        };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
         let sweep_uploads = move || {
             let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
@@ -193,25 +247,40 @@ impl Gateway {
                     }
                 }
             }),
+            runtime::every("rates of those who are quiet", FORGET_RATES, move || {
+                let rates = rates.clone();
+                async move { rates.forget_quiet() }
+            }),
             runtime::every("sweep of mounts", secs(config.mounts.sweep_secs), sweep_mounts),
         ];
+        background.push(runtime::spawn("SIGHUP", Arc::clone(&reloader).on_hangup()));
+        if config.server.watch_secs > 0 {
+            background.push(runtime::spawn("watch of files", reloader.watch(secs(config.server.watch_secs))));
+        }
+        if let Some(limit) = sd_notify::watchdog_enabled() {
+            background.push(runtime::every("watchdog", limit / 2, || async {
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }));
+        }
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
         let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
-        gateway.tell();
+        gateway.tell(&instance_id);
         Ok(gateway)
     }
 
     /// Where everything lies, and what to do next.
-    fn tell(&self) {
+    fn tell(&self, instance_id: &str) {
         let config = &self.config;
-        for (what, address) in [("S3", self.s3), ("admin", self.admin)] {
-            if !address.ip().is_loopback() {
+        let tls = !config.server.tls_cert.is_empty();
+        for (what, address, safe) in [("S3", self.s3, tls), ("admin", self.admin, false)] {
+            if !safe && !address.ip().is_loopback() {
                 tracing::warn!(%address, "the {what} listener is open beyond this machine without TLS: put a TLS proxy in front of it");
             }
         }
         tracing::info!(
+            instance_id,
             data_dir = %self.data_dir.path().display(),
             store = meta::shown(&config.meta.dsn),
             default_mount = config.default_mount.provider,
@@ -236,6 +305,13 @@ impl Gateway {
             tracing::warn!(signal = name, "stopping at once");
             drain.abort();
         });
+        let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        // Whoever balances the load sees it before anybody is refused.
+        self.drain.leave();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(self.config.server.drain_delay_secs)) => {}
+            () = self.drain.aborting() => {}
+        }
         let code = self.stop().await;
         drop(again);
         code
@@ -313,6 +389,19 @@ pub(super) async fn open_store(
     }
 }
 
+/// What encrypts objects, with the master keys that seal secrets too.
+async fn encryption(config: &Config, secrets: &Secrets, data_dir: &DataDir) -> Result<Encryption, Failure> {
+    let (keys, source) = master_keys(config, secrets, data_dir).await?;
+    let settings = config.encryption.clone();
+    let credential = secrets.kms.as_ref().map(|(access_key, secret)| KmsCredential {
+        access_key: access_key.clone(),
+        secret_key: tokens::Secret::new(secret.expose().to_owned()),
+    });
+    let made = move || Encryption::new(&settings, Some(Keyring::new(&keys, source)?), credential);
+    let made = tokio::task::spawn_blocking(made);
+    made.await.map_err(Failure::of("encryption"))?.map_err(Failure::of("encryption"))
+}
+
 /// The master keys, and where they can be read again.
 async fn master_keys(config: &Config, secrets: &Secrets, data_dir: &DataDir) -> Result<(MasterKeys, Option<KeySource>), Failure> {
     let command = config.tokens.master_key_command.clone();
@@ -329,14 +418,13 @@ async fn master_keys(config: &Config, secrets: &Secrets, data_dir: &DataDir) -> 
     Ok((keys.map_err(Failure::of("the master key"))?, Some(source)))
 }
 
-async fn bind(key: &str, address: &str) -> Result<Server, Failure> {
-    Server::bind(address).await.map_err(|error| Failure::new(format!("{key}: cannot listen on {address}: {error}")))
-}
-
-fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, store: &Arc<dyn MetaStore>) {
+fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, store: &Arc<dyn MetaStore>, rates: &Rates) {
+    let rates = rates.clone();
     let (gate, handles, tokens, store) = (gate.clone(), handles.clone(), Arc::clone(tokens), Arc::clone(store));
     metrics().on_scrape(move |metrics| {
         metrics.set_in_flight(gate.inside());
+        let (users, buckets) = rates.refused();
+        metrics.set_rate_limits(users, buckets, rates.remembered());
         metrics.set_handles(handles.len(), handles.counters().reaped);
         let cache = tokens.cache_counts();
         metrics.set_token_cache(cache.hits, cache.misses, cache.evictions, cache.entries);

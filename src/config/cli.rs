@@ -282,14 +282,17 @@ impl Cli {
     }
 }
 
+fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
 impl Place {
     /// The layers that this command line, the environment and the file make.
     ///
     /// # Errors
     /// A file that was named and cannot be read.
     pub fn sources(&self) -> Result<Sources, ConfigError> {
-        let environment: std::collections::BTreeMap<String, String> =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let environment = environment();
         let file = match self.file(&environment) {
             None => None,
             Some((path, named)) => match std::fs::read_to_string(&path) {
@@ -322,6 +325,12 @@ impl Place {
 }
 
 impl ServeArgs {
+    /// The configuration file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        self.place.file(&environment()).map(|(path, _)| path)
+    }
+
     /// The layers, with the flags of `serve`.
     ///
     /// # Errors

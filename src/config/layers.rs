@@ -85,7 +85,12 @@ impl Sources {
 
 /// All keys with their defaults.
 pub(super) fn known_keys() -> Result<BTreeMap<String, Value>, String> {
-    let table = Table::try_from(Config::default()).map_err(|error| error.to_string())?;
+    keys_of(&Config::default())
+}
+
+/// All keys with what they are set to.
+pub(super) fn keys_of(config: &Config) -> Result<BTreeMap<String, Value>, String> {
+    let table = Table::try_from(config).map_err(|error| error.to_string())?;
     let mut keys = BTreeMap::new();
     for (name, value) in table {
         match value {

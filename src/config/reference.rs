@@ -6,9 +6,10 @@ use super::layers::{environment_name, known_keys};
 use super::secrets;
 
 /// The sections in the order of a reader, and the source their comments are in.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("server", include_str!("../server/settings.rs")),
     ("admin", include_str!("../admin/settings.rs")),
+    ("limits", include_str!("../limits/settings.rs")),
     ("s3", include_str!("../s3/settings.rs")),
     ("default_mount", include_str!("default_mount.rs")),
     ("mounts", include_str!("../mounts/settings.rs")),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
-use crate::{admin, handles, lifecycle, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
+use super::layers::keys_of;
+use crate::{admin, encryption, handles, lifecycle, limits, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -19,12 +20,16 @@ pub struct Config {
     pub server: server::Settings,
     /// The admin listener.
     pub admin: admin::Settings,
+    /// Rates of users and buckets.
+    pub limits: limits::Settings,
     /// The S3 protocol.
     pub s3: s3::Settings,
     /// The metadata store.
     pub meta: meta::Settings,
     /// Access keys and who has them.
     pub tokens: tokens::Settings,
+    /// Encryption at rest.
+    pub encryption: encryption::Settings,
     /// The upkeep of what is mounted.
     pub mounts: mounts::Settings,
     /// Open handles.
@@ -52,6 +57,14 @@ impl Config {
     #[must_use]
     pub fn sqlite_path(&self) -> Option<PathBuf> {
         self.meta.dsn.strip_prefix("sqlite:").map(PathBuf::from)
+    }
+
+    /// The keys in which another configuration differs.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (ours, theirs) = (keys_of(self).unwrap_or_default(), keys_of(other).unwrap_or_default());
+        let all: std::collections::BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        all.into_iter().filter(|key| ours.get(*key) != theirs.get(*key)).cloned().collect()
     }
 
     /// Puts in what depends on the machine: the data directory, and everything that lies in it.

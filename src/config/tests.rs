@@ -34,6 +34,9 @@ fn other_value(key: &str, default: &Value, number: u16) -> (Value, String) {
         "server.listen" | "admin.listen" => format!("127.0.0.1:{number}"),
         "meta.dsn" => format!("sqlite:/tmp/{number}.db"),
         "data_dir" => format!("/tmp/{number}"),
+        "server.trusted_proxies" => format!("10.0.{}.{}", number / 256 % 256, number % 256),
+        "server.tls_client_auth" => ["optional", "required"][usize::from(number % 2 == 0)].to_owned(),
+        "limits.users" | "limits.buckets" => format!("name={number}"),
         "transfer.md5_lanes" => "off".to_owned(),
         "log.format" => "json".to_owned(),
         "s3.signature_v2" => ["off", "on"][usize::from(number % 2 == 0)].to_owned(),
@@ -45,7 +48,8 @@ fn other_value(key: &str, default: &Value, number: u16) -> (Value, String) {
         Value::Integer(_) => (Value::Integer(number), number.to_string()),
         Value::Boolean(flag) => (Value::Boolean(!flag), (!flag).to_string()),
         Value::Array(_) => {
-            let items = [text.clone(), "other".to_owned()];
+            let other = if key == "server.trusted_proxies" { "192.0.2.0/24" } else { "other=1" };
+            let items = [text.clone(), other.to_owned()];
             (Value::Array(items.iter().cloned().map(Value::String).collect()), items.join(", "))
         }
         _ => (Value::String(text.clone()), text),

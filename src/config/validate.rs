@@ -26,6 +26,9 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     check("handles.sweep_secs", config.handles.sweep_secs > 0, "must be at least 1");
     check("handles.idle_secs", config.handles.idle_secs > 0, "must be at least 1");
     check("mounts.sweep_secs", config.mounts.sweep_secs > 0, "must be at least 1");
+    check("mounts.timeout_secs", config.mounts.timeout_secs > 0, "must be at least 1");
+    check("mounts.max_concurrent", config.mounts.max_concurrent > 0, "must be at least 1");
+    check("mounts.breaker_failures", config.mounts.breaker_failures > 0, "must be at least 1");
     check("uploads.sweep_secs", config.uploads.sweep_secs > 0, "must be at least 1");
     let store = ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| config.meta.dsn.starts_with(scheme));
     check("meta.dsn", store, "must begin with `sqlite:` or `postgres://`");
@@ -39,6 +42,12 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let root = &config.default_mount.root;
     let own = config.default_mount.provider != "local" || root.contains("{bucket}");
     check("default_mount.root", own, "must contain {bucket}: every bucket needs a directory of its own");
+    if let Err(why) = (crate::server::Settings { proxy_protocol: false, ..config.server.clone() }).proxies() {
+        problems.push(("server.trusted_proxies".to_owned(), why));
+    }
+    if let Err((key, why)) = config.limits.validate() {
+        problems.push((format!("limits.{key}"), why));
+    }
     if let Err((key, why)) = config.log.validate() {
         problems.push((format!("log.{key}"), why));
     }

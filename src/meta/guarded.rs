@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::breaker::{Breaker, BreakerLimits, Circuit};
 use super::*;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::{Breaker, BreakerLimits, Circuit};
 
 /// How often a read is tried.
 const TRIES: u32 = 3;
@@ -32,7 +32,7 @@ pub(super) struct Guarded {
 
 impl Guarded {
     pub(super) fn new(store: Arc<dyn MetaStore>, limits: BreakerLimits) -> Self {
-        Self { store, breaker: Breaker::new(limits) }
+        Self { store, breaker: Breaker::new("the metadata store", limits) }
     }
 
     async fn read<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T>
@@ -56,7 +56,7 @@ impl Guarded {
             .await
             .unwrap_or_else(|late| Err(Error::new(ErrorKind::MetaUnavailable, "read from metadata store").caused_by(late)));
         match &outcome {
-            Err(error) if matches!(error.kind(), ErrorKind::MetaUnavailable) => leave.failed(),
+            Err(error) if matches!(error.kind(), ErrorKind::MetaUnavailable) => drop(leave.failed()),
             _ => leave.succeeded(),
         }
         outcome
@@ -70,7 +70,7 @@ impl Guarded {
         let Some(leave) = self.breaker.enter() else { return Err(refused()) };
         let outcome = call().await;
         match &outcome {
-            Err(error) if matches!(error.kind(), ErrorKind::MetaUnavailable) && !was_answered(error) => leave.failed(),
+            Err(error) if matches!(error.kind(), ErrorKind::MetaUnavailable) && !was_answered(error) => drop(leave.failed()),
             _ => leave.succeeded(),
         }
         outcome

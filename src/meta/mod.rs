@@ -1,7 +1,6 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
-mod breaker;
 mod copy;
 mod dsn;
 mod guarded;
@@ -21,7 +20,7 @@ use async_trait::async_trait;
 
 use crate::error::Result;
 
-pub use breaker::{Circuit, CircuitState};
+pub use crate::runtime::{Circuit, CircuitState};
 pub use copy::copy;
 pub use dsn::shown;
 pub use identities::{

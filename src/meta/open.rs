@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::breaker::BreakerLimits;
 use super::copy::Batch;
 use super::guarded::Guarded;
 use super::{MetaStore, PostgresStore, Settings, SqliteStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::BreakerLimits;
 
 /// Opens the store that the settings name, or the one in the data directory, behind a circuit breaker. A relative path is relative to the working directory.
 ///

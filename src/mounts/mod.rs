@@ -8,11 +8,13 @@ mod late;
 pub(crate) mod probe;
 mod registry;
 mod settings;
+mod shield;
 mod table;
 mod upkeep;
 
 pub use late::LateMount;
 pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable};
 pub use settings::Settings;
+pub use shield::{Shield, ShieldLimits};
 pub use table::{Mount, MountTable, Segment, Segments, Until};
 pub use upkeep::{Sweep, Upkeep};

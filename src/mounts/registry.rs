@@ -11,9 +11,10 @@ use sluice_provider_memory as memory;
 
 use tokio::sync::Semaphore;
 
-use super::{Sweep, Upkeep};
+use super::{Shield, ShieldLimits, Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
+use crate::telemetry::metrics;
 
 /// Opens the provider of a mount. Injected, so that a test can count and fail.
 pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn Provider>>> + Send + Sync>;
@@ -23,6 +24,8 @@ pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
 
 /// The kinds, for messages.
 const KINDS: &str = "local, memory";
+/// The kinds, as metrics name them.
+const KINDS_BY_NAME: [&str; 2] = ["local", "memory"];
 
 /// Mounts that are being opened on the blocking pool. One on a dead file system hangs there, whether or not anybody still waits for it:
 /// however often it is tried, threads are left for others.
@@ -85,12 +88,16 @@ pub fn limit_listing_cache(bytes: usize) {
     local::limit_snapshots(bytes);
 }
 
-/// [`open`] as an [`Opener`].
+/// [`open`] as an [`Opener`], each provider behind a [`Shield`] of its own.
 #[must_use]
-pub fn opener(upkeep: Upkeep) -> Opener {
+pub fn opener(upkeep: Upkeep, limits: ShieldLimits) -> Opener {
     Arc::new(move |mount| {
-        let upkeep = upkeep.clone();
-        Box::pin(async move { open(&mount, &upkeep).await })
+        let (upkeep, limits) = (upkeep.clone(), limits.clone());
+        Box::pin(async move {
+            let opened = open(&mount, &upkeep).await?;
+            let kind = KINDS_BY_NAME.iter().find(|kind| **kind == mount.provider).copied().unwrap_or("other");
+            Ok(Arc::new(Shield::new(opened, limits, metrics().mount_meter(kind))) as Arc<dyn Provider>)
+        })
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use sluice_provider as provider;
 use sluice_provider::{Key, UploadId};
@@ -15,7 +16,7 @@ use super::opening::Opening;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
-use crate::mounts::{MountTable, Opener, Upkeep, check_prefix, opener};
+use crate::mounts::{self, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, opener};
 
 /// How long the last look into a bucket may keep its writers waiting.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ type Cell = Arc<OnceCell<Arc<Namespace>>>;
 /// All namespaces.
 pub struct Namespaces {
     store: Arc<dyn MetaStore>,
-    default_mount: DefaultMount,
+    default_mount: ArcSwap<DefaultMount>,
     opening: Opening,
     upkeep: Upkeep,
     /// Loaded ones, and those that somebody is loading right now.
@@ -72,14 +73,26 @@ impl Namespaces {
     /// Over a store.
     #[must_use]
     pub fn new(store: Arc<dyn MetaStore>, default_mount: DefaultMount) -> Self {
+        Self::with_limits(store, default_mount, ShieldLimits::from(&mounts::Settings::default()))
+    }
+
+    /// Over a store, with limits of its own for mounts.
+    #[must_use]
+    pub fn with_limits(store: Arc<dyn MetaStore>, default_mount: DefaultMount, limits: ShieldLimits) -> Self {
         let upkeep = Upkeep::default();
-        Self { upkeep: upkeep.clone(), ..Self::with_opener(store, default_mount, opener(upkeep)) }
+        Self { upkeep: upkeep.clone(), ..Self::with_opener(store, default_mount, opener(upkeep, limits)) }
     }
 
     /// Over a store, opening mounts in a way of its own.
     #[must_use]
     pub fn with_opener(store: Arc<dyn MetaStore>, default_mount: DefaultMount, opener: Opener) -> Self {
+        let default_mount = ArcSwap::from_pointee(default_mount);
         Self { store, default_mount, opening: Opening::new(opener), upkeep: Upkeep::default(), cells: DashMap::new() }
+    }
+
+    /// Exchanges what a new bucket gets as its mount. Buckets that are there keep theirs.
+    pub fn set_default_mount(&self, default_mount: DefaultMount) {
+        self.default_mount.store(Arc::new(default_mount));
     }
 
     /// Sweeps the providers of all mounts that are open, each once; answers how many. To be called now and then.
@@ -116,7 +129,7 @@ impl Namespaces {
                     return Err(taken(&bucket, owner));
                 }
                 // Opened before the row is written: a bucket that cannot store anything is not created.
-                let record = self.default_mount.record(name);
+                let record = self.default_mount.load().record(name);
                 let mount = self.opening.open(&record).await?;
                 let bucket = BucketRecord {
                     name: name.to_owned(),

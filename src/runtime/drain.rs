@@ -11,6 +11,8 @@ use tokio::sync::{Notify, watch};
 pub enum Phase {
     /// Work is taken.
     Running,
+    /// Work is still taken, but whoever asks is told to send it elsewhere.
+    Leaving,
     /// No new work; what is under way may finish.
     Draining,
     /// What is under way is broken off.
@@ -51,6 +53,11 @@ impl Drain {
     #[must_use]
     pub fn phase(&self) -> Phase {
         *self.0.phase.borrow()
+    }
+
+    /// Moves to leaving. Does nothing when already there or beyond.
+    pub fn leave(&self) {
+        self.advance(Phase::Leaving);
     }
 
     /// Moves to draining. Does nothing when already there or beyond.
@@ -168,6 +175,8 @@ mod tests {
     async fn phases_only_move_forward() {
         let drain = Drain::new();
         assert_eq!(drain.phase(), Phase::Running);
+        drain.leave();
+        assert_eq!(drain.phase(), Phase::Leaving);
         drain.abort();
         drain.begin();
         assert_eq!(drain.phase(), Phase::Aborting);

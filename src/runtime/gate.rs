@@ -9,7 +9,7 @@ pub struct Gate(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    limit: usize,
+    limit: AtomicUsize,
     inside: AtomicUsize,
 }
 
@@ -21,17 +21,22 @@ impl Gate {
     /// A gate for `limit` at once.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Inner { limit, inside: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { limit: AtomicUsize::new(limit), inside: AtomicUsize::new(0) }))
     }
 
     /// A place, or `None` when all are taken.
     #[must_use]
     pub fn enter(&self) -> Option<Permit> {
-        if self.0.inside.fetch_add(1, Ordering::AcqRel) < self.0.limit {
+        if self.0.inside.fetch_add(1, Ordering::AcqRel) < self.0.limit.load(Ordering::Relaxed) {
             return Some(Permit(Arc::clone(&self.0)));
         }
         self.0.inside.fetch_sub(1, Ordering::AcqRel);
         None
+    }
+
+    /// Exchanges the limit. Those inside stay.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// How many are inside.
@@ -60,5 +65,7 @@ mod tests {
         drop(permits);
         assert_eq!(gate.inside(), 0);
         assert!(gate.enter().is_some());
+        gate.set_limit(0);
+        assert!(gate.enter().is_none());
     }
 }

@@ -1,13 +1,16 @@
-//! What keeps the process itself in order: the drain signal, the request gate, supervised tasks, the clock.
+//! What keeps the process itself in order: the drain signal, the request gate, circuit breakers, supervised tasks, the clock.
 //!
 //! It promises that a stop is orderly (running, draining, aborting, and never back), that admission is bounded and answered at
 //! once, and that a panic in a background task is told and counted but takes nothing with it.
 
+mod breaker;
 mod clock;
 mod drain;
 mod gate;
 mod tasks;
 
+pub(crate) use breaker::{Breaker, BreakerLimits};
+pub use breaker::{Circuit, CircuitState};
 pub use clock::unix_millis;
 pub use drain::{Drain, Phase, Tracked};
 pub use gate::{Gate, Permit};

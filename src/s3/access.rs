@@ -1,7 +1,6 @@
 //! Who may do what. What the bucket's policy denies is denied to everybody. Root and the owner of a bucket may do everything else
 //! with it; others, and those who do not sign, what the policy allows or a list grants.
 
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -11,11 +10,13 @@ use s3s::auth::Credentials;
 
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
+use super::front::Peer;
 use super::headers::{overrides, text};
 use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
 use super::{Parts, acl, dates, front, signature_v2};
+use crate::limits::Sender;
 use crate::namespaces::Namespace;
 use crate::tokens::acl::{ANONYMOUS, Permission};
 use crate::tokens::policy::Decision;
@@ -83,7 +84,7 @@ pub(crate) struct Asked<'a> {
     /// The key; empty for none.
     pub(crate) key: &'a str,
     /// Who is at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
     /// The query.
@@ -129,7 +130,7 @@ fn need(op: Option<Op>) -> Need {
 /// Decides.
 ///
 /// # Errors
-/// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`.
+/// `AccessDenied`, `InvalidToken`, `InvalidRequest`, `NoSuchBucket`, `SlowDown`.
 pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
     let Asked { op, bucket, headers, query, .. } = asked;
     let actor = sender(parts, asked).await?;
@@ -145,6 +146,8 @@ pub(crate) async fn admit(parts: &Parts, asked: Asked<'_>) -> Result<Admitted> {
         check_anonymous(op, query)?;
     }
     let namespace = parts.namespaces.get(bucket).await?;
+    // Known to exist by now, so that names nobody has are not remembered.
+    parts.rates.take_bucket(bucket).map_err(|_| Code::SlowDown)?;
     let ground = ground(parts, &actor, &identity, &namespace, asked).await?;
     if let Some(expected) = text(headers, "x-amz-expected-bucket-owner")? {
         check_owner(&identity, &namespace, expected)?;
@@ -196,9 +199,15 @@ pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: 
 /// Who asks: the one whose signature was verified, or nobody in particular.
 ///
 /// # Errors
-/// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`.
+/// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`, `SlowDown`.
 pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
-    let Asked { credentials, op, headers, query, .. } = asked;
+    let Asked { credentials, op, headers, query, peer, .. } = asked;
+    // Only a key whose signature holds loses by what is sent in its name.
+    let who = match (credentials, peer) {
+        (Some(credentials), _) => Some(Sender::Key(&credentials.access_key)),
+        (None, peer) => peer.map(|peer| Sender::Address(peer.address)),
+    };
+    who.map_or(Ok(()), |who| parts.rates.take_user(who)).map_err(|_| Code::SlowDown)?;
     let Some(credentials) = credentials else {
         // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
         let claims = claims_identity(headers, query);

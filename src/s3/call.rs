@@ -1,6 +1,5 @@
 //! A request on its way through an operation, and the answers operations give.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use super::access::{Ground, check_owner};
 use super::acl::{self, People};
 use super::body;
 use super::error::{Code, Failure, Result};
+use super::front::Peer;
 use super::headers::text;
 use super::operation::Op;
 use super::policy::{self, About};
@@ -19,6 +19,7 @@ use super::query::Query;
 use super::tagging::Tags;
 use super::xml::{self, Element, Xml};
 use super::{Parts, conditions};
+use crate::encryption::{At, Wish};
 use crate::error::ErrorKind;
 use crate::meta::UploadRecord;
 use crate::namespaces::Namespace;
@@ -59,7 +60,7 @@ pub(crate) struct Call {
     /// Why they may read the source of a copy, once [`source`](Self::source) has been asked.
     pub(crate) source_ground: Ground,
     /// Who is at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     /// Whether the connection sends files by itself.
     pub(crate) sends_files: bool,
     /// The URI as it was asked for.
@@ -243,6 +244,17 @@ impl Call {
     /// The body to store.
     pub(crate) fn take_body(&mut self, declared: Declared) -> PutBody {
         body::put_body(std::mem::take(&mut self.body), Declared { lanes: self.parts.lanes.clone(), ..declared })
+    }
+
+    /// The body to store, encrypted as it is wished.
+    ///
+    /// # Errors
+    /// As [`Encryption::seal`](crate::encryption::Encryption::seal).
+    pub(crate) async fn take_sealed_body(&mut self, declared: Declared, wish: Option<&Wish>) -> Result<PutBody> {
+        let body = self.take_body(declared);
+        let Some(wish) = wish else { return Ok(body) };
+        let at = At { bucket: &self.bucket, key: &self.key };
+        Ok(self.parts.objects.encryption().seal(at, wish, body).await?)
     }
 
     /// Reads the whole body as it is.

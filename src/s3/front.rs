@@ -23,6 +23,7 @@ use super::query::Query;
 use super::route::{self, Hosts, Route};
 use super::terminal::Terminated;
 use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed, xml};
+use crate::limits::Rates;
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
@@ -52,6 +53,8 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     /// Where large bodies are hashed side by side, if anywhere.
     pub lanes: Option<Lanes>,
+    /// Rates of senders and buckets.
+    pub rates: Rates,
     /// Settings.
     pub settings: Settings,
 }
@@ -73,9 +76,14 @@ pub struct RequestFacts {
     pub error: &'static str,
 }
 
-/// Who is at the other end of the connection. Among the request's extensions, for policies that look at `aws:SourceIp`.
+/// Who is at the other end. Among the request's extensions, for policies that look at `aws:SourceIp` and `aws:SecureTransport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer(pub IpAddr);
+pub struct Peer {
+    /// The client's address; behind a proxy that is known, the one that it tells.
+    pub address: IpAddr,
+    /// Whether it speaks TLS, to us or to that proxy.
+    pub secure: bool,
+}
 
 /// The S3 service. Cheap to clone.
 #[derive(Clone)]
@@ -269,8 +277,8 @@ fn name_error(response: &mut Response<Body>) {
 }
 
 /// The other end of a request's connection.
-pub(super) fn peer(extensions: &Extensions) -> Option<IpAddr> {
-    extensions.get::<Peer>().map(|peer| peer.0)
+pub(super) fn peer(extensions: &Extensions) -> Option<Peer> {
+    extensions.get::<Peer>().copied()
 }
 
 /// The id of a request.

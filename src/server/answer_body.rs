@@ -79,6 +79,7 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, BodyError>>> {
         let this = &mut *self;
+        this.exchange.connection.set_owed(false);
         let frame = match &mut this.content {
             Content::Service(body) => match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -103,7 +104,10 @@ where
         };
         match &frame {
             None => this.ended = true,
-            Some(Ok(frame)) => this.sent += frame.data_ref().map_or(0, |data| data.remaining() as u64),
+            Some(Ok(frame)) => {
+                this.exchange.connection.set_owed(true);
+                this.sent += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+            }
             Some(Err(error)) => {
                 let id = &*this.exchange.request_id.0;
                 tracing::warn!(request_id = id, sent = this.sent, %error, "an answer breaks off: its connection is closed");
@@ -170,7 +174,7 @@ impl Exchange {
             total_secs,
             complete,
         });
-        if access_enabled(self.status) {
+        if access_enabled(self.status, code) {
             let line = AccessLine {
                 request_id: &self.request_id,
                 remote: self.remote,

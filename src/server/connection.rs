@@ -1,15 +1,17 @@
 //! What the parts of a connection tell each other: its stream, the request on it, the answer's body.
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use tokio::time::{Duration, Instant};
 
 use super::files::Files;
+use super::streams::Streams;
 
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// What times are counted from.
+pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// The state of a connection. HTTP/1 has one request on it at a time.
+/// The state of a connection. HTTP/1 has one request on it at a time; of HTTP/2 it is one stream.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
     busy: AtomicBool,
@@ -20,12 +22,25 @@ pub(super) struct Connection {
     moved: AtomicU64,
     sends_files: bool,
     files: Files,
+    /// The connection that it is a stream of.
+    streams: Option<Arc<Streams>>,
+    /// Whether a piece of the answer waits for the client; of streams only.
+    owed: AtomicBool,
 }
 
 impl Connection {
     /// A new connection. `sends_files` where its stream is the socket itself, with nothing between that would have to see the bytes.
     pub(super) fn new(sends_files: bool) -> Self {
-        Self { sends_files, ..Self::default() }
+        let mut new = Self::default();
+        new.sends_files = sends_files;
+        new
+    }
+
+    /// A stream of an HTTP/2 connection.
+    pub(super) fn of_streams(streams: Arc<Streams>) -> Self {
+        let mut new = Self::default();
+        new.streams = Some(streams);
+        new
     }
 
     /// Whether its stream has the kernel send files.
@@ -43,12 +58,28 @@ impl Connection {
         self.received.store(0, Ordering::Relaxed);
         self.unread.store(false, Ordering::Release);
         self.note_moved();
-        self.busy.store(true, Ordering::Release);
+        let before = self.busy.swap(true, Ordering::AcqRel);
+        if let Some(streams) = self.streams.as_ref().filter(|_| !before) {
+            streams.begin();
+        }
     }
 
     /// Its answer has been handed over, or was dropped.
     pub(super) fn end(&self) {
-        self.busy.store(false, Ordering::Release);
+        let before = self.busy.swap(false, Ordering::AcqRel);
+        if let Some(streams) = self.streams.as_ref().filter(|_| before) {
+            self.set_owed(false);
+            streams.end();
+        }
+    }
+
+    /// Notes, of a stream, whether a piece of its answer waits for the client.
+    pub(super) fn set_owed(&self, owed: bool) {
+        if let Some(streams) = &self.streams
+            && self.owed.swap(owed, Ordering::AcqRel) != owed
+        {
+            streams.owe(owed);
+        }
     }
 
     /// Whether a request is being answered.
@@ -106,5 +137,12 @@ impl Connection {
     pub(super) fn note_moved(&self) {
         let now = u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.moved.store(now, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A stream that the client gave up before there was an answer.
+        self.end();
     }
 }

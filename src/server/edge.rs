@@ -19,6 +19,7 @@ use super::answer_body::{AnswerBody, Content, Exchange};
 use super::connection::Connection;
 use super::fault::Fault;
 use super::labels::Labels;
+use super::proxies::{Client, Proxies};
 use super::request_body::{BodyError, RequestBody};
 use crate::runtime::Gate;
 use crate::s3::{FileBody, Operation, Peer, RequestFacts, SendsFiles};
@@ -26,6 +27,7 @@ use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+const INSTANCE: HeaderName = HeaderName::from_static("x-sluice-instance");
 const SERVER: HeaderValue = HeaderValue::from_static("Sluice");
 
 /// What answers requests. Any `Fn(Request<RequestBody>) -> Future<Response<B>>` is one.
@@ -50,6 +52,13 @@ where
     }
 }
 
+/// Who is connected, and the proxies whose word about it counts, when it is one of them.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) client: Client,
+    pub(super) proxies: Option<Arc<Proxies>>,
+}
+
 /// A service with its edge.
 pub struct Edge<S> {
     /// The service.
@@ -64,18 +73,28 @@ pub struct Edge<S> {
     pub domains: Arc<[String]>,
     /// Time to the head of an answer, from the last byte that moved; `None` for no limit.
     pub head_timeout: Option<Duration>,
+    /// Names this process, in `x-sluice-instance`.
+    pub instance: Option<HeaderValue>,
 }
 
 impl<S: Service> Edge<S> {
     pub(super) async fn answer(
         &self,
-        request: Request<Incoming>,
-        remote: SocketAddr,
+        mut request: Request<Incoming>,
+        caller: &Caller,
         connection: &Arc<Connection>,
         idle: Duration,
     ) -> Response<AnswerBody<S::Body>> {
         let began = Instant::now();
         connection.begin();
+        let mut client = caller.client;
+        if let Some(proxies) = &caller.proxies {
+            client = proxies.client(client, request.headers());
+            if let Some(host) = proxies.host(request.headers()) {
+                request.headers_mut().insert(header::HOST, host);
+            }
+        }
+        let remote = client.remote;
         let request_id = RequestId::next();
         let method = request.method().clone();
         let labels = Labels::of(request.uri(), request.headers(), !self.domains.is_empty());
@@ -84,7 +103,7 @@ impl<S: Service> Edge<S> {
             let limit = self.head_timeout.filter(|_| !grows_with_the_object(&request));
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(connection), idle));
             request.extensions_mut().insert(request_id.clone());
-            request.extensions_mut().insert(Peer(remote.ip()));
+            request.extensions_mut().insert(Peer { address: remote.ip(), secure: client.secure });
             if connection.sends_files() && matches!(request.version(), Version::HTTP_10 | Version::HTTP_11) {
                 request.extensions_mut().insert(SendsFiles);
             }
@@ -119,6 +138,9 @@ impl<S: Service> Edge<S> {
         }
         head.headers.entry(HOST_ID).or_insert_with(|| HeaderValue::from_static(host_id()));
         head.headers.insert(header::SERVER, SERVER);
+        if let Some(instance) = &self.instance {
+            head.headers.insert(INSTANCE, instance.clone());
+        }
         let facts: Option<RequestFacts> = head.extensions.remove();
         let exchange = Exchange {
             permit,

@@ -1,18 +1,26 @@
 //! Accepting connections, and ending them.
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::server::conn::http1;
+use http::{HeaderValue, Request, Uri, header};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, Instant};
+use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
-use super::edge::{Edge, Service};
-use super::stream::Stream;
+use super::edge::{Caller, Edge, Service};
+use super::proxies::{Client, Proxies, read_proxy_header};
+use super::stream::{Socket, Stream};
+use super::streams::{Moving, Still, Streams};
+use super::tls::Tls;
 use crate::runtime::{Drain, Gate};
 
 /// The largest head of a request in bytes. A presigned URL of a 1024-byte key, all of it percent-encoded, with a session token and 2 KiB of user
@@ -22,15 +30,29 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// The most headers of a request. 2 KiB of user metadata may be a few hundred short ones.
 const MAX_HEADERS: usize = 512;
 
-/// Limits of a listener.
-#[derive(Clone, Copy, Debug)]
+/// Requests of one HTTP/2 connection at once.
+const MAX_STREAMS: u32 = 100;
+/// What one of them may hold ready for a client that reads slowly, in bytes.
+const STREAM_BUFFER: usize = 256 * 1024;
+/// What a client may send before we have taken it, for one request and for all of a connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// How a listener serves.
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// How long a connection may wait without a byte moving.
     pub idle: Duration,
     /// Connections at once.
     pub connections: usize,
-    /// Whether the kernel sends files.
+    /// Whether the kernel sends files, where there is no TLS.
     pub sendfile: bool,
+    /// TLS, if any.
+    pub tls: Option<Arc<Tls>>,
+    /// The proxies in front.
+    pub proxies: Arc<Proxies>,
+    /// Whether connections begin with a PROXY header, and come from proxies only.
+    pub proxy_protocol: bool,
 }
 
 /// A bound listener.
@@ -51,6 +73,17 @@ impl Server {
         Ok(Self { listener, address })
     }
 
+    /// Takes a listener that somebody else has bound: a supervisor, which keeps it open while we are not there.
+    ///
+    /// # Errors
+    /// It is no listener that can be used.
+    pub fn of(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
     /// Where it listens: with the port that the system chose, when it was asked to.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -60,7 +93,7 @@ impl Server {
     /// Serves until `drain` begins. The listener is closed on return; the connections that are left are tracked by `drain`.
     pub async fn run<S: Service>(self, edge: Edge<S>, limits: Limits, drain: Drain) {
         let _tracked = drain.track();
-        let edge = Arc::new(edge);
+        let (edge, limits) = (Arc::new(edge), Arc::new(limits));
         let connections = Gate::new(limits.connections);
         let mut told = None;
         let mut draining = pin!(drain.draining());
@@ -86,11 +119,11 @@ impl Server {
             if let Some(metrics) = edge.metrics {
                 metrics.set_connections(connections.inside());
             }
-            let (edge, drain, connections) = (Arc::clone(&edge), drain.clone(), connections.clone());
+            let (edge, limits, drain, connections) = (Arc::clone(&edge), Arc::clone(&limits), drain.clone(), connections.clone());
             let tracked = drain.track();
             tokio::spawn(async move {
                 let _tracked = tracked;
-                serve(stream, remote, &edge, limits, &drain).await;
+                serve(stream, remote, &edge, &limits, &drain).await;
                 drop(permit);
                 if let Some(metrics) = edge.metrics {
                     metrics.set_connections(connections.inside());
@@ -100,18 +133,75 @@ impl Server {
     }
 }
 
-async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>, limits: Limits, drain: &Drain) {
+async fn serve<S: Service>(mut stream: TcpStream, remote: SocketAddr, edge: &Arc<Edge<S>>, limits: &Limits, drain: &Drain) {
     // Without it a small answer waits for the client's delayed acknowledgement, 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY");
     }
-    let idle = limits.idle;
-    // The stream is the socket: plain HTTP/1.
-    let connection = Arc::new(Connection::new(limits.sendfile));
+    let mut client = Client { remote, secure: false };
+    let mut proxied = limits.proxies.trust(remote.ip());
+    if limits.proxy_protocol {
+        if !proxied {
+            tracing::debug!(%remote, "a connection that is not from a proxy is closed");
+            return;
+        }
+        let header = tokio::time::timeout(limits.idle, read_proxy_header(&mut stream, client));
+        client = match before_drain(drain, header).await {
+            Some(Ok(Ok(client))) => client,
+            Some(Ok(Err(error))) => return tracing::debug!(%remote, %error, "no PROXY header"),
+            Some(Err(_)) | None => return,
+        };
+        // Behind a proxy that speaks of the connection there may be another that speaks of the request.
+        proxied = limits.proxies.trust(client.remote.ip());
+    }
+    let proxies = proxied.then(|| Arc::clone(&limits.proxies));
+    let Some(tls) = &limits.tls else {
+        return serve_http1(stream, limits.sendfile, &Caller { client, proxies }, edge, limits.idle, drain).await;
+    };
+    let shaking = tokio::time::timeout(limits.idle, tls.acceptor().accept(stream));
+    let stream = match before_drain(drain, shaking).await {
+        Some(Ok(Ok(stream))) => stream,
+        Some(Ok(Err(error))) => {
+            if let Some(metrics) = edge.metrics {
+                metrics.tls_failed();
+            }
+            return tracing::debug!(%remote, %error, "TLS");
+        }
+        Some(Err(_)) | None => return,
+    };
+    client.secure = true;
+    let caller = Caller { client, proxies };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        serve_http2(stream, caller, edge, limits.idle, drain).await;
+    } else {
+        serve_http1(stream, false, &caller, edge, limits.idle, drain).await;
+    }
+}
+
+/// What comes before the first request has no claim to be waited for.
+async fn before_drain<T>(drain: &Drain, step: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = drain.draining() => None,
+        done = step => Some(done),
+    }
+}
+
+async fn serve_http1<S: Service>(
+    stream: impl Socket,
+    sendfile: bool,
+    caller: &Caller,
+    edge: &Edge<S>,
+    idle: Duration,
+    drain: &Drain,
+) {
+    let remote = caller.client.remote;
+    // Files are sent where the stream is the socket.
+    let connection = Arc::new(Connection::new(sendfile));
     let stream = Stream::new(stream, Arc::clone(&connection), idle, |status| edge.refuse(status, remote, &connection));
     let service = service_fn(|request| {
-        let answer = edge.answer(request, remote, &connection, idle);
-        async { Ok::<_, std::convert::Infallible>(answer.await) }
+        let answer = edge.answer(request, caller, &connection, idle);
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let mut http = http1::Builder::new();
     // The stream keeps the time of heads and idle connections itself: hyper would set a timer for each request.
@@ -132,6 +222,70 @@ async fn serve<S: Service>(stream: TcpStream, remote: SocketAddr, edge: &Edge<S>
             }
         }
     }
+}
+
+async fn serve_http2<S: Service>(
+    stream: TlsStream<TcpStream>,
+    caller: Caller,
+    edge: &Arc<Edge<S>>,
+    idle: Duration,
+    drain: &Drain,
+) {
+    let remote = caller.client.remote;
+    let (caller, streams) = (Arc::new(caller), Arc::new(Streams::default()));
+    let stream = TokioIo::new(Moving::new(stream, Arc::clone(&streams)));
+    let service = service_fn(|request| {
+        let (edge, caller) = (Arc::clone(edge), Arc::clone(&caller));
+        let connection = Arc::new(Connection::of_streams(Arc::clone(&streams)));
+        async move { Ok::<_, Infallible>(edge.answer(with_host(request), &caller, &connection, idle).await) }
+    });
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_send_buf_size(STREAM_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let mut served = pin!(http.serve_connection(stream, service));
+    let (mut leaving, mut told) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => return log_end(remote, ended),
+            () = drain.aborting() => {
+                if streams.active() > 0 {
+                    drain.note_aborted();
+                    tracing::warn!(%remote, requests = streams.active(), "requests are broken off");
+                }
+                return;
+            }
+            () = drain.draining(), if !leaving => leaving = true,
+            still = streams.still(idle) => match still {
+                // Once told to leave it has the same time again.
+                Still::Idle if !told => leaving = true,
+                Still::Idle => return,
+                Still::Stalled => return tracing::debug!(%remote, "a client does not read: its connection is closed"),
+            }
+        }
+        if leaving && !told {
+            told = true;
+            served.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+/// A request of HTTP/2 in the words of HTTP/1, which signatures are made of: the host in its header, and the path alone in the target
+/// (RFC 9113 section 8.3.1: `:authority` stands in for `Host`).
+fn with_host<B>(request: Request<B>) -> Request<B> {
+    let (mut head, body) = request.into_parts();
+    let host = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = host {
+        head.headers.insert(header::HOST, host);
+        if let Some(path) = head.uri.path_and_query().cloned() {
+            head.uri = Uri::from(path);
+        }
+    }
+    Request::from_parts(head, body)
 }
 
 fn log_end(remote: SocketAddr, ended: hyper::Result<()>) {

@@ -12,18 +12,23 @@ mod fault;
 mod files;
 mod labels;
 mod listener;
+mod proxies;
 mod refusal;
 mod request_body;
 mod settings;
 mod stream;
+mod streams;
+mod tls;
 
 pub use answer_body::AnswerBody;
 pub use edge::{Edge, Service};
 pub use fault::{Fault, s3_fault};
 pub use files::{Chunk, FileChunk};
 pub use listener::{Limits, Server};
+pub use proxies::Proxies;
 pub use request_body::{BodyError, RequestBody};
-pub use settings::Settings;
+pub use settings::{ClientAuth, Settings};
+pub use tls::{Tls, TlsError, TlsFiles};
 
 #[cfg(test)]
 mod tests;

@@ -19,9 +19,10 @@ use http::Response;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use tokio::io::{AsyncRead as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, Sleep};
+use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
 use super::files::is_mark;
@@ -30,10 +31,28 @@ use super::refusal;
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A TCP stream with its clock, which sends the files that are queued on its connection. `R` makes the document for a status that
+/// What bytes go over.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// The socket itself, where nothing lies between that would have to see the bytes.
+    fn tcp(&self) -> Option<&TcpStream>;
+}
+
+impl Socket for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// A stream with its clock, which sends the files that are queued on its connection. `R` makes the document for a status that
 /// hyper answers with by itself.
-pub(super) struct Stream<R> {
-    io: TokioIo<TcpStream>,
+pub(super) struct Stream<I, R> {
+    io: TokioIo<I>,
     connection: Arc<Connection>,
     idle: Duration,
     /// Since when it waits for the head of a request.
@@ -49,8 +68,8 @@ pub(super) struct Stream<R> {
     refusal: Option<(Bytes, usize)>,
 }
 
-impl<R: Fn(u16) -> Response<Bytes>> Stream<R> {
-    pub(super) fn new(io: TcpStream, connection: Arc<Connection>, idle: Duration, refuse: R) -> Self {
+impl<I: Socket, R: Fn(u16) -> Response<Bytes>> Stream<I, R> {
+    pub(super) fn new(io: I, connection: Arc<Connection>, idle: Duration, refuse: R) -> Self {
         let io = TokioIo::new(io);
         let (head_since, write_since, closed_since, alarm) = (None, None, None, None);
         Self { io, connection, idle, head_since, head_begun: false, write_since, closed_since, alarm, refuse, refusal: None }
@@ -124,7 +143,9 @@ impl<R: Fn(u16) -> Response<Bytes>> Stream<R> {
 
     /// Writes the bytes that come before a file, or when there are none, sends the file.
     fn send(&self, cx: &mut Context<'_>, before: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let socket = self.io.inner();
+        let Some(socket) = self.io.inner().tcp() else {
+            return Poll::Ready(Err(io::Error::other("a file on a connection that sends none")));
+        };
         loop {
             ready!(socket.poll_write_ready(cx))?;
             let sent = socket.try_io(Interest::WRITABLE, || {
@@ -162,7 +183,7 @@ impl<R: Fn(u16) -> Response<Bytes>> Stream<R> {
     }
 }
 
-impl<R: Fn(u16) -> Response<Bytes> + Unpin> Read for Stream<R> {
+impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Read for Stream<I, R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Pending => self.read_waits(cx),
@@ -174,7 +195,7 @@ impl<R: Fn(u16) -> Response<Bytes> + Unpin> Read for Stream<R> {
     }
 }
 
-impl<R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<R> {
+impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<I, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let poll = if self.is_refusal(buf) { self.write_refusal(cx, buf) } else { Pin::new(&mut self.io).poll_write(cx, buf) };
         self.written(cx, poll)

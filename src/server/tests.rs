@@ -59,9 +59,14 @@ async fn start<S: Service>(service: S, given: Given) -> Rig {
         metrics: Some(metrics),
         domains: Arc::from([]),
         head_timeout: given.head,
+        instance: None,
     };
-    tokio::spawn(server.run(edge, Limits { idle: given.idle, connections: 100, sendfile: true }, drain.clone()));
+    tokio::spawn(server.run(edge, limits(given.idle), drain.clone()));
     Rig { address, drain, gate, metrics }
+}
+
+fn limits(idle: Duration) -> Limits {
+    Limits { idle, connections: 100, sendfile: true, tls: None, proxies: Arc::default(), proxy_protocol: false }
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
@@ -117,7 +122,7 @@ async fn every_answer_is_signed_by_the_house_and_counted() {
     let rig = start(
         |request: Request<RequestBody>| async move {
             // Policies look at it.
-            assert!(request.extensions().get::<crate::s3::Peer>().unwrap().0.is_loopback());
+            assert!(request.extensions().get::<crate::s3::Peer>().unwrap().address.is_loopback());
             let id = request.extensions().get::<RequestId>().unwrap().0.to_string();
             let mut response = text(StatusCode::OK, &id);
             response.extensions_mut().insert(crate::s3::Operation("GetObject"));

@@ -37,10 +37,15 @@ pub struct AccessLine<'a> {
     pub complete: bool,
 }
 
-/// Whether a line would be written for an answer of this status: ask before gathering what it takes.
+/// Whether the gateway failed. Asking to come again later is no failure: a line for each would be a way to fill the log.
+fn failed(status: u16, code: Option<&str>) -> bool {
+    status >= 500 && code != Some("SlowDown")
+}
+
+/// Whether a line would be written for an answer of this status and error code: ask before gathering what it takes.
 #[must_use]
-pub fn access_enabled(status: u16) -> bool {
-    if status >= 500 {
+pub fn access_enabled(status: u16, code: Option<&str>) -> bool {
+    if failed(status, code) {
         tracing::enabled!(target: "sluice::failed", tracing::Level::WARN)
     } else {
         tracing::enabled!(target: "sluice::access", tracing::Level::INFO)
@@ -75,7 +80,7 @@ impl AccessLine<'_> {
     /// Writes the line: a warning when the gateway failed, whether or not the access log is on.
     pub fn write(&self) {
         let line = self;
-        if line.status >= 500 && !tracing::enabled!(target: "sluice::access", tracing::Level::INFO) {
+        if failed(line.status, line.code) && !tracing::enabled!(target: "sluice::access", tracing::Level::INFO) {
             line!(line, "sluice::failed", WARN);
         } else {
             line!(line, "sluice::access", INFO);

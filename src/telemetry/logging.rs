@@ -3,9 +3,11 @@
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::lines::{Flush, Lines};
@@ -15,7 +17,37 @@ static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps the log alive; what is queued is written when it is dropped.
 #[must_use = "the log ends when this is dropped"]
-pub struct LogGuard(#[allow(dead_code, reason = "held for its Drop")] Option<Flush>);
+pub struct LogGuard {
+    control: LogControl,
+    #[allow(dead_code, reason = "held for its Drop")]
+    flush: Option<Flush>,
+}
+
+/// Changes what is logged, while it is.
+#[derive(Clone, Debug, Default)]
+pub struct LogControl(Option<reload::Handle<EnvFilter, Registry>>);
+
+impl LogGuard {
+    /// A way to change what is logged.
+    #[must_use]
+    pub fn control(&self) -> LogControl {
+        self.control.clone()
+    }
+}
+
+impl LogControl {
+    /// Goes by these levels from now on. The format stays.
+    ///
+    /// # Errors
+    /// When `level` cannot be read.
+    pub fn set(&self, settings: &Settings) -> Result<(), String> {
+        let filter = filter(settings).map_err(|error| error.to_string())?;
+        match &self.0 {
+            Some(handle) => handle.reload(filter).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
 
 /// How many lines were dropped because the reader of the log was too slow.
 #[must_use]
@@ -37,6 +69,7 @@ pub fn init(settings: &Settings) -> io::Result<LogGuard> {
         Format::Auto => !terminal,
     };
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let begun = if json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(lines)).try_init()
@@ -44,7 +77,7 @@ pub fn init(settings: &Settings) -> io::Result<LogGuard> {
         registry.with(fmt::layer().compact().with_ansi(colours).with_writer(lines)).try_init()
     };
     if begun.is_err() {
-        return Ok(LogGuard(None));
+        return Ok(LogGuard { control: LogControl::default(), flush: None });
     }
     std::panic::set_hook(Box::new(|panic| {
         let why = panic.payload();
@@ -52,7 +85,7 @@ pub fn init(settings: &Settings) -> io::Result<LogGuard> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, why = why.unwrap_or("no message"), "panic");
     }));
-    Ok(LogGuard(Some(flush)))
+    Ok(LogGuard { control: LogControl(Some(handle)), flush: Some(flush) })
 }
 
 /// Ours first, so that whoever names one of these modules in `level` has the last word. s3s logs an error for every bad signature,

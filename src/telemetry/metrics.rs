@@ -72,6 +72,67 @@ pub(super) struct ActionLabels {
     action: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CallLabels {
+    provider: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProviderLabels {
+    provider: &'static str,
+}
+
+/// The metrics of a mount, looked up once.
+#[derive(Clone, Debug)]
+pub struct MountMeter {
+    answered: Counter,
+    failed: Counter,
+    timed_out: Counter,
+    busy: Counter,
+    refused: Counter,
+    opened: Counter,
+    seconds: Histogram,
+}
+
+impl MountMeter {
+    /// It answered, after this time.
+    pub fn answered(&self, after: std::time::Duration) {
+        self.answered.inc();
+        self.seconds.observe(after.as_secs_f64());
+    }
+
+    /// It failed.
+    pub fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// It did not answer in time.
+    pub fn timed_out(&self) {
+        self.timed_out.inc();
+    }
+
+    /// A call was refused because there are too many.
+    pub fn busy(&self) {
+        self.busy.inc();
+    }
+
+    /// A call was refused because the mount had failed.
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+
+    /// Calls are refused from now on.
+    pub fn opened(&self) {
+        self.opened.inc();
+    }
+}
+
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 fn duration() -> Histogram {
@@ -131,6 +192,16 @@ table! {
         Gauge "sluice_http_requests_in_flight" [], "Requests being answered, until the end of their bodies";
     connections: Gauge = Gauge::default(),
         Gauge "sluice_http_connections" [], "Open client connections";
+    mount_calls: Family<CallLabels, Counter> = Family::default(),
+        Counter "sluice_mount_calls_total" ["provider", "outcome"], "Calls of mounts: answered, failed, timed_out, busy (over the cap), refused (circuit open)";
+    mount_seconds: Durations<ProviderLabels> = Family::new_with_constructor(first_byte as fn() -> Histogram),
+        Histogram "sluice_mount_answer_seconds" ["provider"], "Time from a call of a mount to the begin of its answer";
+    mount_circuit_opened: Family<ProviderLabels, Counter> = Family::default(),
+        Counter "sluice_mount_circuit_opened_total" ["provider"], "Times that a mount stopped answering";
+    rate_limited: Family<LimitLabels, Counter> = Family::default(),
+        Counter "sluice_rate_limited_total" ["limit"], "Requests refused because their sender or bucket is over its rate";
+    rate_limit_entries: Gauge = Gauge::default(),
+        Gauge "sluice_rate_limit_entries" [], "Senders and buckets whose rate is remembered";
     open_handles: Gauge = Gauge::default(),
         Gauge "sluice_open_handles" [], "Objects open for reading or writing";
     handles_reaped: Counter = Counter::default(),
@@ -167,6 +238,8 @@ table! {
         Counter "sluice_lifecycle_seen_total" [], "Objects, versions and uploads that lifecycle runs looked at";
     lifecycle_actions: Family<ActionLabels, Counter> = Family::default(),
         Counter "sluice_lifecycle_actions_total" ["action"], "What lifecycle runs did; `left` is what was due and could not be done, or was changed meanwhile";
+    tls_failed: Counter = Counter::default(),
+        Counter "sluice_tls_handshakes_failed_total" [], "Connections that did not get through the TLS handshake";
     panics: Counter = Counter::default(),
         Counter "sluice_panics_total" [], "Panics caught in requests";
     task_panics: Counter = Counter::default(),
@@ -251,6 +324,26 @@ impl Metrics {
         }
     }
 
+    /// The metrics of a mount of this kind of provider.
+    #[must_use]
+    pub fn mount_meter(&self, provider: &'static str) -> MountMeter {
+        let calls = |outcome| self.mount_calls.get_or_create(&CallLabels { provider, outcome }).clone();
+        MountMeter {
+            answered: calls("answered"),
+            failed: calls("failed"),
+            timed_out: calls("timed_out"),
+            busy: calls("busy"),
+            refused: calls("refused"),
+            opened: self.mount_circuit_opened.get_or_create(&ProviderLabels { provider }).clone(),
+            seconds: self.mount_seconds.get_or_create(&ProviderLabels { provider }).clone(),
+        }
+    }
+
+    /// Counts a TLS handshake that failed.
+    pub fn tls_failed(&self) {
+        self.tls_failed.inc();
+    }
+
     /// Counts a panic of a request.
     pub fn panicked(&self) {
         self.panics.inc();
@@ -264,6 +357,14 @@ impl Metrics {
     /// Notes how many connections are open.
     pub fn set_connections(&self, count: usize) {
         self.connections.set(gauge(count));
+    }
+
+    /// Notes how many requests were refused for the rate of their sender and of their bucket, and how many rates are remembered.
+    pub fn set_rate_limits(&self, users: u64, buckets: u64, entries: usize) {
+        for (limit, count) in [("user", users), ("bucket", buckets)] {
+            raise(&self.rate_limited.get_or_create(&LimitLabels { limit }), count);
+        }
+        self.rate_limit_entries.set(gauge(entries));
     }
 
     /// Notes the state of the handle registry: how many are open, and how many were ever reaped.
@@ -433,6 +534,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 200, "photos"));
         metrics.answered(&answered("GetObject", 404, "photos"));
+        metrics.set_rate_limits(3, 4, 5);
         metrics.on_scrape(|m| m.set_handles(7, 9));
         metrics.on_scrape(|m| m.set_listing_cache(2, 3, 4, 5));
         let text = metrics.render(false);
@@ -443,6 +545,7 @@ mod tests {
             r#"sluice_errors_total{code="NoSuchKey"} 1"#,
             "sluice_http_received_bytes_total 6",
             "sluice_http_sent_bytes_total 10",
+            r#"sluice_rate_limited_total{limit="bucket"} 4"#,
             "sluice_open_handles 7",
             "sluice_handles_reaped_total 9",
             "sluice_listing_cache_directories 2",
@@ -476,6 +579,8 @@ mod tests {
     fn the_table_names_what_is_scraped() {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 404, "photos"));
+        metrics.set_rate_limits(1, 1, 1);
+        metrics.mount_meter("local").answered(std::time::Duration::from_millis(1));
         let text = metrics.render(true);
         for row in TABLE {
             assert!(text.contains(&format!("# HELP {} ", row.name.trim_end_matches("_total"))), "{}", row.name);

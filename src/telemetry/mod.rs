@@ -14,8 +14,8 @@ mod request_id;
 mod settings;
 
 pub use access::{AccessLine, access_enabled};
-pub use logging::{LogGuard, init, log_lines_dropped};
-pub use metrics::{Answered, Kind, Metrics, Row, TABLE, metrics};
+pub use logging::{LogControl, LogGuard, init, log_lines_dropped};
+pub use metrics::{Answered, Kind, Metrics, MountMeter, Row, TABLE, metrics};
 pub use request_id::{RequestId, host_id};
 pub use settings::{Format, Settings};
 

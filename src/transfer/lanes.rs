@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -184,6 +184,10 @@ impl Drop for Thread {
         let mut queue = self.shared.queue.lock();
         queue.threads -= 1;
         queue.taken -= self.works.len();
+        if queue.threads == 0 && thread::panicking() {
+            // Nobody would take what waits before another body comes: they are told now that it will not be hashed.
+            queue.waiting.clear();
+        }
     }
 }
 

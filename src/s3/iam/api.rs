@@ -1,6 +1,5 @@
 //! A request to one of the APIs, and the table of their actions.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,6 +9,7 @@ use super::fault::Fault;
 use super::{entities, groups, keys, managed, names, policies, sts};
 use crate::meta::{EntityKind, EntityRecord, MetaStore};
 use crate::s3::Parts;
+use crate::s3::front::Peer;
 use crate::s3::operation::Op;
 use crate::s3::policy::{About, values_of_request};
 use crate::s3::query::Query;
@@ -95,7 +95,7 @@ impl<'a> Api<'a> {
         params: Query,
         headers: &'a HeaderMap,
         query: &'a Query,
-        peer: Option<IpAddr>,
+        peer: Option<Peer>,
     ) -> Self {
         let about = About::new(Op::NotImplemented, "", headers, query, peer);
         Self { tokens: &parts.tokens, account: actor.account(), actor, params, about }

@@ -1,6 +1,5 @@
 //! What the bucket's policy says to a request.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,6 +14,7 @@ use crate::objects::{ReadRequest, attribute};
 use crate::s3::Parts;
 use crate::s3::acl::{self, PublicAccessBlock};
 use crate::s3::error::{Code, Failure, Result};
+use crate::s3::front::Peer;
 use crate::s3::operation::Op;
 use crate::s3::query::Query;
 use crate::s3::tagging::{self, Tags};
@@ -34,7 +34,7 @@ pub(crate) struct About<'a> {
     /// The query.
     pub(crate) query: &'a Query,
     /// Who is at the other end of the connection.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<Peer>,
     /// Whether it is a form.
     pub(crate) form: bool,
     /// The tags that it sets, where they are not in a header.
@@ -47,7 +47,7 @@ pub(crate) struct About<'a> {
 
 impl<'a> About<'a> {
     /// What head and connection of a request tell.
-    pub(crate) fn new(op: Op, key: &'a str, headers: &'a HeaderMap, query: &'a Query, peer: Option<IpAddr>) -> Self {
+    pub(crate) fn new(op: Op, key: &'a str, headers: &'a HeaderMap, query: &'a Query, peer: Option<Peer>) -> Self {
         let versioned = query.has("versionId");
         Self { op, key, headers, query, peer, form: false, tags: None, prefix: None, versioned }
     }

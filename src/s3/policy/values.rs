@@ -56,9 +56,9 @@ pub(crate) fn values_of_request(about: &About<'_>, now: SystemTime, key: &str) -
         "aws:epochtime" => vec![OffsetDateTime::from(now).unix_timestamp().to_string()],
         "aws:referer" => header(headers, "referer"),
         "aws:useragent" => header(headers, "user-agent"),
-        "aws:sourceip" => peer.map(|peer| peer.to_canonical().to_string()).into_iter().collect(),
-        // There is no TLS at this door: who needs it puts something in front, which then must keep plain requests out itself.
-        "aws:securetransport" | "aws:viaawsservice" | "aws:principalisawsservice" => vec!["false".to_owned()],
+        "aws:sourceip" => peer.map(|peer| peer.address.to_canonical().to_string()).into_iter().collect(),
+        "aws:securetransport" => vec![peer.is_some_and(|peer| peer.secure).to_string()],
+        "aws:viaawsservice" | "aws:principalisawsservice" => vec!["false".to_owned()],
         "s3:if-match" | "s3:if-none-match" => header(headers, &key["s3:".len()..]),
         "s3:authtype" => auth_type(about).into_iter().map(str::to_owned).collect(),
         "s3:signatureversion" => signature_version(about).into_iter().map(str::to_owned).collect(),

@@ -11,6 +11,7 @@ use s3s_sigv4::{AmzDate, Payload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::encryption;
 use crate::handles;
 use crate::meta::{MetaStore, SqliteStore};
 use crate::namespaces::{DefaultMount, Namespaces};
@@ -18,7 +19,7 @@ use crate::objects::Objects;
 use crate::s3::query::Query;
 use crate::s3::{Front, Parts, Peer, Settings};
 use crate::telemetry::RequestId;
-use crate::tokens::{Secret, Tokens};
+use crate::tokens::{Keyring, MasterKeys, Secret, Tokens};
 use crate::transfer::{Algorithm, Hasher};
 use crate::uploads::Uploads;
 
@@ -45,13 +46,21 @@ impl Gateway {
             tokens.create_key(name, root, Some(key.to_owned()), Some(secret)).await.unwrap();
         }
         let mount = DefaultMount { provider: "memory".to_owned(), settings: std::collections::BTreeMap::new() };
-        let uploads = Arc::new(Uploads::new(store.clone()));
+        let master = Keyring::new(&MasterKeys::from([7; 32]), None).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = directory.path().join("keyring");
+        std::fs::write(&keyring, format!("one {}\ntwo {}\n", "31".repeat(32), "32".repeat(32))).unwrap();
+        std::fs::set_permissions(&keyring, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let keys = encryption::Settings { keyring_file: keyring.to_str().unwrap().to_owned(), ..Default::default() };
+        let encryption = Arc::new(encryption::Encryption::new(&keys, Some(master), None).unwrap());
+        let uploads = Arc::new(Uploads::new(store.clone()).with_encryption(encryption));
         let front = Front::new(Parts {
             namespaces: Arc::new(Namespaces::new(store, mount)),
             objects: Arc::new(Objects::new(uploads.clone(), handles::Registry::new(handles::Settings::default()))),
             uploads,
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
+            rates: crate::limits::Rates::default(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,7 +72,7 @@ impl Gateway {
                     let front = front.clone();
                     async move {
                         request.extensions_mut().insert(RequestId(Arc::from("TESTREQUEST")));
-                        request.extensions_mut().insert(Peer(peer.ip()));
+                        request.extensions_mut().insert(Peer { address: peer.ip(), secure: false });
                         Ok::<_, std::convert::Infallible>(front.call(request).await)
                     }
                 });

@@ -58,6 +58,32 @@ async fn what_nobody_waits_for_is_given_up_and_nothing_is_an_answer_too() {
     until_idle(&lanes).await;
 }
 
+/// A thread that panics takes nobody with it into an endless wait: neither whose bytes it had taken nor who waited for it.
+#[tokio::test]
+async fn whoever_waits_for_a_thread_that_panics_is_told() {
+    let lanes = Lanes::with(Kernel::detect(), 1, 1);
+    let work = || {
+        let (done, told) = oneshot::channel();
+        (Work { digests: digests(), chunks: vec![Bytes::from_static(b"a")], at: (0, 0), done, since: Instant::now() }, told)
+    };
+    let ((taken, first), (waiting, second)) = (work(), work());
+    {
+        let mut queue = lanes.0.queue.lock();
+        (queue.threads, queue.taken) = (1, 1);
+        queue.waiting.push_back(waiting);
+    }
+    let thread = Thread { shared: Arc::clone(&lanes.0), works: vec![taken] };
+    let ended = std::thread::spawn(move || {
+        let _thread = thread;
+        panic!("on purpose");
+    });
+    assert!(ended.join().is_err());
+    assert!(first.await.is_err() && second.await.is_err());
+    assert!(idle(&lanes));
+    let digests = lanes.body().hash(digests(), vec![Bytes::from_static(b"b")]).await.unwrap();
+    check(*digests, b"b");
+}
+
 /// Who has left, or was here long ago, is not waited for.
 #[tokio::test]
 async fn company_is_who_came_a_moment_ago() {

@@ -3,6 +3,7 @@
 
 mod foreign;
 mod healing;
+mod in_place;
 mod listing;
 mod places;
 mod reading;

@@ -1,4 +1,5 @@
-//! The circuit breaker in front of the database: when it is down, calls fail at once instead of each waiting for it.
+//! The circuit breaker in front of something that may fail (the database, a mount): when it is down, calls fail at once instead of
+//! each waiting for it.
 //!
 //! CLOSED lets calls through and counts failures in a row; at the threshold it is OPEN and refuses for a while; then HALF-OPEN: one call
 //! is let through as a probe, and its outcome closes or opens it again.
@@ -10,11 +11,11 @@ use tokio::time::Instant;
 
 /// When it opens, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BreakerLimits {
+pub(crate) struct BreakerLimits {
     /// Failures in a row that open it.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// How long it stays open before it lets a probe through.
-    pub(super) recovery: Duration,
+    pub(crate) recovery: Duration,
 }
 
 /// What a breaker does.
@@ -25,7 +26,7 @@ pub enum CircuitState {
     Closed,
     /// Calls are refused.
     Open,
-    /// One call is under way to see whether the database is back.
+    /// One call is under way to see whether it is back.
     HalfOpen,
 }
 
@@ -47,8 +48,10 @@ enum State {
     HalfOpen,
 }
 
+/// The breaker.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
+    of: &'static str,
     limits: BreakerLimits,
     inner: Mutex<Inner>,
 }
@@ -62,19 +65,20 @@ struct Inner {
 
 /// Leave to call. Dropped without a word about the outcome (the caller left), it counts as nothing; a probe is then free again.
 #[derive(Debug)]
-pub(super) struct Leave<'a> {
+pub(crate) struct Leave<'a> {
     breaker: &'a Breaker,
     probe: bool,
     told: bool,
 }
 
 impl Breaker {
-    pub(super) fn new(limits: BreakerLimits) -> Self {
-        Self { limits, inner: Mutex::new(Inner { state: State::Closed { failures: 0 }, opened: 0, refused: 0 }) }
+    /// In front of `of`, as a log names it.
+    pub(crate) fn new(of: &'static str, limits: BreakerLimits) -> Self {
+        Self { of, limits, inner: Mutex::new(Inner { state: State::Closed { failures: 0 }, opened: 0, refused: 0 }) }
     }
 
     /// Leave to call; `None` while it is open, or while a probe is under way.
-    pub(super) fn enter(&self) -> Option<Leave<'_>> {
+    pub(crate) fn enter(&self) -> Option<Leave<'_>> {
         let mut inner = self.inner.lock();
         let probe = match inner.state {
             State::Closed { .. } => false,
@@ -90,7 +94,8 @@ impl Breaker {
         Some(Leave { breaker: self, probe, told: false })
     }
 
-    pub(super) fn circuit(&self) -> Circuit {
+    /// As it is now.
+    pub(crate) fn circuit(&self) -> Circuit {
         let inner = self.inner.lock();
         let state = match inner.state {
             State::Closed { .. } => CircuitState::Closed,
@@ -102,8 +107,8 @@ impl Breaker {
 }
 
 impl Leave<'_> {
-    /// The database answered.
-    pub(super) fn succeeded(mut self) {
+    /// It answered.
+    pub(crate) fn succeeded(mut self) {
         self.told = true;
         let mut inner = self.breaker.inner.lock();
         // One who entered before it opened says nothing about now.
@@ -112,8 +117,8 @@ impl Leave<'_> {
         }
     }
 
-    /// The database did not answer.
-    pub(super) fn failed(mut self) {
+    /// It did not answer. True when calls are refused from now on.
+    pub(crate) fn failed(mut self) -> bool {
         self.told = true;
         let mut inner = self.breaker.inner.lock();
         let opens = match &mut inner.state {
@@ -127,8 +132,9 @@ impl Leave<'_> {
         if opens {
             inner.state = State::Open { since: Instant::now() };
             inner.opened += 1;
-            tracing::warn!("the metadata store does not answer: calls are refused for {:?}", self.breaker.limits.recovery);
+            tracing::warn!("{} does not answer: calls are refused for {:?}", self.breaker.of, self.breaker.limits.recovery);
         }
+        opens
     }
 }
 
@@ -154,7 +160,7 @@ mod tests {
     const RECOVERY: Duration = Duration::from_secs(30);
 
     fn breaker() -> Breaker {
-        Breaker::new(BreakerLimits { failures: 5, recovery: RECOVERY })
+        Breaker::new("the test", BreakerLimits { failures: 5, recovery: RECOVERY })
     }
 
     fn fail(breaker: &Breaker, times: usize) {
