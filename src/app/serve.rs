@@ -19,7 +19,7 @@ use crate::admin::{self, Admin, Reload};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::encryption::{Encryption, KmsCredential};
 use crate::handles::Registry;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lease, Lifecycle};
 use crate::limits::Rates;
 use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts::{self, ShieldLimits};
@@ -39,6 +39,8 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of the admin listener at once.
 const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
+/// How long other gateways wait for one that died in a lifecycle run.
+const LIFECYCLE_TERM: Duration = Duration::from_secs(60);
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
 /// How often it is written when keys were last used.
@@ -143,7 +145,8 @@ impl Gateway {
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
-        let lifecycle = Arc::new(lifecycle);
+        let lease = Lease::new(Arc::clone(&store), RequestId::next().0.to_string(), LIFECYCLE_TERM);
+        let lifecycle = Arc::new(lifecycle.with_lease(lease));
         let rates = Rates::new(&config.limits);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
@@ -247,7 +250,7 @@ impl Gateway {
         let (swept, used) = (Arc::clone(&tokens), Arc::clone(&tokens));
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
-            async move { lifecycle.run_all().await }
+            async move { lifecycle.run_shared().await }
         };
         let mut background = vec![
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
