@@ -33,7 +33,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["ring"], &["tokens", "s3", "server", "encryption"]),
     (&["hyper_rustls"], &["encryption", "tokens"]),
     (&["s3s"], &["s3"]),
-    (&["prometheus_client"], &["telemetry"]),
+    (&["prometheus_client", "opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"], &["telemetry"]),
     (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption", "tokens"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
-use super::serve;
+use super::{doctor, serve};
 use crate::admin::{Client, read_admin_token};
 use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place};
 use crate::meta::{self, Revoked};
@@ -24,6 +24,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Mount(command) => mount(command),
         Command::Meta(command) => metadata(command),
         Command::Lifecycle(command) => lifecycle(command),
+        Command::Doctor(args) => doctor::run(args),
         Command::Explain { request_id, json, place } => explain(request_id, *json, place),
         Command::Config(ConfigCommand::Reference) => say(&config::reference()).map(|()| DONE),
     };

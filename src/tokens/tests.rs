@@ -314,7 +314,7 @@ async fn revocation_reaches_every_gateway(open: impl AsyncFn() -> Arc<dyn MetaSt
     let (ours, theirs) = (open().await, open().await);
     let ours = Arc::new(Tokens::open(ours, MASTER).await.unwrap());
     let theirs = Arc::new(Tokens::open(theirs, MASTER).await.unwrap());
-    let following = tokio::spawn(Arc::clone(&theirs).follow_changes());
+    let following = tokio::spawn(Arc::clone(&theirs).follow_changes(|_| {}));
     for n in 0..5 {
         let access_key = format!("KEY{n}");
         create(&ours, "me", &access_key).await.unwrap();
