@@ -76,9 +76,11 @@ class Gateway:
         data_dir: pathlib.Path | None = None,
         program: pathlib.Path | None = None,
         store: pathlib.Path | None = None,
+        environment: dict[str, str] | None = None,
     ):
         # `store`: a file that several gateways share as their metadata store (on a server: the name of what they share).
         self.store = store
+        self.environment = environment or {}
         self.program = program or BINARY
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="sluice-test-"))
         self.data_dir = data_dir or self.work / "data"
@@ -117,6 +119,7 @@ class Gateway:
         env["SLUICE_ROOT_ACCESS_KEY"] = ACCESS_KEY
         env["SLUICE_ROOT_SECRET_KEY"] = SECRET_KEY
         env["NO_COLOR"] = "1"
+        env.update(self.environment)
         if POSTGRES:
             env["SLUICE_META_DSN"] = self._schema()
         elif self.store:

@@ -31,6 +31,9 @@ ALONE = ("test_list_buckets_paginated",)
 # The suite signs some requests with Version 2 in the Authorization header, which is off by default.
 CONFIG = '[s3]\nsignature_v2 = "on"\n'
 
+# The keys of SSE-KMS that the suite names when its configuration names none, and two that it is given.
+KMS_KEYS = {"testkey-1": "61" * 32, "testkey-2": "62" * 32, "sluice-1": "63" * 32, "sluice-2": "64" * 32}
+
 # The location constraint of the suite's buckets. Not us-east-1, whose constraint S3 shows as none.
 LOCATION = "eu-west-1"
 
@@ -69,6 +72,8 @@ def configuration(server: gateway.Gateway) -> str:
             access_key = {access_key}
             secret_key = {secret_key}
             tenant = {identity}
+            kms_keyid = sluice-1
+            kms_keyid2 = sluice-2
             """)
         )
     return "\n".join(sections)
@@ -159,7 +164,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="s3-tests-") as work_name:
         work = pathlib.Path(work_name)
         tolerant_copy(pathlib.Path(os.environ["S3TESTS_DIR"]).resolve(), work / "suite")
-        server = gateway.Gateway(config=os.environ.get("SLUICE_TEST_CONFIG", CONFIG))
+        keyring = work / "keyring"
+        keyring.write_text("".join(f"{name} {key}\n" for name, key in KMS_KEYS.items()))
+        keyring.chmod(0o600)
+        config = os.environ.get("SLUICE_TEST_CONFIG") or f'{CONFIG}[encryption]\nkeyring_file = "{keyring}"\n'
+        server = gateway.Gateway(config=config)
         try:
             server.start()
             for identity, (access_key, secret_key) in IDENTITIES.items():

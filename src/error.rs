@@ -67,12 +67,39 @@ pub enum ErrorKind {
     DeleteConflict,
     /// There may be no more of these.
     LimitExceeded,
+    /// Encryption at rest: what was asked for does not go with what is there.
+    Encryption(EncryptionFault),
     /// The metadata store cannot be reached.
     MetaUnavailable,
     /// Too much at once.
     SlowDown,
     /// A fault of the program.
     Internal,
+}
+
+/// Why something cannot be encrypted or decrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EncryptionFault {
+    /// The object is encrypted with a key of the customer's, which did not come along.
+    KeyNeeded,
+    /// The customer's key is not the one that the object, or the upload, was encrypted with.
+    OtherKey,
+    /// A customer's key came along for an object that is not encrypted with one.
+    NotApplicable,
+    /// A part came without the customer's key that its upload was begun with.
+    UploadKeyNeeded,
+    /// A part came with a customer's key to an upload that was begun without.
+    UploadNotEncrypted,
+    /// No key of the key management service was named, and none is configured.
+    NoDefaultKey,
+    /// The key management service has no key of this name.
+    NoSuchKey(String),
+    /// The key of this name cannot be used now.
+    KeyDisabled(String),
+    /// The key management service refuses.
+    Refused,
+    /// The key management service cannot be reached, or fails.
+    ServiceUnavailable,
 }
 
 /// An error with its story.

@@ -16,6 +16,7 @@ pub mod transfer;
 pub mod mounts;
 pub mod tokens;
 // Floor 3
+pub mod encryption;
 pub mod namespaces;
 // Floor 4
 pub mod uploads;

@@ -17,6 +17,7 @@ use super::reload::Reloader;
 use super::{first_start, listeners, reload};
 use crate::admin::{self, Admin, Reload};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
+use crate::encryption::{Encryption, KmsCredential};
 use crate::handles::Registry;
 use crate::lifecycle::Lifecycle;
 use crate::limits::Rates;
@@ -28,7 +29,7 @@ use crate::runtime::{self, Drain, Gate, Task};
 use crate::s3::{self, Front};
 use crate::server::{Edge, Fault, Limits, RequestBody, Tls, s3_fault};
 use crate::telemetry::{self, LogControl, RequestId, metrics};
-use crate::tokens::{self, KeySource, MasterKeys, Tokens};
+use crate::tokens::{self, KeySource, Keyring, MasterKeys, Tokens};
 use crate::uploads::Uploads;
 
 /// How long what was broken off may take to let go.
@@ -133,7 +134,9 @@ impl Gateway {
         let limits = ShieldLimits::from(&config.mounts);
         let namespaces = Namespaces::with_limits(Arc::clone(&store), reload::default_mount(&config), limits);
         let namespaces = Arc::new(namespaces);
-        let uploads = Arc::new(Uploads::new(Arc::clone(&store)).with_handles(handles.clone()));
+        let encryption = encryption(&config, secrets, &data_dir).await?;
+        let uploads = Uploads::new(Arc::clone(&store)).with_handles(handles.clone()).with_encryption(Arc::new(encryption));
+        let uploads = Arc::new(uploads);
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
@@ -395,6 +398,19 @@ pub(super) async fn open_store(
             Err(failure)
         }
     }
+}
+
+/// What encrypts objects, with the master keys that seal secrets too.
+async fn encryption(config: &Config, secrets: &Secrets, data_dir: &DataDir) -> Result<Encryption, Failure> {
+    let (keys, source) = master_keys(config, secrets, data_dir).await?;
+    let settings = config.encryption.clone();
+    let credential = secrets.kms.as_ref().map(|(access_key, secret)| KmsCredential {
+        access_key: access_key.clone(),
+        secret_key: tokens::Secret::new(secret.expose().to_owned()),
+    });
+    let made = move || Encryption::new(&settings, Some(Keyring::new(&keys, source)?), credential);
+    let made = tokio::task::spawn_blocking(made);
+    made.await.map_err(Failure::of("encryption"))?.map_err(Failure::of("encryption"))
 }
 
 /// The master keys, and where they can be read again.

@@ -13,10 +13,12 @@ pub struct Secrets {
     pub master_key: Option<Secret>,
     /// `SLUICE_ADMIN_TOKEN`: the bearer token of the admin API, instead of the file `admin.token` in the data directory.
     pub admin_token: Option<Secret>,
+    /// `SLUICE_KMS_ACCESS_KEY` and `SLUICE_KMS_SECRET_KEY`: the credential of `encryption.kms_endpoint`.
+    pub kms: Option<(String, Secret)>,
 }
 
 /// Their names, with what they are for.
-pub(super) const NAMES: [(&str, &str); 4] = [
+pub(super) const NAMES: [(&str, &str); 6] = [
     ("SLUICE_ROOT_ACCESS_KEY", "The access key of the root key that the first start creates."),
     ("SLUICE_ROOT_SECRET_KEY", "Its secret. When both are set, the first start prints neither."),
     (
@@ -24,6 +26,8 @@ pub(super) const NAMES: [(&str, &str); 4] = [
         "Seals the secrets in the metadata store, instead of `master.key` in the data directory. Of several between commas, the first seals and the others only open.",
     ),
     ("SLUICE_ADMIN_TOKEN", "The bearer token of the admin API, instead of `admin.token` in the data directory."),
+    ("SLUICE_KMS_ACCESS_KEY", "The access key with which `encryption.kms_endpoint` is called."),
+    ("SLUICE_KMS_SECRET_KEY", "Its secret."),
 ];
 
 impl Secrets {
@@ -39,7 +43,11 @@ impl Secrets {
             root_secret_key: secret("SLUICE_ROOT_SECRET_KEY"),
             master_key: secret("SLUICE_MASTER_KEY"),
             admin_token: secret("SLUICE_ADMIN_TOKEN"),
+            kms: get("SLUICE_KMS_ACCESS_KEY").zip(secret("SLUICE_KMS_SECRET_KEY")),
         };
+        if secrets.kms.is_none() && (get("SLUICE_KMS_ACCESS_KEY").is_some() || get("SLUICE_KMS_SECRET_KEY").is_some()) {
+            return Err("SLUICE_KMS_ACCESS_KEY and SLUICE_KMS_SECRET_KEY belong together: set both or neither".to_owned());
+        }
         if secrets.root_access_key.is_some() == secrets.root_secret_key.is_some() {
             Ok(secrets)
         } else {

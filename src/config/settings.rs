@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::default_mount::DefaultMountSettings;
 use super::layers::keys_of;
-use crate::{admin, handles, lifecycle, limits, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
+use crate::{admin, encryption, handles, lifecycle, limits, meta, mounts, s3, server, telemetry, tokens, transfer, uploads};
 
 /// The configuration of a gateway.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub meta: meta::Settings,
     /// Access keys and who has them.
     pub tokens: tokens::Settings,
+    /// Encryption at rest.
+    pub encryption: encryption::Settings,
     /// The upkeep of what is mounted.
     pub mounts: mounts::Settings,
     /// Open handles.

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use sluice_provider as provider;
 use sluice_provider::{
-    Attributes, CopyOptions, ETag, ObjectInfo, PartNumber, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions, VersionId,
-    Versioning,
+    Attributes, CopyOptions, ETag, ObjectInfo, PartNumber, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions, SIZE_ATTRIBUTE,
+    VersionId, Versioning, known_size,
 };
 
 use super::body::chunks;
 use super::layer::with_key;
 use super::place::{Place, versions};
-use super::{CopyRequest, Objects, ReadConditions, attribute};
+use super::{CopyRequest, Objects, PartCopy, ReadConditions, attribute};
+use crate::encryption::{self, At, CustomerKey, is_encrypted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::meta::PartRecord;
@@ -57,15 +58,14 @@ impl Objects {
         Err(changing())
     }
 
-    /// Copies (a range of) an object into a part of an upload. `range` must lie within the source.
+    /// Copies (a range of) an object into a part of an upload. The range must lie within the source.
     ///
     /// # Errors
     /// As [`copy`](Self::copy), `RangeNotSatisfiable` for a range outside of the source, and `NoSuchUpload`.
     pub async fn copy_part(
         &self,
         from: (&Namespace, &str, Option<VersionId>),
-        conditions: &ReadConditions,
-        range: Option<(u64, u64)>,
+        copy: &PartCopy,
         to: (&Namespace, &str),
         upload_id: &str,
         number: PartNumber,
@@ -74,16 +74,18 @@ impl Objects {
         let compute: Vec<_> = session_checksum(&upload).into_iter().map(|(algorithm, _)| algorithm).collect();
         let source = Source::new(from)?;
         for _ in 0..TRIES {
-            let info = source.head(conditions).await?;
-            if let Some((first, last)) = range
-                && (first > last || last >= info.size)
+            let info = source.head(&copy.source).await?;
+            if let Some((first, last)) = copy.range
+                && (first > last || last >= known_size(&info))
             {
-                let kind = provider::ErrorKind::RangeNotSatisfiable { size: info.size };
+                let kind = provider::ErrorKind::RangeNotSatisfiable { size: known_size(&info) };
                 return Err(Error::new(ErrorKind::Provider(kind), "copy a part"));
             }
-            let spec = range.map(|(first, last)| RangeSpec::Between(first, last));
-            match self.open(&source, &info.etag, spec, compute.clone()).await {
-                Ok(body) => return self.uploads.put_part(to.0, to.1, upload_id, number, body).await,
+            match self.open(&source, &info, copy.range, copy.source_key.as_ref(), compute.clone()).await {
+                Ok(body) => {
+                    let key = copy.customer_key.as_ref();
+                    return self.uploads.put_part_with_key(to.0, to.1, upload_id, number, body, key).await;
+                }
                 Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
                 Err(error) => return Err(error),
             }
@@ -103,6 +105,10 @@ impl Objects {
         let (provider, inner, prefix) = to.0.resolve(to.1)?;
         let wanted = copy.checksum.is_none_or(|a| info.attributes.get(a.attribute()).is_some() && checksums(info) == [a]);
         if !Arc::ptr_eq(&provider, &source.place.provider) || !is_md5(&info.etag) || !wanted {
+            return Ok(None);
+        }
+        // A data key belongs to one place. (A key for what is not encrypted is refused on the way through.)
+        if is_encrypted(&info.attributes) || copy.source_key.is_some() || copy.encryption.is_some() {
             return Ok(None);
         }
         let _read = self.handle(source.ns, source.key, Purpose::Read);
@@ -147,16 +153,35 @@ impl Objects {
         copy: &CopyRequest,
     ) -> Result<ObjectInfo> {
         let compute = copy.checksum.map_or_else(|| checksums(info), |algorithm| vec![algorithm]);
-        let body = self.open(source, &info.etag, None, compute).await?;
+        let body = self.open(source, info, None, copy.source_key.as_ref(), compute).await?;
+        let at = At { bucket: &to.0.bucket.name, key: to.1 };
+        let body = match &copy.encryption {
+            Some(wish) => self.encryption().seal(at, wish, body).await?,
+            None => body,
+        };
         let put = PutOptions { when: copy.when.clone(), attributes: kept(info, copy) };
         let guard = self.handle(to.0, to.1, Purpose::Write);
         self.store(to.0, to.1, body, put, guard).await
     }
 
     /// The source's bytes on their way into something else. PreconditionFailed when it is another object by now.
-    async fn open(&self, source: &Source<'_>, etag: &ETag, range: Option<RangeSpec>, compute: Vec<Algorithm>) -> Result<PutBody> {
+    async fn open(
+        &self,
+        source: &Source<'_>,
+        info: &ObjectInfo,
+        range: Option<(u64, u64)>,
+        key: Option<&CustomerKey>,
+        compute: Vec<Algorithm>,
+    ) -> Result<PutBody> {
         let guard = self.handle(source.ns, source.key, Purpose::Read);
-        let (bytes, body) = {
+        let (bytes, body) = if key.is_some() || is_encrypted(&info.attributes) {
+            let _busy = guard.busy();
+            let range = range.map_or(0..known_size(info), |(first, last)| first..last.saturating_add(1));
+            let bytes = range.end.saturating_sub(range.start);
+            let body = self.decrypted((source.ns, source.key), &source.place, info, key, range).await?;
+            (bytes, frames(body, bytes).await?)
+        } else {
+            let (etag, range) = (&info.etag, range.map(|(first, last)| RangeSpec::Between(first, last)));
             let _busy = guard.busy();
             let object = source.place.get(&ReadOptions { range, if_match: Some(etag.clone()) }).await?;
             let bytes = object.range.end.saturating_sub(object.range.start);
@@ -206,7 +231,8 @@ fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
         attributes
     });
     let computed = Algorithm::ALL.into_iter().map(Algorithm::attribute);
-    for name in computed.chain([attribute::CHECKSUM_TYPE, attribute::PARTS, attribute::UPLOAD]) {
+    let of_bytes = [attribute::CHECKSUM_TYPE, attribute::PARTS, attribute::UPLOAD, SIZE_ATTRIBUTE];
+    for name in computed.chain(of_bytes).chain(encryption::ATTRIBUTES) {
         attributes.remove(name);
     }
     attributes

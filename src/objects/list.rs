@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use sluice_provider as provider;
-use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, version_of};
+use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, known_size, version_of};
 
 use super::Objects;
 use crate::error::Result;
@@ -268,8 +268,14 @@ fn inside(from: &ListFrom, mount: &str) -> Option<ListFrom> {
     }
 }
 
-/// An entry of a mount under its full name.
+/// An entry of a mount under its full name, with the size that it is known by.
 fn outside(entry: ListEntry, mount: &Mount) -> Result<ListEntry> {
+    let entry = match entry {
+        ListEntry::Object(info) if !info.attributes.is_empty() => {
+            ListEntry::Object(ObjectInfo { size: known_size(&info), ..info })
+        }
+        entry => entry,
+    };
     if mount.prefix.is_empty() {
         return Ok(entry);
     }

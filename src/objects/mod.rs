@@ -11,6 +11,7 @@ pub mod attribute;
 mod body;
 mod conditions;
 mod copy;
+mod encrypted;
 mod layer;
 mod list;
 pub mod lock;
@@ -21,7 +22,7 @@ mod versions;
 mod write;
 
 pub use layer::Objects;
-pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, ReadConditions, ReadRequest};
+pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, PartCopy, ReadConditions, ReadRequest};
 pub use versions::{Removal, Removed};
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use sluice_provider as provider;
-use sluice_provider::{Body, Object, ObjectInfo, PartNumber, RangeSpec, ReadOptions};
+use sluice_provider::{Body, Object, ObjectInfo, PartNumber, RangeSpec, ReadOptions, known_size};
 
 use super::body::open;
 use super::layer::with_key;
 use super::place::Place;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
+use crate::encryption::is_encrypted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::namespaces::Namespace;
@@ -45,8 +46,8 @@ impl Objects {
         let (found, range, body) = {
             let _busy = guard.busy();
             let opened = match read.part {
-                Some(part) => open_part(&place, read, part).await,
-                None => open_range(&place, read).await,
+                Some(part) => self.open_part((ns, key), &place, read, part).await,
+                None => self.open_range((ns, key), &place, read).await,
             };
             opened.map_err(|error| known_as(error, key))?
         };
@@ -68,69 +69,97 @@ fn known_as(error: Error, key: &str) -> Error {
 }
 
 /// What is told of an object, and the range of it that the body holds.
-type Reading = (Found, Range<u64>, Body);
+pub(super) type Reading = (Found, Range<u64>, Body);
 
-/// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied.
-async fn open_range(place: &Place, read: &ReadRequest) -> Result<Reading> {
-    for _ in 0..TRIES {
-        match place.get(&ReadOptions { range: read.range, if_match: None }).await {
-            Ok(Object { info, range, body }) => {
-                read.conditions.check(&info)?;
-                if read.range.is_none() {
-                    return Ok((found(info, None), range, body));
-                }
-                if applies(read, &info).is_some() {
-                    return Ok((found(info, Some(range.clone())), range, body));
-                }
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
-                // A condition that does not hold outweighs the range, and so does an If-Range.
-                let info = place.head().await?;
-                read.conditions.check(&info)?;
-                if let Some(range) = applies(read, &info) {
-                    match range.resolve(info.size) {
-                        Err(error) => return Err(error.into()),
-                        // It has grown meanwhile.
-                        Ok(_) => continue,
+impl Objects {
+    /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied, or the object is
+    /// encrypted.
+    async fn open_range(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest) -> Result<Reading> {
+        for _ in 0..TRIES {
+            match place.get(&ReadOptions { range: read.range, if_match: None }).await {
+                Ok(object) if is_sealed(&object.info, read) => {
+                    read.conditions.check(&object.info)?;
+                    match self.unsealed(of, place, read, object).await? {
+                        Some(reading) => return Ok(reading),
+                        None => continue,
                     }
                 }
+                Ok(Object { info, range, body }) => {
+                    read.conditions.check(&info)?;
+                    if read.range.is_none() {
+                        return Ok((found(info, None), range, body));
+                    }
+                    if applies(read, &info).is_some() {
+                        return Ok((found(info, Some(range.clone())), range, body));
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
+                    // A condition that does not hold outweighs the range, and so does an If-Range.
+                    let info = place.head().await?;
+                    read.conditions.check(&info)?;
+                    if let Some(range) = applies(read, &info) {
+                        match range.resolve(known_size(&info)) {
+                            Err(error) => return Err(error.into()),
+                            // It has grown meanwhile.
+                            Ok(_) => continue,
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
+            // The range is for another version of the object: this one is wanted whole.
+            let object = place.get(&ReadOptions::default()).await?;
+            read.conditions.check(&object.info)?;
+            if is_sealed(&object.info, read) {
+                match self.unsealed(of, place, read, object).await? {
+                    Some(reading) => return Ok(reading),
+                    None => continue,
+                }
+            }
+            let Object { info, range, body } = object;
+            return Ok((found(info, None), range, body));
         }
-        // The range is for another version of the object: this one is wanted whole.
-        let Object { info, range, body } = place.get(&ReadOptions::default()).await?;
-        read.conditions.check(&info)?;
-        return Ok((found(info, None), range, body));
+        Err(changing())
     }
-    Err(changing())
+
+    /// Opens one part, as the object's own list of parts has it.
+    async fn open_part(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
+        for _ in 0..TRIES {
+            let info = place.head().await?;
+            read.conditions.check(&info)?;
+            if is_sealed(&info, read) {
+                match self.unsealed_part(of, place, read, info, part).await? {
+                    Some(reading) => return Ok(reading),
+                    None => continue,
+                }
+            }
+            let range = part_range(&info, part)?;
+            if let Some(range) = range.clone().filter(Range::is_empty) {
+                return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
+            }
+            let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
+            match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
+                Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
+                Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(changing())
+    }
 }
 
-/// Opens one part, as the object's own list of parts has it.
-async fn open_part(place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
-    for _ in 0..TRIES {
-        let info = place.head().await?;
-        read.conditions.check(&info)?;
-        let range = part_range(&info, part)?;
-        if let Some(range) = range.clone().filter(Range::is_empty) {
-            return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
-        }
-        let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
-        match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
-            Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
-            Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(changing())
+/// Whether the object is encrypted, or a key says that it should be.
+fn is_sealed(info: &ObjectInfo, read: &ReadRequest) -> bool {
+    read.customer_key.is_some() || is_encrypted(&info.attributes)
 }
 
 /// The range, if it applies to this object.
-fn applies(read: &ReadRequest, info: &ObjectInfo) -> Option<RangeSpec> {
+pub(super) fn applies(read: &ReadRequest, info: &ObjectInfo) -> Option<RangeSpec> {
     read.range.filter(|_| read.if_range.as_ref().is_none_or(|condition| condition.holds(info)))
 }
 
 /// The bytes of a part; `None` for all of an empty object.
-fn part_range(info: &ObjectInfo, part: PartNumber) -> Result<Option<Range<u64>>> {
+pub(super) fn part_range(info: &ObjectInfo, part: PartNumber) -> Result<Option<Range<u64>>> {
     let beyond = || Error::new(ErrorKind::InvalidPartNumber, "read a part").with("part", part);
     let Some(parts) = parts_of(info) else {
         // A plain object, or one whose parts are too many to be remembered, is its only part.
@@ -148,7 +177,7 @@ fn part_range(info: &ObjectInfo, part: PartNumber) -> Result<Option<Range<u64>>>
     Err(beyond())
 }
 
-fn parts_of(info: &ObjectInfo) -> Option<Vec<ObjectPart>> {
+pub(super) fn parts_of(info: &ObjectInfo) -> Option<Vec<ObjectPart>> {
     parse_parts(info.attributes.get(attribute::PARTS)?)
 }
 
@@ -158,7 +187,7 @@ fn part_count(info: &ObjectInfo) -> Option<usize> {
     count.parse().ok()
 }
 
-fn found(info: ObjectInfo, range: Option<Range<u64>>) -> Found {
+pub(super) fn found(info: ObjectInfo, range: Option<Range<u64>>) -> Found {
     let parts = part_count(&info);
     Found { info, range, parts }
 }

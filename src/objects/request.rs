@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec, VersionId};
 
+use crate::encryption::{CustomerKey, Wish};
 use crate::transfer::{Algorithm, PieceStream};
 
 /// What a conditional header names.
@@ -53,6 +54,8 @@ pub struct ReadRequest {
     pub pieces: bool,
     /// This version; the current one when `None`.
     pub version: Option<VersionId>,
+    /// The key of an object that is encrypted with one of the customer's. Opening asks for it, looking at metadata does not.
+    pub customer_key: Option<CustomerKey>,
 }
 
 /// An answer to a read, without its bytes.
@@ -97,6 +100,23 @@ pub struct CopyRequest {
     pub attributes: Option<Attributes>,
     /// A checksum to compute for the destination.
     pub checksum: Option<Algorithm>,
+    /// The key of the source, where it is encrypted with one of the customer's.
+    pub source_key: Option<CustomerKey>,
+    /// How the destination is encrypted; not at all when `None`.
+    pub encryption: Option<Wish>,
+}
+
+/// How to copy into a part of an upload.
+#[derive(Clone, Debug, Default)]
+pub struct PartCopy {
+    /// Conditions on the source.
+    pub source: ReadConditions,
+    /// Only this range of the source, first and last byte.
+    pub range: Option<(u64, u64)>,
+    /// The key of the source, where it is encrypted with one of the customer's.
+    pub source_key: Option<CustomerKey>,
+    /// The key of the upload, where it is encrypted with one of the customer's.
+    pub customer_key: Option<CustomerKey>,
 }
 
 impl fmt::Debug for Opened {

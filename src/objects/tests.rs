@@ -147,7 +147,7 @@ fn futures_can_move_between_threads() {
         is_send(o.head(ns, "k", r));
         is_send(o.put(ns, "k", b, PutOptions::default()));
         is_send(o.copy((ns, "a"), (ns, "b"), CopyRequest::default()));
-        is_send(o.copy_part((ns, "a", None), &r.conditions, None, (ns, "b"), "u", PartNumber::new(1).unwrap()));
+        is_send(o.copy_part((ns, "a", None), &PartCopy::default(), (ns, "b"), "u", PartNumber::new(1).unwrap()));
         is_send(o.delete(ns, Vec::new()));
         is_send(o.list(ns, &provider::ListQuery::default()));
         is_send(o.is_empty(ns));
@@ -445,11 +445,11 @@ async fn a_part_is_copied_from_a_range() {
     let etag = bench.put("k", &data).await.etag;
     let new = NewUpload { checksum: Some((Algorithm::Crc32c, ChecksumType::FullObject)), ..NewUpload::default() };
     let id = bench.uploads.create(&bench.ns, "m/new", new).await.unwrap().upload_id;
-    let copy = |range, conditions: ReadConditions| {
+    let copy = |range, source: ReadConditions| {
         let (bench, id) = (&bench, &id);
         async move {
-            let to = (&*bench.ns, "m/new");
-            bench.objects.copy_part((&bench.ns, "k", None), &conditions, range, to, id, PartNumber::new(1).unwrap()).await
+            let (to, how) = ((&*bench.ns, "m/new"), PartCopy { source, range, ..PartCopy::default() });
+            bench.objects.copy_part((&bench.ns, "k", None), &how, to, id, PartNumber::new(1).unwrap()).await
         }
     };
     let none = ReadConditions::default;
@@ -464,7 +464,8 @@ async fn a_part_is_copied_from_a_range() {
     let failing = ReadConditions { if_none_match: one(&etag), ..none() };
     assert!(matches!(kind(copy(None, failing).await), ErrorKind::PreconditionFailed("x-amz-copy-source-If-None-Match")));
     let to = (&*bench.ns, "m/new");
-    let gone = bench.objects.copy_part((&bench.ns, "k", None), &none(), None, to, "nope", PartNumber::new(1).unwrap()).await;
+    let how = PartCopy::default();
+    let gone = bench.objects.copy_part((&bench.ns, "k", None), &how, to, "nope", PartNumber::new(1).unwrap()).await;
     assert!(matches!(kind(gone), ErrorKind::NoSuchUpload));
     assert!(bench.handles.is_empty());
 }

@@ -19,6 +19,7 @@ use super::query::Query;
 use super::tagging::Tags;
 use super::xml::{self, Element, Xml};
 use super::{Parts, conditions};
+use crate::encryption::{At, Wish};
 use crate::error::ErrorKind;
 use crate::meta::UploadRecord;
 use crate::namespaces::Namespace;
@@ -243,6 +244,17 @@ impl Call {
     /// The body to store.
     pub(crate) fn take_body(&mut self, declared: Declared) -> PutBody {
         body::put_body(std::mem::take(&mut self.body), Declared { lanes: self.parts.lanes.clone(), ..declared })
+    }
+
+    /// The body to store, encrypted as it is wished.
+    ///
+    /// # Errors
+    /// As [`Encryption::seal`](crate::encryption::Encryption::seal).
+    pub(crate) async fn take_sealed_body(&mut self, declared: Declared, wish: Option<&Wish>) -> Result<PutBody> {
+        let body = self.take_body(declared);
+        let Some(wish) = wish else { return Ok(body) };
+        let at = At { bucket: &self.bucket, key: &self.key };
+        Ok(self.parts.objects.encryption().seal(at, wish, body).await?)
     }
 
     /// Reads the whole body as it is.

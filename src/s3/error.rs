@@ -12,7 +12,7 @@ use sluice_provider::{self as provider, BodyFault, ObjectInfo};
 
 use super::dates;
 use super::xml::Xml;
-use crate::error::{Error, ErrorKind};
+use crate::error::{EncryptionFault, Error, ErrorKind};
 
 macro_rules! codes {
     ($($name:ident $status:ident $message:literal;)*) => {
@@ -22,8 +22,14 @@ macro_rules! codes {
 
         impl Code {
             /// As it stands in `<Code>`.
+            #[allow(unreachable_patterns, reason = "the names with a dot stand in the list too, without it")]
             pub(crate) fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)* }
+                match self {
+                    // The one family of names with a dot in it.
+                    Self::KmsDisabledException => "KMS.DisabledException",
+                    Self::KmsNotFoundException => "KMS.NotFoundException",
+                    $(Self::$name => stringify!($name),)*
+                }
             }
             /// The HTTP status it comes with.
             pub(crate) fn status(self) -> StatusCode {
@@ -35,7 +41,12 @@ macro_rules! codes {
             }
             /// By name.
             pub(crate) fn from_name(name: &str) -> Option<Self> {
-                match name { $(stringify!($name) => Some(Self::$name),)* _ => None }
+                match name {
+                    "KMS.DisabledException" => Some(Self::KmsDisabledException),
+                    "KMS.NotFoundException" => Some(Self::KmsNotFoundException),
+                    $(stringify!($name) => Some(Self::$name),)*
+                    _ => None,
+                }
             }
         }
     };
@@ -84,6 +95,8 @@ codes! {
     InvalidToken BAD_REQUEST "The provided token is malformed or otherwise invalid.";
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     LimitExceeded CONFLICT "There may be no more of these.";
+    KmsDisabledException BAD_REQUEST "The key of the key management service is disabled.";
+    KmsNotFoundException BAD_REQUEST "The key of the key management service does not exist.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
     MalformedACLError BAD_REQUEST "The XML you provided was not well-formed or did not validate against our published schema";
     MalformedPolicy BAD_REQUEST "Policy has invalid resource";
@@ -327,8 +340,42 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::DeleteConflict => Code::DeleteConflict.into(),
         ErrorKind::LimitExceeded => Code::LimitExceeded.into(),
         ErrorKind::MetaUnavailable => Code::ServiceUnavailable.into(),
+        ErrorKind::Encryption(fault) => from_encryption(fault),
         ErrorKind::SlowDown => Code::SlowDown.into(),
         ErrorKind::Internal => Code::InternalError.into(),
+    }
+}
+
+fn from_encryption(fault: &EncryptionFault) -> Failure {
+    match fault {
+        EncryptionFault::KeyNeeded => Failure::request(
+            "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve \
+             the object.",
+        ),
+        EncryptionFault::OtherKey => {
+            Failure::request("The provided encryption parameters did not match the ones used originally.")
+        }
+        EncryptionFault::NotApplicable => Failure::request("The encryption parameters are not applicable to this object."),
+        EncryptionFault::UploadKeyNeeded => Failure::request(
+            "The multipart upload initiate requested encryption. Subsequent part requests must include the appropriate encryption \
+             parameters.",
+        ),
+        EncryptionFault::UploadNotEncrypted => Failure::request(
+            "The multipart upload initiate requested no encryption with a customer provided key. Subsequent part requests must not \
+             include one.",
+        ),
+        EncryptionFault::NoDefaultKey => Failure::because(
+            Code::KmsNotFoundException,
+            "The request names no key of the key management service, and the gateway has no default.",
+        ),
+        EncryptionFault::KeyDisabled(name) => {
+            Failure::because(Code::KmsDisabledException, format!("{name} is disabled.")).field("KeyId", name.clone())
+        }
+        EncryptionFault::Refused => Failure::because(Code::AccessDenied, "The key management service refuses to use the key."),
+        EncryptionFault::ServiceUnavailable => Code::ServiceUnavailable.into(),
+        EncryptionFault::NoSuchKey(name) => {
+            Failure::because(Code::KmsNotFoundException, format!("Key '{name}' does not exist")).field("KeyId", name.clone())
+        }
     }
 }
 

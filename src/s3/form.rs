@@ -25,7 +25,8 @@ use super::front::{Operation, Parts, RequestFacts};
 use super::operation::Op;
 use super::policy::{self, About};
 use super::query::Query;
-use super::{acl, body, conditions, front, headers, tagging, xml};
+use super::{acl, body, conditions, encryption, front, headers, tagging, xml};
+use crate::encryption::At;
 use crate::objects::attribute;
 use crate::s3::call::set_new_version;
 use crate::s3::lock;
@@ -210,8 +211,16 @@ impl Forms {
         let file = input.body.ok_or(Code::MalformedPOSTRequest)?;
         let size = s3s::stream::ByteStream::remaining_length(&file).exact().map(|n| n as u64);
         let declared = body::form(&said, size, self.0.settings.max_write_size_bytes)?;
+        encryption::check_channel(&said, peer.is_some_and(|peer| peer.secure), self.0.objects.encryption())?;
+        let wish = encryption::wish(&said, &namespace)?;
+        let file = body::form_body(file, declared);
+        let at = At { bucket: &namespace.bucket.name, key: &input.key };
+        let file = match &wish {
+            Some(wish) => self.0.objects.encryption().seal(at, wish, file).await?,
+            None => file,
+        };
         let put = PutOptions { when, attributes };
-        let info = self.0.objects.put(&namespace, &input.key, body::form_body(file, declared), put).await?;
+        let info = self.0.objects.put(&namespace, &input.key, file, put).await?;
 
         // With the quotes that AWS shows in the document and in the redirect.
         let etag = format!("\"{}\"", info.etag);
@@ -222,6 +231,7 @@ impl Forms {
         }
         super::checksums::to_headers(&info.attributes, &mut response.headers);
         set_new_version(&mut response.headers, &info.attributes);
+        encryption::to_headers(&info.attributes, encryption::customer_of(wish.as_ref()), &mut response.headers)?;
         response.extensions.insert(Operation("PostObject"));
         let access_key = request.credentials.map(|c| c.access_key).unwrap_or_default();
         response.extensions.insert(RequestFacts { bucket: input.bucket, key: input.key, access_key, error: "" });

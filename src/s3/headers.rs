@@ -233,20 +233,14 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String, Option
     }
 }
 
-/// Refuses headers that ask for protection Sluice does not give: to ignore them would be to lie.
+/// Refuses headers that ask for what Sluice does not do: to ignore them would be to lie.
 ///
 /// # Errors
-/// `NotImplemented`, `InvalidRequest`; before them those of [`encryption::check`].
+/// `NotImplemented`; before it those of [`encryption::check`].
 pub(crate) fn refuse_unkept(headers: &HeaderMap) -> Result<()> {
     encryption::check(headers)?;
     for name in headers.keys() {
         let name = name.as_str();
-        if name.starts_with("x-amz-copy-source-server-side-encryption-customer-") {
-            return Err(Failure::request("The encryption parameters are not applicable to this object."));
-        }
-        if name.starts_with("x-amz-server-side-encryption") {
-            return Err(Failure::not_implemented("Server-side encryption is not implemented.").field("Header", name));
-        }
         if name == "x-amz-write-offset-bytes" {
             return Err(Failure::not_implemented("Appending is not implemented.").field("Header", name));
         }

@@ -15,6 +15,7 @@ mod acl;
 mod address;
 mod auth;
 mod body;
+mod bucket_encryption;
 mod call;
 mod checksums;
 mod conditions;

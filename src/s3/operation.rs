@@ -23,23 +23,22 @@ macro_rules! operations {
 
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
-    DeleteBucketCors DeleteBucketLifecycle DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
+    DeleteBucketCors DeleteBucketEncryption DeleteBucketLifecycle DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
     DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
-    NotImplemented Options PutBucketVersioning PutBucketAcl PutBucketCors PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
+    NotImplemented Options PutBucketVersioning PutBucketAcl PutBucketCors PutBucketEncryption PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
     PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
-const BUCKET_CONFIGURATIONS: [&str; 16] = [
+const BUCKET_CONFIGURATIONS: [&str; 15] = [
     "abac",
     "accelerate",
     "analytics",
-    "encryption",
     "intelligent-tiering",
     "inventory",
     "logging",
@@ -174,6 +173,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         Method::PUT => first(&[
             ("tagging", Op::PutBucketTagging),
             ("cors", Op::PutBucketCors),
+            ("encryption", Op::PutBucketEncryption),
             ("lifecycle", Op::PutBucketLifecycleConfiguration),
             ("policy", Op::PutBucketPolicy),
             ("acl", Op::PutBucketAcl),
@@ -185,6 +185,7 @@ fn bucket(method: &Method, query: &Query) -> Option<Op> {
         .unwrap_or_else(|| if unkept() { Op::NotImplemented } else { Op::CreateBucket }),
         Method::DELETE if query.has("tagging") => Op::DeleteBucketTagging,
         Method::DELETE if query.has("cors") => Op::DeleteBucketCors,
+        Method::DELETE if query.has("encryption") => Op::DeleteBucketEncryption,
         Method::DELETE if query.has("lifecycle") => Op::DeleteBucketLifecycle,
         Method::DELETE if query.has("policy") => Op::DeleteBucketPolicy,
         Method::DELETE if query.has("ownershipControls") => Op::DeleteBucketOwnershipControls,

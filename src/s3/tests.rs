@@ -8,6 +8,7 @@ mod bodies;
 mod buckets;
 mod copies;
 mod cors;
+mod encryption;
 mod forms;
 mod gateway;
 mod iam;

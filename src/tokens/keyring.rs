@@ -38,7 +38,8 @@ impl From<[u8; 32]> for MasterKeys {
 /// Where keys come from, asked again when one is missing. It may block.
 pub type KeySource = Arc<dyn Fn() -> Result<MasterKeys> + Send + Sync>;
 
-pub(super) struct Keyring {
+/// Master keys at work: one that seals, and all that open.
+pub struct Keyring {
     /// Never empty.
     seals: ArcSwap<Vec<Seal>>,
     source: Option<KeySource>,
@@ -52,25 +53,30 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
+    /// With keys, and where they can be read again.
+    ///
     /// # Errors
     /// `InvalidArgument` when there is no key, or there are too many.
-    pub(super) fn new(keys: &MasterKeys, source: Option<KeySource>) -> Result<Self> {
+    pub fn new(keys: &MasterKeys, source: Option<KeySource>) -> Result<Self> {
         Ok(Self { seals: ArcSwap::from_pointee(seals(keys)?), source, reloaded: Mutex::new(None) })
     }
 
-    /// Seals under the first key.
-    pub(super) fn seal(&self, name: &str, secret: &str) -> Result<Vec<u8>> {
+    /// Seals a text under the first key, for `name`.
+    ///
+    /// # Errors
+    /// `Internal` when the system has no random bytes.
+    pub fn seal(&self, name: &str, secret: &str) -> Result<Vec<u8>> {
         match self.seals.load().first() {
             Some(seal) => seal.seal(name, secret),
             None => Err(Error::new(ErrorKind::Internal, "seal secret")),
         }
     }
 
-    /// Opens with whichever key sealed it.
+    /// Opens with whichever key sealed it for `name`.
     ///
     /// # Errors
     /// `Internal` when no key does.
-    pub(super) async fn open(&self, name: &str, sealed: &[u8]) -> Result<Secret> {
+    pub async fn open(&self, name: &str, sealed: &[u8]) -> Result<Secret> {
         let opened = self.open_now(name, sealed);
         if opened.is_err() && !self.knows(sealed) && self.reload().await {
             return self.open_now(name, sealed);

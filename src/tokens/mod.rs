@@ -28,7 +28,7 @@ pub use actor::{Actor, Bond};
 pub use builtin::{BUILT_IN, BuiltIn};
 pub use cache::CacheCounts;
 pub use issue::{Issued, NewSession};
-pub use keyring::{KeySource, MasterKeys};
+pub use keyring::{KeySource, Keyring, MasterKeys};
 pub use layer::{Credential, Identity, Resealed, Tokens};
 pub use master_key::{master_keys, master_keys_of_command, parse_master_keys};
 pub use powers::Holder;

@@ -11,6 +11,7 @@ use sluice_provider::{
 use super::layout::{CHECKSUM_TYPE_ATTRIBUTE, ObjectPart, PARTS_ATTRIBUTE, UPLOAD_ATTRIBUTE, format_parts};
 use super::sessions::{Place, is, no_such_upload, place};
 use super::{CompleteRequest, MIN_PART_BYTES, NamedPart, Uploads, session_checksum};
+use crate::encryption::{At, is_encrypted, stored_part_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::meta::{PartRecord, UploadRecord};
@@ -27,7 +28,10 @@ const RETENTION_ATTRIBUTE: &str = "lock.mode";
 
 /// What is to be published.
 struct Plan {
+    /// Token and stored size of each.
     parts: Vec<(String, u64)>,
+    /// Number and content of each.
+    content: Vec<(u16, u64)>,
     etag: ETag,
     attributes: Attributes,
 }
@@ -49,7 +53,7 @@ impl Uploads {
             let place = place(ns, &upload)?;
             check_mount(ns, &upload)?;
             let stored = self.all_parts(upload_id).await?;
-            let plan = match Plan::new(&upload, stored, &request) {
+            let mut plan = match Plan::new(&upload, stored, &request) {
                 Ok(plan) => plan,
                 // The parts may be missing because the upload ended since its row was read.
                 Err(error) if self.find(ns, key, upload_id).await?.is_some() => return Err(error),
@@ -59,6 +63,8 @@ impl Uploads {
                 // The rows name bytes that are not there, again.
                 break;
             }
+            let at = At { bucket: &ns.bucket.name, key };
+            self.encryption().finish_upload(at, &mut plan.attributes, &plan.content).await?;
             let put = PutOptions { when: request.when.clone(), attributes: plan.attributes };
             let permit = ns.publishing().await?;
             let versioning = ns.versioning();
@@ -160,14 +166,23 @@ impl Plan {
             attributes.set(algorithm.attribute(), value);
             attributes.set(CHECKSUM_TYPE_ATTRIBUTE, kind.name());
         }
-        if let Some(layout) = format_parts(&parts.iter().map(object_part).collect::<Vec<_>>()) {
-            attributes.set(PARTS_ATTRIBUTE, layout);
+        let encrypted = is_encrypted(&attributes);
+        match format_parts(&parts.iter().map(object_part).collect::<Vec<_>>()) {
+            Some(layout) => attributes.set(PARTS_ATTRIBUTE, layout),
+            None if encrypted => {
+                let message = "The parts of an encrypted object of thousands of parts must not all differ in size.";
+                return Err(Error::new(ErrorKind::NotImplemented(message.into()), "complete upload"));
+            }
+            None => {}
         }
         attributes.set(UPLOAD_ATTRIBUTE, upload.upload_id.as_str());
         let md5s: Option<Vec<_>> = parts.iter().map(|part| md5_of_etag(&part.etag)).collect();
         let md5s = md5s.ok_or_else(|| Error::new(ErrorKind::Internal, "part whose etag is not an MD5"))?;
         let etag = ETag::new(multipart_etag(&md5s))?;
-        Ok(Self { parts: parts.into_iter().map(|part| (part.token, part.size)).collect(), etag, attributes })
+        let content = parts.iter().map(|part| (part.number, part.size)).collect();
+        let stored = |part: &PartRecord| if encrypted { stored_part_bytes(part.size) } else { part.size };
+        let parts = parts.into_iter().map(|part| (stored(&part), part.token)).map(|(size, token)| (token, size)).collect();
+        Ok(Self { parts, content, etag, attributes })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Storing a part.
 
 use sluice_provider as provider;
-use sluice_provider::{PartNumber, PutBody};
+use sluice_provider::{PartNumber, PutBody, SIZE_ATTRIBUTE};
 
 use super::Uploads;
 use super::sessions::{Place, is, no_such_upload, now_millis, place};
+use crate::encryption::{At, CustomerKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::meta::PartRecord;
@@ -23,8 +24,26 @@ impl Uploads {
         number: PartNumber,
         body: PutBody,
     ) -> Result<PartRecord> {
+        self.put_part_with_key(ns, key, upload_id, number, body, None).await
+    }
+
+    /// Stores a part of an upload that was begun with a key of the customer's.
+    ///
+    /// # Errors
+    /// As [`put_part`](Self::put_part), and `Encryption` when the key is not the one it was begun with.
+    pub async fn put_part_with_key(
+        &self,
+        ns: &Namespace,
+        key: &str,
+        upload_id: &str,
+        number: PartNumber,
+        body: PutBody,
+        customer: Option<&CustomerKey>,
+    ) -> Result<PartRecord> {
         let upload = self.get(ns, key, upload_id).await?;
         let place = place(ns, &upload)?;
+        let at = At { bucket: &ns.bucket.name, key };
+        let body = self.encryption().seal_part(at, &upload.attributes, number, customer, body).await?;
         let (body, passage) = watch(body, self.handle(ns, key, Purpose::Part), None);
         let stored = place.multipart()?.put_part(&place.key, &place.upload, number, body).await;
         let token = stored.map_err(|error| match is(&error, provider::ErrorKind::NotFound) {
@@ -32,11 +51,12 @@ impl Uploads {
             false => error.into(),
         })?;
         let seal = passage.seal().ok_or_else(|| Error::new(ErrorKind::Internal, "part stored before its body ended"))?;
+        let content = seal.attributes.get(SIZE_ATTRIBUTE).and_then(|size| size.parse().ok());
         let checksums = seal.attributes.iter().filter(|(name, _)| name.starts_with("checksum."));
         let part = PartRecord {
             number: number.get(),
             token,
-            size: passage.bytes(),
+            size: content.unwrap_or_else(|| passage.bytes()),
             etag: seal.etag.as_str().to_owned(),
             checksums: checksums.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             modified: now_millis(),

@@ -2,6 +2,7 @@
 
 use sluice_provider::{Attributes, PartNumber, PutWhen};
 
+use crate::encryption::Wish;
 use crate::meta::{UploadCursor, UploadRecord};
 use crate::transfer::{Algorithm, ChecksumType};
 
@@ -14,6 +15,8 @@ pub struct NewUpload {
     pub initiator: String,
     /// The checksum it was begun with.
     pub checksum: Option<(Algorithm, ChecksumType)>,
+    /// How it is encrypted; not at all when `None`.
+    pub encryption: Option<Wish>,
 }
 
 /// A part as a Complete names it.

@@ -10,6 +10,7 @@ use sluice_provider as provider;
 use sluice_provider::{Key, Multipart, Provider, UploadId, Versions};
 
 use super::NewUpload;
+use crate::encryption::{At, Encryption};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::{Guard, Purpose, Registry};
 use crate::meta::{MetaStore, PartRecord, UploadRecord};
@@ -24,6 +25,7 @@ pub const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 pub struct Uploads {
     pub(super) store: Arc<dyn MetaStore>,
     handles: Option<Registry>,
+    encryption: Arc<Encryption>,
 }
 
 /// The mount that holds an upload's bytes, as the provider names them.
@@ -67,7 +69,20 @@ impl Uploads {
     /// Over a store.
     #[must_use]
     pub fn new(store: Arc<dyn MetaStore>) -> Self {
-        Self { store, handles: None }
+        Self { store, handles: None, encryption: Arc::new(Encryption::without_keys()) }
+    }
+
+    /// With the keys that encrypt.
+    #[must_use]
+    pub fn with_encryption(mut self, encryption: Arc<Encryption>) -> Self {
+        self.encryption = encryption;
+        self
+    }
+
+    /// What encrypts.
+    #[must_use]
+    pub fn encryption(&self) -> &Encryption {
+        &self.encryption
     }
 
     /// Every part and Complete holds a handle of this registry.
@@ -80,12 +95,17 @@ impl Uploads {
     /// Begins an upload.
     ///
     /// # Errors
-    /// `NotImplemented` when the mount cannot take parts.
+    /// `NotImplemented` when the mount cannot take parts; `Encryption`.
     pub async fn create(&self, ns: &Namespace, key: &str, new: NewUpload) -> Result<UploadRecord> {
         let (provider, inner, mount_prefix) = ns.resolve(key)?;
         let upload = new_id()?;
         let place = Place { provider, key: inner, upload };
         let multipart = place.multipart()?;
+        let mut attributes = new.attributes;
+        if let Some(wish) = &new.encryption {
+            let at = At { bucket: &ns.bucket.name, key };
+            self.encryption.begin_upload(at, wish, &mut attributes).await?;
+        }
         let (checksum_algorithm, checksum_type) = new.checksum.map_or(("", ""), |(a, t)| (a.name(), t.name()));
         let record = UploadRecord {
             upload_id: place.upload.as_str().to_owned(),
@@ -94,7 +114,7 @@ impl Uploads {
             mount_prefix: mount_prefix.to_string(),
             initiator: new.initiator,
             created: now_millis(),
-            attributes: new.attributes.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>(),
+            attributes: attributes.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>(),
             checksum_algorithm: checksum_algorithm.to_owned(),
             checksum_type: checksum_type.to_owned(),
         };

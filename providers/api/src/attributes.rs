@@ -2,7 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::ETag;
+use crate::{ETag, ObjectInfo};
+
+/// The attribute that holds the size in bytes that an object is known by, in decimal digits, where that is not the number of its stored
+/// bytes: what is stored may be encrypted. Every answer carries it, those of listings too, which may leave out all others.
+pub const SIZE_ATTRIBUTE: &str = "size";
+
+/// The size in bytes that an object is known by: [`SIZE_ATTRIBUTE`], or else how many bytes are stored.
+#[must_use]
+pub fn known_size(info: &ObjectInfo) -> u64 {
+    info.attributes.get(SIZE_ATTRIBUTE).and_then(|size| size.parse().ok()).unwrap_or(info.size)
+}
 
 /// Named text values stored with an object, opaque to the provider. Names are ASCII of at most 255 bytes, values UTF-8. A
 /// provider with [`Features::attributes`](crate::Features) keeps at least 64 KiB of them per object.

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use crate::{Attributes, ETag, Error, ErrorKind, Key, Result};
+use crate::{Attributes, ETag, Error, ErrorKind, Key, Result, known_size};
 
 /// What a provider can keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,14 @@ pub struct Features {
 pub struct ObjectInfo {
     /// Its key.
     pub key: Key,
-    /// Its size in bytes.
+    /// How many bytes are stored. It may be known by another size ([`known_size`](crate::known_size)).
     pub size: u64,
     /// Its entity tag, never empty.
     pub etag: ETag,
     /// When it was last written.
     pub modified: SystemTime,
-    /// What is stored beside it. Complete in answers to everything but a listing, which may leave them out.
+    /// What is stored beside it. Complete in answers to everything but a listing, which may leave out all but
+    /// [`SIZE_ATTRIBUTE`](crate::SIZE_ATTRIBUTE).
     pub attributes: Attributes,
 }
 
@@ -124,7 +125,7 @@ pub enum DeleteWhen {
         etag: Option<ETag>,
         /// Its modification time, to the second.
         modified: Option<SystemTime>,
-        /// Its size in bytes.
+        /// The size in bytes that it is known by.
         size: Option<u64>,
     },
 }
@@ -140,7 +141,7 @@ impl DeleteWhen {
                 let seconds = |t: SystemTime| t.duration_since(SystemTime::UNIX_EPOCH).map(|d| d.as_secs()).ok();
                 etag.as_ref().is_none_or(|e| *e == info.etag)
                     && modified.is_none_or(|m| seconds(m) == seconds(info.modified))
-                    && size.is_none_or(|s| s == info.size)
+                    && size.is_none_or(|s| s == known_size(info))
             }
         }
     }

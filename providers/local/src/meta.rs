@@ -1,7 +1,8 @@
 //! What is stored beside an object: its ETag, its attributes, and the size and modification time of the content they describe.
 //!
 //! The form is compact, because 60 to 100 bytes fit into the inode of ext4 and cost no block of their own. Numbers are LEB128.
-//! `version, flags, size, seconds (zigzag), nanoseconds, etag, then either the attributes or the 16 bytes of a record's id`.
+//! `version, flags, size, seconds (zigzag), nanoseconds, etag, then either the attributes or the 16 bytes of a record's id, and after
+//! the id, where flags say so, the size that the object is known by`.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,9 +12,10 @@ use sluice_provider::{Attributes, ETag};
 const VERSION: u8 = 1;
 const MD5: u8 = 1;
 const RECORD: u8 = 2;
+const KNOWN_SIZE: u8 = 4;
 
 /// Attribute names that are stored as one byte. Append only: the position is the code.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 16] = [
     "content-type",
     "content-encoding",
     "content-disposition",
@@ -28,6 +30,8 @@ const NAMES: [&str; 14] = [
     "checksum.type",
     "tags",
     "parts",
+    "size",
+    "sse",
 ];
 
 /// The state of a file's content as far as `stat` tells. When it differs from what was stored, somebody else wrote the file.
@@ -59,7 +63,8 @@ pub(crate) type RecordId = [u8; 16];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Beside {
     Here(Attributes),
-    Record(RecordId),
+    /// In a record; but the size that the object is known by is here too, for listings.
+    Record(RecordId, Option<u64>),
 }
 
 /// What is stored beside an object.
@@ -118,7 +123,11 @@ impl Meta {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         let md5 = raw_md5(self.etag.as_str());
-        let record = if matches!(self.beside, Beside::Record(_)) { RECORD } else { 0 };
+        let record = match self.beside {
+            Beside::Here(_) => 0,
+            Beside::Record(_, None) => RECORD,
+            Beside::Record(_, Some(_)) => RECORD | KNOWN_SIZE,
+        };
         out.extend_from_slice(&[VERSION, record | if md5.is_some() { MD5 } else { 0 }]);
         put_number(self.stamp.size, &mut out);
         put_number(((self.stamp.seconds << 1) ^ (self.stamp.seconds >> 63)) as u64, &mut out);
@@ -128,7 +137,12 @@ impl Meta {
             None => put_text(self.etag.as_str(), &mut out),
         }
         match &self.beside {
-            Beside::Record(id) => out.extend_from_slice(id),
+            Beside::Record(id, size) => {
+                out.extend_from_slice(id);
+                if let Some(size) = size {
+                    put_number(*size, &mut out);
+                }
+            }
             Beside::Here(attributes) => {
                 for (name, value) in attributes.iter() {
                     match NAMES.iter().position(|known| *known == name) {
@@ -149,7 +163,7 @@ impl Meta {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let (version, flags) = (reader.byte()?, reader.byte()?);
-        if version != VERSION || flags & !(MD5 | RECORD) != 0 {
+        if version != VERSION || flags & !(MD5 | RECORD | KNOWN_SIZE) != 0 {
             return None;
         }
         let size = reader.number()?;
@@ -165,7 +179,9 @@ impl Meta {
         };
         let etag = etag.ok()?;
         let beside = if flags & RECORD != 0 {
-            Beside::Record(reader.take(16)?.try_into().ok()?)
+            let id = reader.take(16)?.try_into().ok()?;
+            let size = if flags & KNOWN_SIZE != 0 { Some(reader.number()?) } else { None };
+            Beside::Record(id, size)
         } else {
             let mut attributes = Attributes::new();
             while !reader.0.is_empty() {
@@ -206,11 +222,11 @@ mod tests {
     proptest! {
         #[test]
         fn reads_what_it_wrote(
-            size: u64, seconds: i64, nanoseconds in 0u32..1_000_000_000, id: Option<[u8; 16]>,
+            size: u64, seconds: i64, nanoseconds in 0u32..1_000_000_000, id: Option<([u8; 16], Option<u64>)>,
             etag in prop_oneof!["[0-9a-f]{32}", "[0-9A-F]{32}", "[0-9a-f]{32}-[1-9]", "x"],
             pairs in proptest::collection::btree_map("(content-type|tags|[a-z.]{1,20})", ".{0,200}", 0..8),
         ) {
-            let beside = id.map_or_else(|| Beside::Here(pairs.into_iter().collect()), Beside::Record);
+            let beside = id.map_or_else(|| Beside::Here(pairs.into_iter().collect()), |(id, size)| Beside::Record(id, size));
             let meta = Meta { stamp: Stamp { size, seconds, nanoseconds }, etag: ETag::new(etag).unwrap(), beside };
             prop_assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rustix::fs::{FileType, OFlags, fgetxattr, fstat};
 use rustix::io::Errno;
-use sluice_provider::{Attributes, ETag, Key, ObjectInfo, Result};
+use sluice_provider::{Attributes, ETag, Key, ObjectInfo, Result, SIZE_ATTRIBUTE};
 
 use crate::error::{Sys, fault};
 use crate::known::{KEPT_BYTES, Version};
@@ -53,7 +53,7 @@ pub(crate) enum Known {
 enum Depth {
     /// What the inode tells.
     Cached,
-    /// The ETag; attributes that lie elsewhere are left out.
+    /// The ETag and the size; attributes that lie elsewhere are left out.
     Listing,
     Full,
 }
@@ -155,10 +155,13 @@ impl Store {
                     }
                     return Ok(Ok(Known::Ours { etag, attributes, record: None }));
                 }
-                Some(Meta { etag, beside: Beside::Record(id), .. }) => {
+                Some(Meta { etag, beside: Beside::Record(id, size), .. }) => {
                     match depth {
                         Depth::Cached => return Ok(Err(Beyond::Blocking)),
-                        Depth::Listing => return Ok(Ok(Known::Ours { etag, attributes: Attributes::new(), record: None })),
+                        Depth::Listing => {
+                            let attributes = size.map(|size| (SIZE_ATTRIBUTE, size.to_string())).into_iter().collect();
+                            return Ok(Ok(Known::Ours { etag, attributes, record: None }));
+                        }
                         Depth::Full => {}
                     }
                     let name = record::named(&id);

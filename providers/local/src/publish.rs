@@ -11,7 +11,7 @@ use rustix::fs::{
     renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result, Versioning};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result, SIZE_ATTRIBUTE, Versioning};
 
 use crate::create::{Dir, Spot, in_the_way, spot};
 use crate::error::{Sys, fault};
@@ -70,7 +70,11 @@ impl Store {
         let id = random_id()?;
         let name = record::named(&id);
         record::write(&self.space, &self.flush, &name, key.as_str(), &meta)?;
-        let pointer = Meta { beside: Beside::Record(id), ..meta }.encode();
+        let size = match &meta.beside {
+            Beside::Here(attributes) => attributes.get(SIZE_ATTRIBUTE).and_then(|size| size.parse().ok()),
+            Beside::Record(_, size) => *size,
+        };
+        let pointer = Meta { beside: Beside::Record(id, size), ..meta }.encode();
         if let Err(errno) = fsetxattr(file, XATTR, &pointer, XattrFlags::empty()) {
             record::remove(&self.space, &name);
             return Err(failed(errno));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use sluice_provider::{Attributes, Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo};
+use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, SIZE_ATTRIBUTE};
 
 use crate::blocks::Blocks;
 use crate::quota::Hold;
@@ -54,10 +54,11 @@ pub(crate) fn page(index: &Index, query: &ListQuery) -> ListPage {
     page
 }
 
-/// What a listing tells of an object. Attributes may be large, and no listing needs them.
+/// What a listing tells of an object. Attributes may be large, and no listing needs any but the size.
 fn listed(info: &ObjectInfo) -> ObjectInfo {
-    let ObjectInfo { key, size, etag, modified, attributes: _ } = info;
-    ObjectInfo { key: key.clone(), size: *size, etag: etag.clone(), modified: *modified, attributes: Attributes::new() }
+    let ObjectInfo { key, size, etag, modified, attributes } = info;
+    let known = attributes.get(SIZE_ATTRIBUTE).map(|size| (SIZE_ATTRIBUTE, size));
+    ObjectInfo { key: key.clone(), size: *size, etag: etag.clone(), modified: *modified, attributes: known.into_iter().collect() }
 }
 
 /// Where the first key of the page may lie; `None` when there is no such place.
@@ -97,7 +98,7 @@ mod tests {
     use std::cell::Cell;
     use std::time::SystemTime;
 
-    use sluice_provider::ETag;
+    use sluice_provider::{Attributes, ETag};
 
     use super::*;
     use crate::quota::Quota;

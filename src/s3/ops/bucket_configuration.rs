@@ -42,7 +42,6 @@ pub(crate) fn call(call: &mut Call) -> Answer {
             Ok(document(xml))
         }
         Op::GetBucketConfiguration => Err(Code::NoSuchConfiguration.into()),
-        Op::GetBucketEncryption => Err(Code::ServerSideEncryptionConfigurationNotFoundError.into()),
         Op::GetBucketReplication => Err(Code::ReplicationConfigurationNotFoundError.into()),
         Op::GetBucketWebsite => Err(Code::NoSuchWebsiteConfiguration.into()),
         _ => Err(Failure::not_implemented("This operation is not implemented.")),

@@ -17,7 +17,7 @@ use crate::s3::body::{checksum_header, raw};
 use crate::s3::call::{Answer, Call, document, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result, Scene};
 use crate::s3::xml::{Element, Xml};
-use crate::s3::{checksums, conditions, lock};
+use crate::s3::{checksums, conditions, encryption, lock};
 use crate::telemetry::host_id;
 use crate::transfer::Algorithm;
 use crate::uploads::{CompleteRequest, NamedPart};
@@ -45,6 +45,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
             Told::new(call).write(&mut xml, &info);
             let mut response = document(xml);
             set_new_version(response.headers_mut(), &info.attributes);
+            encryption::to_headers(&info.attributes, None, response.headers_mut())?;
             Ok(response)
         }
         Err(_) => Ok(kept_alive(work, Told::new(call), PATIENCE.min(HEARTBEAT))),

@@ -6,7 +6,7 @@ use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, at
 use crate::s3::call::{self, Answer, Call, document, set, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, conditions, dates, headers, lifecycle, lock, tagging};
+use crate::s3::{acl, checksums, conditions, dates, encryption, headers, lifecycle, lock, tagging};
 
 /// Whether something is taken from the source or from the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,16 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let given = headers::to_attributes(&call.headers)?;
     let changes_class = call.headers.contains_key("x-amz-storage-class");
     let redirects = given.get(attribute::WEBSITE_REDIRECT).is_some();
+    let source_key = encryption::source_key(&call.headers)?;
     // A version is copied onto its key to make it the current one.
     let itself = bucket == call.bucket && key == call.key && version.is_none();
-    if itself && metadata == Directive::Copy && !changes_class && !redirects && tags == Directive::Copy {
+    if itself
+        && metadata == Directive::Copy
+        && !changes_class
+        && !redirects
+        && tags == Directive::Copy
+        && !encryption::is_asked(&call.headers)
+    {
         return Err(Failure::request(
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's \
              metadata, storage class, website redirect location or encryption attributes.",
@@ -45,6 +52,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let mut source = conditions::copy_source(&call.headers)?;
     let from = call.source(&bucket, &key).await?;
     let to = call.namespace()?;
+    let wish = encryption::wish(&call.headers, &to)?;
+    let customer_key = encryption::customer_of(wish.as_ref()).cloned();
     let of_source = |failure: Failure| match failure.code() {
         Code::NoSuchKey => failure.field("Key", key.clone()),
         // A source that the client has already is a failed condition of the copy.
@@ -89,7 +98,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         attributes.extend(new.iter());
         Some(attributes)
     };
-    let copy = CopyRequest { source, version, when: when.clone(), attributes, checksum };
+    let copy = CopyRequest { source, version, when: when.clone(), attributes, checksum, source_key, encryption: wish };
     let info = call
         .parts
         .objects
@@ -104,6 +113,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     checksums::to_xml(&info.attributes, &mut xml);
     xml.close("CopyObjectResult");
     let mut response = document(xml);
+    encryption::to_headers(&info.attributes, customer_key.as_ref(), response.headers_mut())?;
     lifecycle::tell_expiry(&to, &info, response.headers_mut());
     set_new_version(response.headers_mut(), &info.attributes);
     if from.versioning() != Versioning::Off {

@@ -4,7 +4,7 @@ use crate::objects::attribute;
 use crate::s3::call::{Answer, Call, document, set};
 use crate::s3::error::{Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, headers, lock, tagging};
+use crate::s3::{acl, checksums, encryption, headers, lock, tagging};
 use crate::transfer::{Algorithm, ChecksumType};
 use crate::uploads::NewUpload;
 
@@ -21,7 +21,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     acl::new_object(&call.parts, &call.identity, &namespace, &call.headers, &mut attributes).await?;
     lock::new_object(&namespace, &call.headers, &mut attributes)?;
-    let new = NewUpload { attributes, initiator: call.identity.id.clone(), checksum };
+    let wish = encryption::wish(&call.headers, &namespace)?;
+    let customer_key = encryption::customer_of(wish.as_ref()).cloned();
+    let new = NewUpload { attributes, initiator: call.identity.id.clone(), checksum, encryption: wish };
     let upload = call.parts.uploads.create(&namespace, &call.key, new).await?;
 
     let mut xml = Xml::document();
@@ -31,6 +33,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     xml.text("UploadId", &upload.upload_id);
     xml.close("InitiateMultipartUploadResult");
     let mut response = document(xml);
+    encryption::to_headers(&upload.attributes.into_iter().collect(), customer_key.as_ref(), response.headers_mut())?;
     if let Some((algorithm, kind)) = checksum {
         set(&mut response, "x-amz-checksum-algorithm", algorithm.name());
         set(&mut response, "x-amz-checksum-type", kind.name());

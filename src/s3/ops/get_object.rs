@@ -46,6 +46,7 @@ pub(crate) async fn head(call: &mut Call) -> Answer {
         Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
     };
     call.check_read(&namespace, &found.info.attributes)?;
+    call.parts.objects.check_key(&namespace, &found.info, read.customer_key.as_ref()).await?;
     let mut response = respond(call, &read, &found)?;
     lifecycle::tell_expiry(&namespace, &found.info, response.headers_mut());
     Ok(response)
@@ -54,10 +55,9 @@ pub(crate) async fn head(call: &mut Call) -> Answer {
 fn read(call: &Call) -> Result<ReadRequest> {
     let version = call.version()?;
     encryption::refuse_on_read(&call.headers)?;
-    if encryption::has_customer_key(&call.headers) {
-        return Err(Failure::request("The encryption parameters are not applicable to this object."));
-    }
-    let mut read = ReadRequest { version, conditions: conditions::read(&call.headers)?, ..ReadRequest::default() };
+    let customer_key = encryption::customer_key(&call.headers)?;
+    let conditions = conditions::read(&call.headers)?;
+    let mut read = ReadRequest { version, conditions, customer_key, ..ReadRequest::default() };
     if let Some(text) = call.header("range")? {
         read.range = range::parse(text);
         if read.range.is_some() {
@@ -95,6 +95,7 @@ fn respond(call: &Call, read: &ReadRequest, found: &Found) -> Answer {
     }
     set_etag(shown, info.etag.as_str());
     headers::from_attributes(&info.attributes, shown);
+    encryption::to_headers(&info.attributes, read.customer_key.as_ref(), shown)?;
     set_version(shown, &*call.namespace()?, &info.attributes);
     let length = match &found.range {
         Some(range) => {

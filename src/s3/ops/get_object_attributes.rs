@@ -6,7 +6,7 @@ use crate::objects::{ReadRequest, attribute};
 use crate::s3::call::{Answer, Call, document, set, set_version};
 use crate::s3::error::{Failure, Result};
 use crate::s3::xml::Xml;
-use crate::s3::{checksums, conditions, dates, parts};
+use crate::s3::{checksums, conditions, dates, encryption, parts};
 
 const KNOWN: [&str; 5] = ["ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize"];
 
@@ -22,6 +22,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         Err(error) => return Err(call.unread(&namespace, &call.key, error.into()).await),
     };
     call.check_read(&namespace, &info.attributes)?;
+    encryption::refuse_on_read(&call.headers)?;
+    let customer = encryption::customer_key(&call.headers)?;
+    call.parts.objects.check_key(&namespace, &info, customer.as_ref()).await?;
 
     let wants = |name: &str| wanted.iter().any(|w| w == name);
     let mut xml = Xml::document();
@@ -46,6 +49,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     }
     xml.close("GetObjectAttributesResponse");
     let mut response = document(xml);
+    encryption::to_headers(&info.attributes, customer.as_ref(), response.headers_mut())?;
     set(&mut response, "last-modified", &dates::http(info.modified));
     set_version(response.headers_mut(), &namespace, &info.attributes);
     Ok(response)

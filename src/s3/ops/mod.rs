@@ -4,6 +4,7 @@ mod abort_multipart_upload;
 mod acls;
 mod bucket_configuration;
 mod bucket_cors;
+mod bucket_encryption;
 mod bucket_lifecycle;
 mod bucket_policy;
 mod bucket_tagging;
@@ -34,12 +35,15 @@ mod upload_part;
 mod upload_part_copy;
 
 use super::call::{Answer, Call};
+use super::encryption;
 use super::error::{Code, Failure};
 use super::operation::Op;
 
 /// Carries a request out. The frequent operations run in place; the others are boxed, so that their futures do not make the
 /// frequent ones large.
 pub(crate) async fn dispatch(call: &mut Call) -> Answer {
+    let secure = call.peer.is_some_and(|peer| peer.secure);
+    encryption::check_channel(&call.headers, secure, call.parts.objects.encryption())?;
     match call.op {
         Op::GetObject => get_object::get(call).await,
         Op::HeadObject => get_object::head(call).await,
@@ -66,6 +70,9 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteObjectTagging => object_tagging::delete(call).await,
         Op::DeletePublicAccessBlock => public_access::delete(call).await,
         Op::DeleteObjects => delete_objects::call(call).await,
+        Op::DeleteBucketEncryption => bucket_encryption::delete(call).await,
+        Op::GetBucketEncryption => bucket_encryption::get(call),
+        Op::PutBucketEncryption => bucket_encryption::put(call).await,
         Op::GetBucketCors => bucket_cors::get(call),
         Op::GetBucketLifecycleConfiguration => bucket_lifecycle::get(call),
         Op::GetBucketLocation => get_bucket_location::call(call),
@@ -109,7 +116,6 @@ async fn others(call: &mut Call) -> Answer {
         Op::DeleteBucketConfiguration
         | Op::GetBucketAccelerateConfiguration
         | Op::GetBucketConfiguration
-        | Op::GetBucketEncryption
         | Op::GetBucketLogging
         | Op::GetBucketNotificationConfiguration
         | Op::GetBucketReplication

@@ -7,7 +7,7 @@ use sluice_provider::PartNumber;
 use crate::meta::UploadRecord;
 use crate::s3::call::{Answer, Call, empty, set_etag};
 use crate::s3::error::{Failure, Result};
-use crate::s3::headers;
+use crate::s3::{encryption, headers};
 use crate::transfer::{Algorithm, Declared};
 
 /// The part number and upload id of a request.
@@ -33,10 +33,13 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     call.check_upload(&namespace, &upload)?;
     match_session(&mut declared, &upload)?;
     let body = call.take_body(declared);
-    let part = call.parts.uploads.put_part(&namespace, &call.key, &id, number, body).await?;
+    let customer = encryption::customer_key(&call.headers)?;
+    let uploads = &call.parts.uploads;
+    let part = uploads.put_part_with_key(&namespace, &call.key, &id, number, body, customer.as_ref()).await?;
 
     let mut response = empty(StatusCode::OK);
     set_etag(response.headers_mut(), &part.etag);
+    encryption::to_headers(&upload.attributes.into_iter().collect(), customer.as_ref(), response.headers_mut())?;
     for algorithm in Algorithm::ALL {
         if let Some(Ok(value)) = part.checksums.get(algorithm.attribute()).map(|v| HeaderValue::from_str(v)) {
             response.headers_mut().insert(algorithm.header(), value);

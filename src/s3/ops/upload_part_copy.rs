@@ -3,11 +3,11 @@
 use sluice_provider::{Versioning, version_of};
 
 use super::upload_part::target;
-use crate::objects::{ETagCondition, ReadConditions, ReadRequest, attribute};
+use crate::objects::{ETagCondition, PartCopy, ReadConditions, ReadRequest, attribute};
 use crate::s3::call::{self, Answer, Call, document, set};
 use crate::s3::error::{Code, Failure};
 use crate::s3::xml::Xml;
-use crate::s3::{acl, checksums, conditions, dates, headers, range};
+use crate::s3::{acl, checksums, conditions, dates, encryption, headers, range};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn call(call: &mut Call) -> Answer {
@@ -36,7 +36,9 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         // What the sender may read must be what is copied.
         source = ReadConditions { if_match: Some(ETagCondition::OneOf(vec![found.etag.clone()])), ..source };
     }
-    let part = call.parts.objects.copy_part((&from, &key, version), &source, range, (&to, &call.key), id, number).await;
+    let customer_key = encryption::customer_key(&call.headers)?;
+    let copy = PartCopy { source, range, source_key: encryption::source_key(&call.headers)?, customer_key };
+    let part = call.parts.objects.copy_part((&from, &key, version), &copy, (&to, &call.key), id, number).await;
     let part = part.map_err(Failure::from).map_err(|failure| match failure.code() {
         Code::InvalidRange => Failure::because(Code::InvalidRange, "Range specified is not valid for source object")
             .field("RangeRequested", header.unwrap_or_default()),
@@ -54,6 +56,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     }
     xml.close("CopyPartResult");
     let mut response = document(xml);
+    let upload = call.parts.uploads.get(&to, &call.key, id).await.map(|upload| upload.attributes).unwrap_or_default();
+    encryption::to_headers(&upload.into_iter().collect(), copy.customer_key.as_ref(), response.headers_mut())?;
     if from.versioning() != Versioning::Off {
         set(&mut response, "x-amz-copy-source-version-id", &version_of(&found.attributes).to_string());
     }

@@ -48,6 +48,7 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
         Op::GetBucketLocation => "s3:GetBucketLocation",
         Op::GetBucketAccelerateConfiguration => "s3:GetAccelerateConfiguration",
         Op::GetBucketEncryption => "s3:GetEncryptionConfiguration",
+        Op::PutBucketEncryption | Op::DeleteBucketEncryption => "s3:PutEncryptionConfiguration",
         Op::GetBucketLifecycleConfiguration => "s3:GetLifecycleConfiguration",
         Op::PutBucketLifecycleConfiguration | Op::DeleteBucketLifecycle => "s3:PutLifecycleConfiguration",
         Op::GetBucketLogging => "s3:GetBucketLogging",
@@ -105,7 +106,6 @@ pub(super) fn own_actions(about: &About<'_>) -> Option<&'static str> {
 fn kept_elsewhere(query: &Query) -> (&'static str, &'static str) {
     [
         ("analytics", ("s3:GetAnalyticsConfiguration", "s3:PutAnalyticsConfiguration")),
-        ("encryption", ("s3:GetEncryptionConfiguration", "s3:PutEncryptionConfiguration")),
         ("intelligent-tiering", ("s3:GetIntelligentTieringConfiguration", "s3:PutIntelligentTieringConfiguration")),
         ("inventory", ("s3:GetInventoryConfiguration", "s3:PutInventoryConfiguration")),
         ("metrics", ("s3:GetMetricsConfiguration", "s3:PutMetricsConfiguration")),

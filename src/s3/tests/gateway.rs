@@ -11,6 +11,7 @@ use s3s_sigv4::{AmzDate, Payload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::encryption;
 use crate::handles;
 use crate::meta::{MetaStore, SqliteStore};
 use crate::namespaces::{DefaultMount, Namespaces};
@@ -18,7 +19,7 @@ use crate::objects::Objects;
 use crate::s3::query::Query;
 use crate::s3::{Front, Parts, Peer, Settings};
 use crate::telemetry::RequestId;
-use crate::tokens::{Secret, Tokens};
+use crate::tokens::{Keyring, MasterKeys, Secret, Tokens};
 use crate::transfer::{Algorithm, Hasher};
 use crate::uploads::Uploads;
 
@@ -45,7 +46,14 @@ impl Gateway {
             tokens.create_key(name, root, Some(key.to_owned()), Some(secret)).await.unwrap();
         }
         let mount = DefaultMount { provider: "memory".to_owned(), settings: std::collections::BTreeMap::new() };
-        let uploads = Arc::new(Uploads::new(store.clone()));
+        let master = Keyring::new(&MasterKeys::from([7; 32]), None).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let keyring = directory.path().join("keyring");
+        std::fs::write(&keyring, format!("one {}\ntwo {}\n", "31".repeat(32), "32".repeat(32))).unwrap();
+        std::fs::set_permissions(&keyring, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let keys = encryption::Settings { keyring_file: keyring.to_str().unwrap().to_owned(), ..Default::default() };
+        let encryption = Arc::new(encryption::Encryption::new(&keys, Some(master), None).unwrap());
+        let uploads = Arc::new(Uploads::new(store.clone()).with_encryption(encryption));
         let front = Front::new(Parts {
             namespaces: Arc::new(Namespaces::new(store, mount)),
             objects: Arc::new(Objects::new(uploads.clone(), handles::Registry::new(handles::Settings::default()))),

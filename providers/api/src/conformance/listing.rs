@@ -1,8 +1,13 @@
 //! Listing: byte order, roll-up, pages.
 
+use bytes::Bytes;
+
 use super::Subject;
-use super::subject::{Line, assert_same};
-use crate::{ListEntry, ListFrom, ListQuery};
+use super::bodies::body;
+use super::subject::{Line, assert_same, key};
+use crate::{
+    AttributeChange, CopyOptions, DeleteKey, DeleteWhen, ListEntry, ListFrom, ListQuery, PutOptions, SIZE_ATTRIBUTE, known_size,
+};
 
 /// What the contract says a listing of `keys` (sorted) is, from where the query begins to the end.
 pub(super) fn reference<'a>(keys: impl Iterator<Item = &'a str>, query: &ListQuery) -> Vec<Line> {
@@ -135,6 +140,38 @@ pub async fn entries_carry_metadata(subject: &Subject) {
             ListEntry::Object(info) => assert_same(info, &subject.head(info.key.as_str()).await),
             ListEntry::Prefix(prefix) => panic!("a prefix without a delimiter: {prefix:?}"),
         }
+    }
+}
+
+/// The size that an object is known by comes with every answer, however much is stored beside the object, and conditions mean it.
+pub async fn known_sizes_are_listed(subject: &Subject) {
+    if !subject.features().attributes {
+        return;
+    }
+    let provider = subject.provider();
+    for (name, beside) in [("few", 1), ("many", 40_000)] {
+        let attributes = [(SIZE_ATTRIBUTE, "7".to_owned()), ("note", "x".repeat(beside))].into_iter().collect();
+        let put = PutOptions { attributes, ..PutOptions::default() };
+        provider.put(&key(name), body(&Bytes::from("stored bytes")), &put).await.expect("put");
+        let copied = provider.copy(&key(name), &key(&format!("{name} copied")), &CopyOptions::default()).await.expect("copy");
+        assert_eq!((copied.size, known_size(&copied)), (12, 7));
+        let note = AttributeChange { if_match: None, set: vec![("note".into(), Some("y".repeat(beside)))] };
+        provider.set_attributes(&key(name), &note).await.expect("change");
+    }
+    subject.put("plain", "bytes").await;
+    let page = provider.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.expect("list");
+    let size = |entry: &ListEntry| match entry {
+        ListEntry::Object(info) => (info.key.as_str().to_owned(), info.size, known_size(info)),
+        ListEntry::Prefix(prefix) => panic!("a prefix without a delimiter: {prefix:?}"),
+    };
+    let seen: Vec<_> = page.entries.iter().map(size).collect();
+    let due = [("few", 12, 7), ("few copied", 12, 7), ("many", 12, 7), ("many copied", 12, 7), ("plain", 5, 5)];
+    assert_eq!(seen, due.map(|(name, stored, known)| (name.to_owned(), stored, known)));
+    if subject.features().conditions {
+        let when = |size| DeleteWhen::IfMatch { etag: None, modified: None, size: Some(size) };
+        let delete = |size| [DeleteKey { key: key("few"), when: when(size) }];
+        assert!(provider.delete(&delete(12)).await.iter().all(Result::is_err));
+        assert!(provider.delete(&delete(7)).await.iter().all(Result::is_ok));
     }
 }
 

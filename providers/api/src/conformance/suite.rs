@@ -52,6 +52,7 @@ macro_rules! conformance {
                 every_page_size_walks_the_same
                 many_keys
                 entries_carry_metadata
+                known_sizes_are_listed
                 prefixes_are_not_paths
                 a_walk_among_changes_loses_nothing
             }
