@@ -19,7 +19,7 @@ use crate::lifecycle::Lifecycle;
 use crate::meta::MetaStore;
 use crate::namespaces::Namespaces;
 use crate::runtime::Drain;
-use crate::telemetry::{AuditLine, Metrics, RequestId};
+use crate::telemetry::{AuditLine, Explanations, Metrics, RequestId};
 use crate::tokens::{Secret, Tokens};
 
 /// The largest body in bytes.
@@ -181,6 +181,8 @@ impl Admin {
             },
             ["api", "v1", "alerts"] if read => Ok(opstats::alerts(parts)),
             ["api", "v1", "alerts"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "requests", id, "explanation"] if read => explanation(&decoded(id)?),
+            ["api", "v1", "requests", _, "explanation"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "reload"] => match method {
                 "POST" => reload::run(parts).await,
                 _ => Err(not_allowed("POST")),
@@ -228,6 +230,29 @@ fn handles(parts: &Parts) -> Answer {
         age_ms: u64::try_from(handle.age.as_millis()).unwrap_or(u64::MAX),
     });
     json(StatusCode::OK, &Handles { handles: shown.collect(), open: parts.handles.len() })
+}
+
+/// Why a request was refused lately.
+fn explanation(request_id: &str) -> Result<Answer, Failure> {
+    let Some(found) = Explanations::here().of(request_id) else {
+        return Err(Failure::no_such("such request among the last whose signature was refused by this gateway"));
+    };
+    let facts = found.facts.into_iter().map(|(name, value)| Fact { name, value }).collect();
+    Ok(json(StatusCode::OK, &Explained { request_id: found.request_id, at_ms: found.at, code: found.code, facts }))
+}
+
+#[derive(Serialize)]
+struct Explained {
+    request_id: String,
+    at_ms: i64,
+    code: &'static str,
+    facts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: &'static str,
+    value: String,
 }
 
 fn not_allowed(allow: &'static str) -> Failure {

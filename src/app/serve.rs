@@ -19,7 +19,7 @@ use crate::admin::{self, Admin, Reload};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::encryption::{Encryption, KmsCredential};
 use crate::handles::Registry;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lease, Lifecycle};
 use crate::limits::Rates;
 use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts::{self, ShieldLimits};
@@ -39,8 +39,12 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of the admin listener at once.
 const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
+/// How long other gateways wait for one that died in a lifecycle run.
+const LIFECYCLE_TERM: Duration = Duration::from_secs(60);
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
+/// How often it is written when keys were last used.
+const WRITE_USES: Duration = Duration::from_secs(60);
 
 /// How often rates that are whole again are forgotten.
 const FORGET_RATES: Duration = Duration::from_secs(60);
@@ -92,6 +96,7 @@ pub(super) struct Live {
 pub(super) struct Gateway {
     config: Config,
     store: Arc<dyn MetaStore>,
+    tokens: Arc<Tokens>,
     handles: Registry,
     gate: Gate,
     drain: Drain,
@@ -140,7 +145,8 @@ impl Gateway {
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
-        let lifecycle = Arc::new(lifecycle);
+        let lease = Lease::new(Arc::clone(&store), RequestId::next().0.to_string(), LIFECYCLE_TERM);
+        let lifecycle = Arc::new(lifecycle.with_lease(lease));
         let rates = Rates::new(&config.limits);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
@@ -166,7 +172,12 @@ impl Gateway {
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
                 let front = front.clone();
-                async move { front.call(request).await }
+                async move {
+                    match mounts::hops(request.headers()) {
+                        None => front.call(request).await,
+                        Some(came) => Box::pin(mounts::with_hops(came, front.call(request))).await,
+                    }
+                }
             },
             fault: s3_fault,
             gate: gate.clone(),
@@ -236,10 +247,10 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
-        let swept = Arc::clone(&tokens);
+        let (swept, used) = (Arc::clone(&tokens), Arc::clone(&tokens));
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
-            async move { lifecycle.run_all().await }
+            async move { lifecycle.run_shared().await }
         };
         let mut background = vec![
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
@@ -257,6 +268,10 @@ impl Gateway {
                         tracing::warn!(%error, "what has ended stays in the metadata store");
                     }
                 }
+            }),
+            runtime::every("use of keys", WRITE_USES, move || {
+                let tokens = Arc::clone(&used);
+                async move { tokens.write_uses().await }
             }),
             runtime::every("rates of those who are quiet", FORGET_RATES, move || {
                 let rates = rates.clone();
@@ -276,7 +291,7 @@ impl Gateway {
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
-        let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
+        let gateway = Self { config, store, tokens, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell(&instance_id);
         Ok(gateway)
     }
@@ -336,6 +351,7 @@ impl Gateway {
         drop(self.sweep);
         self.admin_drain.finish(ADMIN_PATIENCE, GRACE).await;
         drop(self.background);
+        self.tokens.write_uses().await;
         self.store.close().await;
         drop(self.data_dir);
         if finished {

@@ -36,6 +36,23 @@ pub enum Command {
     /// Lifecycle rules: what a run would remove. The gateway must be running.
     #[command(subcommand)]
     Lifecycle(LifecycleCommand),
+    /// Say why the signature of a request was refused: one of the last thousand of a gateway that runs.
+    #[command(after_help = "\
+Examples:
+  sluice explain 5B3D5E0A7C1F4E92
+  sluice explain 5B3D5E0A7C1F4E92 --json
+
+The id is in the answer: x-amz-request-id, and RequestId in its body. Ask the gateway that answered.")]
+    Explain {
+        /// The id of the request.
+        request_id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),

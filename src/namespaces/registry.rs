@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -18,6 +18,7 @@ use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
 use crate::mounts::{self, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, opener};
+use crate::runtime::unix_millis;
 
 /// How long the last look into a bucket may keep its writers waiting.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -143,7 +144,7 @@ impl Namespaces {
                 let bucket = BucketRecord {
                     name: name.to_owned(),
                     owner: owner.to_owned(),
-                    created: now_millis(),
+                    created: unix_millis(),
                     location: location.to_owned(),
                 };
                 self.store.create_bucket(&bucket, std::slice::from_ref(&record)).await?;
@@ -392,10 +393,6 @@ fn no_such_bucket(name: &str) -> Error {
 fn taken(bucket: &BucketRecord, owner: &str) -> Error {
     let kind = if bucket.owner == owner { ErrorKind::BucketAlreadyOwnedByYou } else { ErrorKind::BucketAlreadyExists };
     Error::new(kind, "create bucket").with("name", &bucket.name)
-}
-
-fn now_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod access;
 mod bucket_label;
+mod explanations;
 mod exposition;
 mod lines;
 mod logging;
@@ -17,6 +18,7 @@ mod settings;
 mod trace;
 
 pub use access::{AccessLine, access_enabled};
+pub use explanations::{Explanation, Explanations};
 pub use logging::{LogControl, LogGuard, init, log_lines_dropped};
 pub use metrics::{Answered, Kind, Metrics, MountMeter, Row, TABLE, metrics};
 pub use notices::{AuditLine, audit_enabled, note_work};
