@@ -45,7 +45,7 @@ impl DataKey {
 
     /// In hexadecimal, to be sealed as text.
     pub(super) fn to_hex(&self) -> Zeroizing<String> {
-        Zeroizing::new(hex::encode(&*self.0))
+        Zeroizing::new(hex::encode(self.0.as_slice()))
     }
 
     pub(super) fn from_hex(text: &str) -> Option<Self> {

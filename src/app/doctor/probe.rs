@@ -90,7 +90,7 @@ impl Probe {
             .collect();
         pairs.sort();
         let canonical =
-            s3s_sigv4::create_presigned_canonical_request(method, &decoded(path), &pairs, &[("host", self.host.as_str())]);
+            s3s_sigv4::create_presigned_canonical_request(method, &decoded(path), &pairs, [("host", self.host.as_str())]);
         let to_sign = s3s_sigv4::create_string_to_sign(&canonical, &date, region, "s3");
         let signature = s3s_sigv4::calculate_signature(&to_sign, keys.secret.expose(), &date, region, "s3");
         self.send(method, &format!("{path}?{query}&X-Amz-Signature={signature}"), headers, body)
