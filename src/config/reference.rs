@@ -6,7 +6,7 @@ use super::layers::{environment_name, known_keys};
 use super::secrets;
 
 /// The sections in the order of a reader, and the source their comments are in.
-const SECTIONS: [(&str, &str); 13] = [
+const SECTIONS: [(&str, &str); 14] = [
     ("server", include_str!("../server/settings.rs")),
     ("admin", include_str!("../admin/settings.rs")),
     ("limits", include_str!("../limits/settings.rs")),
@@ -15,6 +15,7 @@ const SECTIONS: [(&str, &str); 13] = [
     ("mounts", include_str!("../mounts/settings.rs")),
     ("meta", include_str!("../meta/settings.rs")),
     ("tokens", include_str!("../tokens/settings.rs")),
+    ("encryption", include_str!("../encryption/settings.rs")),
     ("uploads", include_str!("../uploads/settings.rs")),
     ("lifecycle", include_str!("../lifecycle/settings.rs")),
     ("handles", include_str!("../handles/settings.rs")),

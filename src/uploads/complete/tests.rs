@@ -40,7 +40,7 @@ impl Bench {
 
     async fn create(&self, checksum: Option<(Algorithm, ChecksumType)>) -> String {
         let attributes = [("content-type", "text/plain")].into_iter().collect();
-        let new = NewUpload { attributes, initiator: "me".into(), checksum };
+        let new = NewUpload { attributes, initiator: "me".into(), checksum, encryption: None };
         self.uploads.create(&self.ns, "m/k", new).await.unwrap().upload_id
     }
 
