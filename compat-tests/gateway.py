@@ -233,7 +233,7 @@ class Gateway:
         """Creates an identity of its own with this key."""
         self.command("key", "create", name, "--access-key", access_key, "--secret-key", secret_key)
 
-    def mount(self, bucket: str, prefix: str, provider: str, **settings: str) -> None:
+    def mount(self, bucket: str, prefix: str, provider: str, /, **settings: str) -> None:
         """Mounts a provider into a bucket."""
         pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         self.command("mount", "add", bucket, prefix, provider, *pairs)

@@ -3,6 +3,7 @@
 //! A key belongs to the mount with the longest prefix that is shorter than the key, so that a provider never sees an empty key.
 //! A mount that cannot be opened now is a [`LateMount`]: it answers why, tries again, and leaves the other mounts alone.
 
+mod hops;
 mod late;
 #[cfg(test)]
 pub(crate) mod probe;
@@ -12,8 +13,11 @@ mod shield;
 mod table;
 mod upkeep;
 
+pub use hops::{hops, with_hops};
 pub use late::LateMount;
-pub use registry::{MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable};
+pub use registry::{
+    MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable, waiting_work,
+};
 pub use settings::Settings;
 pub use shield::{Shield, ShieldLimits};
 pub use table::{Mount, MountTable, Segment, Segments, Until};

@@ -8,6 +8,8 @@ use sluice_provider as provider;
 use sluice_provider::{MAX_KEY_BYTES, Provider};
 use sluice_provider_local as local;
 use sluice_provider_memory as memory;
+#[cfg(feature = "s3")]
+use sluice_provider_s3 as s3;
 
 use tokio::sync::Semaphore;
 
@@ -23,9 +25,9 @@ pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn P
 pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
 
 /// The kinds, for messages.
-const KINDS: &str = "local, memory";
+const KINDS: &str = if cfg!(feature = "s3") { "local, memory, s3" } else { "local, memory" };
 /// The kinds, as metrics name them.
-const KINDS_BY_NAME: [&str; 2] = ["local", "memory"];
+const KINDS_BY_NAME: [&str; 3] = ["local", "memory", "s3"];
 
 /// Mounts that are being opened on the blocking pool. One on a dead file system hangs there, whether or not anybody still waits for it:
 /// however often it is tried, threads are left for others.
@@ -35,6 +37,14 @@ static OPENING: Semaphore = Semaphore::const_new(16);
 impl Sweep for local::Local {
     async fn sweep(&self) -> provider::Result<()> {
         Self::sweep(self).await.map(drop)
+    }
+}
+
+#[cfg(feature = "s3")]
+#[async_trait]
+impl Sweep for s3::S3 {
+    async fn sweep(&self) -> provider::Result<()> {
+        Self::sweep(self).await
     }
 }
 
@@ -62,6 +72,13 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             upkeep.tend(&opened);
             Ok(opened)
         }
+        #[cfg(feature = "s3")]
+        "s3" => {
+            let settings = s3::Settings::from_map(&mount.settings).map_err(|e| refused(mount, s3::KNOWN_SETTINGS, e))?;
+            let opened = Arc::new(s3::S3::open(settings).await?);
+            upkeep.tend(&opened);
+            Ok(opened)
+        }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
             "open mount",
@@ -81,6 +98,12 @@ fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
 #[must_use]
 pub fn listing_cache() -> local::SnapshotUsage {
     local::snapshot_usage()
+}
+
+/// How much work of local mounts waits for a thread.
+#[must_use]
+pub fn waiting_work() -> usize {
+    local::waiting_work()
 }
 
 /// Bounds what listings remember, over all mounts, in bytes.
@@ -136,6 +159,8 @@ mod tests {
             (record("memroy", &[]), "memroy", "local, memory"),
             (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
             (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
+            #[cfg(feature = "s3")]
+            (record("s3", &[("bucket", "b"), ("bukket", "b")]), "bukket", "endpoint"),
         ] {
             let error = open(&mount, &Upkeep::default()).await.unwrap_err();
             let ErrorKind::InvalidArgument(message) = error.kind() else { unreachable!("{error}") };

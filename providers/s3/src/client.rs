@@ -1,0 +1,377 @@
+//! Calls over HTTP: a pool of connections, time limits, and bounded repetition of what may be repeated.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
+use http::header::HeaderMap;
+use http::uri::Scheme;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sha2::{Digest, Sha256};
+use sluice_provider::{ByteStream, Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::Settings;
+use crate::answer::{Answer, error_of, passing};
+use crate::credentials::CredentialSource;
+use crate::hops::{self, HOPS_HEADER};
+use crate::payload::{Payload, Progress};
+use crate::request::{Call, Scope, escape_path, escape_query, sign};
+
+/// The largest answer that is read into memory: a page of a listing whose keys are all escapes is about 4 MiB.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// How long a connection may lie idle before it is closed: less than servers wait.
+const IDLE: Duration = Duration::from_secs(20);
+/// How long the remote's bucket is believed to be there after it was seen, in milliseconds.
+const SEEN: u64 = 1000;
+/// The pauses before repetitions: twice as long each time, up to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// An answer whose body is still to come.
+pub(crate) struct Opened {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Incoming,
+}
+
+/// The remote.
+pub(crate) struct Client {
+    pool: Pool<HttpsConnector<HttpConnector>, Payload>,
+    credentials: CredentialSource,
+    scheme: &'static str,
+    host: String,
+    /// What every path begins with: `/` or `/bucket/`.
+    root: String,
+    region: String,
+    signs_bodies: bool,
+    answer_timeout: Duration,
+    retries: u32,
+    born: Instant,
+    /// When the bucket was last seen, in milliseconds since `born`; 0 for never.
+    seen: AtomicU64,
+}
+
+impl Client {
+    pub(crate) fn new(settings: &Settings) -> Result<Self> {
+        let failed = |what: &'static str| Error::new(ErrorKind::Unavailable, what);
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        let https = settings.endpoint.scheme() == Some(&Scheme::HTTPS);
+        let builder = HttpsConnectorBuilder::new();
+        let builder = if https {
+            builder
+                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+                .map_err(|e| failed("root certificates").caused_by(e))?
+        } else {
+            // Never used, and so not worth reading the machine's certificates.
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|e| failed("TLS").caused_by(e))?;
+            builder.with_tls_config(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+        };
+        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(settings.max_idle)
+            .build(connector);
+        let authority = settings.endpoint.authority().map_or("", |a| a.as_str());
+        // As clients sign it: without the port that the scheme implies.
+        let authority = authority.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(authority);
+        let (host, root) = match settings.virtual_host {
+            true => (format!("{}.{authority}", settings.bucket), "/".to_owned()),
+            false => (authority.to_owned(), format!("/{}/", settings.bucket)),
+        };
+        Ok(Self {
+            pool,
+            credentials: CredentialSource::new(settings),
+            scheme: if https { "https" } else { "http" },
+            host,
+            root,
+            region: settings.region.clone(),
+            signs_bodies: !https,
+            answer_timeout: settings.answer_timeout,
+            retries: settings.retries,
+            born: Instant::now(),
+            seen: AtomicU64::new(0),
+        })
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn place(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.host, self.root)
+    }
+
+    /// Makes a call and reads the whole answer. Anything but a success is an error.
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer> {
+        let (method, operation) = (call.method.clone(), call.operation);
+        let opened = self.open(call).await?;
+        let answer = self.whole(opened, operation).await?;
+        if answer.status.is_success() {
+            self.saw();
+            return Ok(answer);
+        }
+        Err(self.refusal(&method, &answer, operation).await)
+    }
+
+    /// Makes a call and answers with a body that is still to come. Anything but a success is an error.
+    pub(crate) async fn stream(&self, call: Call) -> Result<Opened> {
+        let (method, operation) = (call.method.clone(), call.operation);
+        let opened = self.open(call).await?;
+        if opened.status.is_success() {
+            self.saw();
+            return Ok(opened);
+        }
+        let answer = self.whole(opened, operation).await?;
+        Err(self.refusal(&method, &answer, operation).await)
+    }
+
+    /// Whether there is a bucket that can be used.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let opened = self.open(Call::new("head bucket", Method::HEAD, None)).await?;
+        let answer = self.whole(opened, "head bucket").await?;
+        if answer.status.is_success() {
+            self.saw();
+            return Ok(());
+        }
+        let error = error_of(&Method::HEAD, &answer, "head bucket");
+        if *error.kind() == ErrorKind::NotFound {
+            let error = Error::new(ErrorKind::Unavailable, "head bucket").with("reason", "there is no such bucket");
+            return Err(error.with("remote", self.place()));
+        }
+        Err(error.with("remote", self.place()))
+    }
+
+    /// The body of an answer of which `size` bytes are due.
+    pub(crate) fn body(&self, opened: Opened, size: u64) -> ByteStream {
+        struct Reading {
+            body: Incoming,
+            left: u64,
+            over: bool,
+        }
+        let patience = self.answer_timeout;
+        let start = Reading { body: opened.body, left: size, over: false };
+        stream::unfold(start, move |mut reading| async move {
+            loop {
+                if reading.over {
+                    return None;
+                }
+                let broken = |what: &'static str| Error::new(ErrorKind::Unavailable, "body of the remote").with("reason", what);
+                let next = match timeout(patience, reading.body.frame()).await {
+                    Err(_) => Err(Error::new(ErrorKind::TimedOut, "body of the remote")),
+                    Ok(Some(Err(error))) => Err(broken("the connection broke").caused_by(error)),
+                    Ok(None) if reading.left == 0 => return None,
+                    Ok(None) => Err(broken("it ended early")),
+                    Ok(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(bytes) if bytes.is_empty() => continue,
+                        Ok(bytes) => match reading.left.checked_sub(bytes.len() as u64) {
+                            Some(left) => {
+                                reading.left = left;
+                                Ok(bytes)
+                            }
+                            None => Err(broken("it is longer than was said")),
+                        },
+                        Err(_trailers) => continue,
+                    },
+                };
+                reading.over = next.is_err();
+                return Some((next, reading));
+            }
+        })
+        .boxed()
+    }
+
+    async fn whole(&self, opened: Opened, operation: &'static str) -> Result<Answer> {
+        let Opened { status, headers, mut body } = opened;
+        let mut bytes = BytesMut::new();
+        loop {
+            match timeout(self.answer_timeout, body.frame()).await {
+                Err(_) => return Err(Error::new(ErrorKind::TimedOut, operation)),
+                Ok(None) => return Ok(Answer { status, headers, body: bytes.freeze() }),
+                Ok(Some(Err(error))) => return Err(Error::new(ErrorKind::Unavailable, operation).caused_by(error)),
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if bytes.len() + data.len() > MAX_ANSWER_BYTES {
+                        return Err(Error::new(ErrorKind::Unavailable, operation).with("reason", "the answer is too long"));
+                    }
+                    bytes.extend_from_slice(&data);
+                }
+            }
+        }
+    }
+
+    /// The error of an answer. That a key is missing is believed only where there is a bucket to miss it.
+    async fn refusal(&self, method: &Method, answer: &Answer, operation: &'static str) -> Error {
+        let error = error_of(method, answer, operation);
+        let unsure = *error.kind() == ErrorKind::NotFound && answer.body.is_empty();
+        if unsure && !self.seen_lately() {
+            return match self.check().await {
+                Ok(()) => error,
+                Err(cause) => Error::new(*cause.kind(), operation).caused_by(cause),
+            };
+        }
+        error
+    }
+
+    fn saw(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.seen.store(now.max(1), Ordering::Relaxed);
+    }
+
+    fn seen_lately(&self) -> bool {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let seen = self.seen.load(Ordering::Relaxed);
+        seen != 0 && now.saturating_sub(seen) < SEEN
+    }
+
+    /// Sends a call, and sends it again where that is harmless and may help.
+    async fn open(&self, mut call: Call) -> Result<Opened> {
+        let mut tries = 0;
+        loop {
+            let again = if tries < self.retries { call.again() } else { None };
+            let repeatable = call.repeatable;
+            let outcome = self.send(call).await;
+            let Some(next) = again else { return outcome.map_err(|(error, _)| error) };
+            match &outcome {
+                Ok(opened) if opened.status == StatusCode::FORBIDDEN && tries == 0 => {
+                    // Perhaps the credentials were exchanged since they were read. A refusal was not done, so once more is harmless.
+                    self.credentials.expire();
+                }
+                Ok(opened) if passing(opened.status) && (repeatable || opened.status == StatusCode::SERVICE_UNAVAILABLE) => {}
+                Err((error, sent)) if *error.kind() == ErrorKind::Unavailable && (repeatable || !sent) => {}
+                _ => return outcome.map_err(|(error, _)| error),
+            }
+            drop(outcome);
+            sleep(pause(tries)).await;
+            tries += 1;
+            call = next;
+        }
+    }
+
+    /// Sends a call once. An error tells whether anything may have arrived.
+    async fn send(&self, mut call: Call) -> Result<Opened, (Error, bool)> {
+        let operation = call.operation;
+        let credentials = self.credentials.get().await.map_err(|e| (e, false))?;
+        let path = match &call.key {
+            Some(key) => format!("{}{}", self.root, escape_path(key)),
+            None if self.root.len() > 1 => self.root.trim_end_matches('/').to_owned(),
+            None => self.root.clone(),
+        };
+        call.query.sort();
+        let digest = match &call.payload {
+            Payload::Bytes(bytes) if bytes.is_empty() => Some(s3s_sigv4::EMPTY_STRING_SHA256_HASH.to_owned()),
+            Payload::Bytes(bytes) if self.signs_bodies => Some(hex::encode(Sha256::digest(bytes))),
+            _ => None,
+        };
+        let scope = Scope {
+            credentials: &credentials,
+            region: &self.region,
+            host: &self.host,
+            path: &path,
+            sha256: digest.as_deref(),
+            now: SystemTime::now().into(),
+        };
+        call.headers.retain(|(name, _)| name != HOPS_HEADER);
+        call.headers.push((HOPS_HEADER.into(), hops::next().map_err(|e| (e, false))?));
+        sign(&mut call, &scope).map_err(|e| (e, false))?;
+        let query = escape_query(&call.query);
+        let methods_with_bodies = call.method == Method::PUT || call.method == Method::POST;
+        let separator = if query.is_empty() { "" } else { "?" };
+        let mut request =
+            Request::builder().method(call.method).uri(format!("{}://{}{path}{separator}{query}", self.scheme, self.host));
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if call.payload.len() == 0 && methods_with_bodies {
+            // Left to itself, HTTP says nothing of a body that is empty, and S3 wants to be told.
+            request = request.header("content-length", "0");
+        }
+        let progress = call.payload.progress();
+        let request = request.body(call.payload).map_err(|e| (Error::new(ErrorKind::Internal, operation).caused_by(e), false))?;
+        let answer = self.pool.request(request);
+        let (head, body) = self.answered(answer, progress.as_deref(), operation).await?.into_parts();
+        Ok(Opened { status: head.status, headers: head.headers, body })
+    }
+
+    /// Waits for the head of an answer, for as long as the body still moves or its sender lets us wait.
+    async fn answered(
+        &self,
+        answer: hyper_util::client::legacy::ResponseFuture,
+        progress: Option<&Progress>,
+        operation: &'static str,
+    ) -> Result<Response<Incoming>, (Error, bool)> {
+        let mut answer = std::pin::pin!(answer);
+        let mut before = progress.map(Progress::look);
+        loop {
+            match timeout(self.answer_timeout, answer.as_mut()).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => {
+                    let sent = !error.is_connect();
+                    let error =
+                        Error::new(ErrorKind::Unavailable, operation).with("remote", self.place()).caused_by(chain(&error));
+                    return Err((error, sent));
+                }
+                Err(_) => {
+                    let now = progress.map(Progress::look);
+                    let moving = now.is_some_and(|(_, starved)| starved) || now != before;
+                    if !moving {
+                        return Err((Error::new(ErrorKind::TimedOut, operation).with("remote", self.place()), true));
+                    }
+                    before = now;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("place", &self.place()).finish_non_exhaustive()
+    }
+}
+
+/// The whole story of an error: hyper tells the cause only to those who ask.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The pause before a repetition, between half and the whole of its step, so that many do not come back together.
+fn pause(tries: u32) -> Duration {
+    let step = PAUSE.0.saturating_mul(1 << tries.min(10)).min(PAUSE.1);
+    let mut random = [0];
+    // Without randomness they come back together, which is no reason to fail.
+    let _ = getrandom::fill(&mut random);
+    step / 2 + (step / 2) * u32::from(random[0]) / 255
+}
+
+/// Bytes of a body that is read whole: at most so many.
+pub(crate) async fn collect(mut body: ByteStream, most: usize) -> Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        if bytes.len() + chunk.len() > most {
+            return Err(Error::new(ErrorKind::Corrupt, "body of the remote").with("reason", "it is too long"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}

@@ -1,0 +1,75 @@
+//! A second gateway, with a bucket for each test, and the credentials that a mount of it needs.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use compat_tests::{ACCESS_KEY, Gateway, SECRET_KEY};
+use s3s_sigv4::{AmzDate, EMPTY_STRING_SHA256_HASH, Payload};
+use sluice_provider_s3::{Answers, Settings};
+
+/// A gateway that all tests of a program share, and a directory with credentials for it.
+pub(crate) struct Remote {
+    pub(crate) gateway: Gateway,
+    work: tempfile::TempDir,
+    buckets: AtomicUsize,
+}
+
+impl Remote {
+    /// Starts a gateway whose buckets lie on this kind of mount.
+    pub(crate) fn start(provider: &str) -> Self {
+        let gateway = Gateway::start(&format!("[default_mount]\nprovider = \"{provider}\"\n"));
+        let work = tempfile::tempdir().unwrap();
+        let text = format!("[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n");
+        std::fs::write(work.path().join("credentials"), text).unwrap();
+        Self { gateway, work, buckets: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn credentials(&self) -> PathBuf {
+        self.work.path().join("credentials")
+    }
+
+    /// A new bucket, and a mount of it whose answers are exact.
+    pub(crate) fn settings(&self) -> Settings {
+        let bucket = format!("bucket-{}", self.buckets.fetch_add(1, Ordering::Relaxed));
+        self.create(&bucket);
+        let mut settings = Settings::new(self.gateway.endpoint.parse().unwrap(), bucket);
+        settings.credentials_file = Some(self.credentials());
+        settings.answers = Answers::Exact;
+        settings
+    }
+
+    fn create(&self, bucket: &str) {
+        let host = self.gateway.endpoint.strip_prefix("http://").unwrap();
+        let now = time::OffsetDateTime::from(SystemTime::now());
+        let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+        let stamp = now.format(format).unwrap();
+        let date = AmzDate::parse(&stamp).unwrap();
+        let path = format!("/{bucket}");
+        let headers = [("host", host), ("x-amz-content-sha256", EMPTY_STRING_SHA256_HASH), ("x-amz-date", &stamp)];
+        let none: [(&str, &str); 0] = [];
+        let payload = Payload::SingleChunk(EMPTY_STRING_SHA256_HASH);
+        let canonical = s3s_sigv4::create_canonical_request("PUT", &path, &none, headers, payload);
+        let to_sign = s3s_sigv4::create_string_to_sign(&canonical, &date, "us-east-1", "s3");
+        let signature = s3s_sigv4::calculate_signature(&to_sign, SECRET_KEY, &date, "us-east-1", "s3");
+        let scope = date.fmt_date();
+        let request = format!(
+            "PUT {path} HTTP/1.1\r\nhost: {host}\r\nx-amz-date: {stamp}\r\nx-amz-content-sha256: {EMPTY_STRING_SHA256_HASH}\r\n\
+             authorization: AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{scope}/us-east-1/s3/aws4_request,\
+             SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature={signature}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let mut connection = TcpStream::connect(host).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+/// The gateway of a program: started once, ended with the program.
+pub(crate) fn shared(slot: &'static OnceLock<Remote>, provider: &str) -> &'static Remote {
+    slot.get_or_init(|| Remote::start(provider))
+}
