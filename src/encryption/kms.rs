@@ -155,8 +155,7 @@ impl Kms {
         let tls = HttpsConnectorBuilder::new().with_provider_and_native_roots(rustls::crypto::ring::default_provider());
         let tls = tls.map_err(|e| refused("the certificates of this machine cannot be read").caused_by(e))?;
         let client = Client::builder(TokioExecutor::new()).build(tls.https_or_http().enable_http1().build());
-        let cache = || Cache::builder().max_capacity(settings.kms_cache_entries);
-        let ttl = Duration::from_secs(settings.kms_cache_secs);
+        let (most, ttl) = (settings.kms_cache_entries, Duration::from_secs(settings.kms_cache_secs));
         Ok(Some(Self {
             client,
             endpoint,
@@ -164,8 +163,8 @@ impl Kms {
             credential,
             timeout: Duration::from_secs(settings.kms_timeout_secs.max(1)),
             calls: Semaphore::new(CALLS),
-            opened: cache().time_to_live(ttl).build(),
-            shared: Cache::builder().max_capacity(settings.kms_cache_entries).time_to_live(ttl).build(),
+            opened: Cache::builder().max_capacity(most).time_to_live(ttl).build(),
+            shared: Cache::builder().max_capacity(most).time_to_live(ttl).build(),
         }))
     }
 

@@ -181,7 +181,7 @@ impl Plan {
         let etag = ETag::new(multipart_etag(&md5s))?;
         let content = parts.iter().map(|part| (part.number, part.size)).collect();
         let stored = |part: &PartRecord| if encrypted { stored_part_bytes(part.size) } else { part.size };
-        let parts = parts.into_iter().map(|part| (stored(&part), part.token)).map(|(size, token)| (token, size)).collect();
+        let parts = parts.into_iter().map(|part| (part.token.clone(), stored(&part))).collect();
         Ok(Self { parts, content, etag, attributes })
     }
 }
