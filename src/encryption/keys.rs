@@ -10,9 +10,7 @@ use sluice_provider::{Attributes, ObjectInfo, PartNumber, PutBody, SIZE_ATTRIBUT
 
 use super::cipher::DataKey;
 use super::customer::CustomerKey;
-use super::envelope::{
-    Base64, ENVELOPE_ATTRIBUTE, Envelope, LAYOUT_ATTRIBUTE, Method, SESSION_ATTRIBUTE, VERSION,
-};
+use super::envelope::{Base64, ENVELOPE_ATTRIBUTE, Envelope, LAYOUT_ATTRIBUTE, Method, SESSION_ATTRIBUTE, VERSION};
 use super::kms::{Kms, KmsCredential};
 use super::layout::Layout;
 use super::reader::{Opener, part_purpose};

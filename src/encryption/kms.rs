@@ -362,7 +362,8 @@ mod tests {
         (Kms::new(&settings, Some(credential)).unwrap().unwrap(), asked)
     }
 
-    const MADE: &str = r#"{"KeyId":"arn:k","Plaintext":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","CiphertextBlob":"c2VhbGVk"}"#;
+    const MADE: &str =
+        r#"{"KeyId":"arn:k","Plaintext":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","CiphertextBlob":"c2VhbGVk"}"#;
 
     #[tokio::test]
     async fn what_was_opened_a_moment_ago_is_not_asked_for_again() {
@@ -413,6 +414,8 @@ mod tests {
         };
         let credential = || Some(KmsCredential { access_key: "AK".into(), secret_key: Secret::new("s".into()) });
         assert!(!with("", None).unwrap());
-        assert!(with("http://h:1", None).is_err() && with("h:1", credential()).is_err() && with("ftp://h", credential()).is_err());
+        assert!(
+            with("http://h:1", None).is_err() && with("h:1", credential()).is_err() && with("ftp://h", credential()).is_err()
+        );
     }
 }

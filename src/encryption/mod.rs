@@ -20,10 +20,10 @@ mod kms;
 mod layout;
 mod reader;
 mod settings;
-mod vault;
-mod writer;
 #[cfg(test)]
 mod tests;
+mod vault;
+mod writer;
 
 pub use customer::CustomerKey;
 pub use envelope::{ATTRIBUTES, ENVELOPE_ATTRIBUTE, Method, Shown, is_encrypted, shown};

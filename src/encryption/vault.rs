@@ -122,9 +122,8 @@ impl Vault {
 }
 
 fn read(path: &Path) -> Result<Keys> {
-    let refused = |message: String| {
-        Error::new(ErrorKind::InvalidArgument(message.into()), "read the keyring").with("path", path.display())
-    };
+    let refused =
+        |message: String| Error::new(ErrorKind::InvalidArgument(message.into()), "read the keyring").with("path", path.display());
     let unreadable = |e: std::io::Error| refused(format!("the keyring cannot be read: {e}"));
     let file = File::open(path).map_err(unreadable)?;
     // Asked of the open file, which cannot be exchanged any more.
@@ -153,7 +152,8 @@ fn parse(text: &str) -> Result<Keys, String> {
         }
         // What cannot be read must not be repeated: it may be a key with a typing error.
         let ring = parse_master_keys(rest).and_then(|keys| Keyring::new(&keys, None));
-        let ring = ring.map_err(|_| format!("line {number}: a key is 64 hexadecimal digits or base64 of 32 bytes, 16 of a name at most"))?;
+        let ring = ring
+            .map_err(|_| format!("line {number}: a key is 64 hexadecimal digits or base64 of 32 bytes, 16 of a name at most"))?;
         if keys.insert(name.to_owned(), Arc::new(ring)).is_some() {
             return Err(format!("the name in line {number} is in an earlier line too: all keys of a name stand in one"));
         }

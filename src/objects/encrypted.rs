@@ -76,12 +76,7 @@ impl Objects {
         opener.read(range, &Stored { place, info, first: Mutex::new(None) }).await
     }
 
-    async fn opener(
-        &self,
-        of: (&Namespace, &str),
-        info: &ObjectInfo,
-        customer: Option<&CustomerKey>,
-    ) -> Result<Opener> {
+    async fn opener(&self, of: (&Namespace, &str), info: &ObjectInfo, customer: Option<&CustomerKey>) -> Result<Opener> {
         let at = At { bucket: &of.0.bucket.name, key: of.1 };
         let parts = || Some(parts_of(info)?.into_iter().map(|part| (part.number, part.size)).collect());
         let opener = self.encryption().open(at, info, parts, customer).await?;

@@ -34,12 +34,7 @@ impl Objects {
     ///
     /// # Errors
     /// `Encryption`.
-    pub async fn check_key(
-        &self,
-        ns: &Namespace,
-        info: &ObjectInfo,
-        customer: Option<&CustomerKey>,
-    ) -> Result<()> {
+    pub async fn check_key(&self, ns: &Namespace, info: &ObjectInfo, customer: Option<&CustomerKey>) -> Result<()> {
         let at = At { bucket: &ns.bucket.name, key: info.key.as_str() };
         self.encryption().check(at, &info.attributes, customer).await
     }

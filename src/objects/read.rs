@@ -72,80 +72,80 @@ fn known_as(error: Error, key: &str) -> Error {
 pub(super) type Reading = (Found, Range<u64>, Body);
 
 impl Objects {
-/// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied, or the object is
-/// encrypted.
-async fn open_range(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest) -> Result<Reading> {
-    for _ in 0..TRIES {
-        match place.get(&ReadOptions { range: read.range, if_match: None }).await {
-            Ok(object) if is_sealed(&object.info, read) => {
-                read.conditions.check(&object.info)?;
+    /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied, or the object is
+    /// encrypted.
+    async fn open_range(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest) -> Result<Reading> {
+        for _ in 0..TRIES {
+            match place.get(&ReadOptions { range: read.range, if_match: None }).await {
+                Ok(object) if is_sealed(&object.info, read) => {
+                    read.conditions.check(&object.info)?;
+                    match self.unsealed(of, place, read, object).await? {
+                        Some(reading) => return Ok(reading),
+                        None => continue,
+                    }
+                }
+                Ok(Object { info, range, body }) => {
+                    read.conditions.check(&info)?;
+                    if read.range.is_none() {
+                        return Ok((found(info, None), range, body));
+                    }
+                    if applies(read, &info).is_some() {
+                        return Ok((found(info, Some(range.clone())), range, body));
+                    }
+                }
+                Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
+                    // A condition that does not hold outweighs the range, and so does an If-Range.
+                    let info = place.head().await?;
+                    read.conditions.check(&info)?;
+                    if let Some(range) = applies(read, &info) {
+                        match range.resolve(known_size(&info)) {
+                            Err(error) => return Err(error.into()),
+                            // It has grown meanwhile.
+                            Ok(_) => continue,
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            // The range is for another version of the object: this one is wanted whole.
+            let object = place.get(&ReadOptions::default()).await?;
+            read.conditions.check(&object.info)?;
+            if is_sealed(&object.info, read) {
                 match self.unsealed(of, place, read, object).await? {
                     Some(reading) => return Ok(reading),
                     None => continue,
                 }
             }
-            Ok(Object { info, range, body }) => {
-                read.conditions.check(&info)?;
-                if read.range.is_none() {
-                    return Ok((found(info, None), range, body));
-                }
-                if applies(read, &info).is_some() {
-                    return Ok((found(info, Some(range.clone())), range, body));
-                }
-            }
-            Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
-                // A condition that does not hold outweighs the range, and so does an If-Range.
-                let info = place.head().await?;
-                read.conditions.check(&info)?;
-                if let Some(range) = applies(read, &info) {
-                    match range.resolve(known_size(&info)) {
-                        Err(error) => return Err(error.into()),
-                        // It has grown meanwhile.
-                        Ok(_) => continue,
-                    }
-                }
-            }
-            Err(error) => return Err(error),
+            let Object { info, range, body } = object;
+            return Ok((found(info, None), range, body));
         }
-        // The range is for another version of the object: this one is wanted whole.
-        let object = place.get(&ReadOptions::default()).await?;
-        read.conditions.check(&object.info)?;
-        if is_sealed(&object.info, read) {
-            match self.unsealed(of, place, read, object).await? {
-                Some(reading) => return Ok(reading),
-                None => continue,
-            }
-        }
-        let Object { info, range, body } = object;
-        return Ok((found(info, None), range, body));
+        Err(changing())
     }
-    Err(changing())
-}
 
-/// Opens one part, as the object's own list of parts has it.
-async fn open_part(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
-    for _ in 0..TRIES {
-        let info = place.head().await?;
-        read.conditions.check(&info)?;
-        if is_sealed(&info, read) {
-            match self.unsealed_part(of, place, read, info, part).await? {
-                Some(reading) => return Ok(reading),
-                None => continue,
+    /// Opens one part, as the object's own list of parts has it.
+    async fn open_part(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest, part: PartNumber) -> Result<Reading> {
+        for _ in 0..TRIES {
+            let info = place.head().await?;
+            read.conditions.check(&info)?;
+            if is_sealed(&info, read) {
+                match self.unsealed_part(of, place, read, info, part).await? {
+                    Some(reading) => return Ok(reading),
+                    None => continue,
+                }
+            }
+            let range = part_range(&info, part)?;
+            if let Some(range) = range.clone().filter(Range::is_empty) {
+                return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
+            }
+            let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
+            match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
+                Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
+                Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
+                Err(error) => return Err(error),
             }
         }
-        let range = part_range(&info, part)?;
-        if let Some(range) = range.clone().filter(Range::is_empty) {
-            return Ok((found(info, Some(range.clone())), range, Body::Bytes(bytes::Bytes::new())));
-        }
-        let spec = range.clone().map(|range| RangeSpec::Between(range.start, range.end - 1));
-        match place.get(&ReadOptions { range: spec, if_match: Some(info.etag) }).await {
-            Ok(object) => return Ok((found(object.info, range), object.range, object.body)),
-            Err(error) if error.is_provider(provider::ErrorKind::PreconditionFailed) => {}
-            Err(error) => return Err(error),
-        }
+        Err(changing())
     }
-    Err(changing())
-}
 }
 
 /// Whether the object is encrypted, or a key says that it should be.

@@ -131,10 +131,11 @@ mod tests {
     #[test]
     fn documents_come_back_as_they_went_in() {
         let kms = "<SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>arn:aws:kms:eu-west-1:1:key/k</KMSMasterKeyID>";
-        for (inside, bucket_key) in [(rule("<SSEAlgorithm>AES256</SSEAlgorithm>"), "false"), (rule(kms), "false"), (
-            rule(kms).replace("</Rule>", "<BucketKeyEnabled>true</BucketKeyEnabled></Rule>"),
-            "true",
-        )] {
+        for (inside, bucket_key) in [
+            (rule("<SSEAlgorithm>AES256</SSEAlgorithm>"), "false"),
+            (rule(kms), "false"),
+            (rule(kms).replace("</Rule>", "<BucketKeyEnabled>true</BucketKeyEnabled></Rule>"), "true"),
+        ] {
             let configuration = read(&inside).unwrap();
             assert_eq!(Configuration::from_json(&configuration.to_json().unwrap()), configuration);
             let shown = String::from_utf8(configuration.to_xml().finish().to_vec()).unwrap();

@@ -121,7 +121,8 @@ fn context(headers: &HeaderMap) -> Result<BTreeMap<String, String>> {
 /// # Errors
 /// `InvalidRequest`.
 pub(crate) fn check_channel(headers: &HeaderMap, secure: bool, encryption: &Encryption) -> Result<()> {
-    if secure || !encryption.customer_keys_need_tls() || ![CUSTOMER.key, SOURCE.key].iter().any(|key| headers.contains_key(*key)) {
+    if secure || !encryption.customer_keys_need_tls() || ![CUSTOMER.key, SOURCE.key].iter().any(|key| headers.contains_key(*key))
+    {
         return Ok(());
     }
     let message = "Requests specifying Server Side Encryption with Customer provided keys must be made over a secure connection.";

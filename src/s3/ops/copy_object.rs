@@ -37,7 +37,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let source_key = encryption::source_key(&call.headers)?;
     // A version is copied onto its key to make it the current one.
     let itself = bucket == call.bucket && key == call.key && version.is_none();
-    if itself && metadata == Directive::Copy && !changes_class && !redirects && tags == Directive::Copy
+    if itself
+        && metadata == Directive::Copy
+        && !changes_class
+        && !redirects
+        && tags == Directive::Copy
         && !encryption::is_asked(&call.headers)
     {
         return Err(Failure::request(

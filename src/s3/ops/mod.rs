@@ -35,8 +35,8 @@ mod upload_part;
 mod upload_part_copy;
 
 use super::call::{Answer, Call};
-use super::error::{Code, Failure};
 use super::encryption;
+use super::error::{Code, Failure};
 use super::operation::Op;
 
 /// Carries a request out. The frequent operations run in place; the others are boxed, so that their futures do not make the

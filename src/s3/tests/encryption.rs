@@ -160,9 +160,8 @@ async fn an_upload_in_parts_with_a_customers_key() {
     let sizes = g.get(&format!("/bucket/k?uploadId={id}")).await;
     assert_eq!(sizes.elements("Size"), [(5 * MIB).to_string(), "100000".to_owned()]);
     let named = [(1, first.header("etag").to_owned()), (4, copied.element("ETag").unwrap().replace("&quot;", "\""))];
-    let named = named.map(|(n, etag)| {
-        format!("<Part><PartNumber>{n}</PartNumber><ETag>{}</ETag></Part>", etag.replace('"', "&quot;"))
-    });
+    let named =
+        named.map(|(n, etag)| format!("<Part><PartNumber>{n}</PartNumber><ETag>{}</ETag></Part>", etag.replace('"', "&quot;")));
     let document = format!("<CompleteMultipartUpload>{}</CompleteMultipartUpload>", named.concat());
     let done = g.ask("POST", &format!("/bucket/k?uploadId={id}")).body(document).send().await;
     assert_eq!(done.status, 200, "{}", done.text());
@@ -185,7 +184,8 @@ async fn copies_are_encrypted_as_they_ask() {
     g.ask("PUT", "/bucket/c").with_key(1).header("x-amz-meta-a", "b").body(text.clone()).send().await;
     g.ask("PUT", "/bucket/s").header(METHOD, "AES256").body(text.clone()).send().await;
     g.put("/bucket/p", text.clone()).await;
-    let copy = |from: &str, to: &str| g.ask("PUT", &format!("/bucket/{to}")).header("x-amz-copy-source", &format!("bucket/{from}"));
+    let copy =
+        |from: &str, to: &str| g.ask("PUT", &format!("/bucket/{to}")).header("x-amz-copy-source", &format!("bucket/{from}"));
     assert_eq!(copy("c", "x").send().await.error(), (400, "InvalidRequest"), "the source's key is missing");
     assert_eq!(copy("c", "x").with_source_key(2).send().await.error(), (400, "InvalidRequest"));
     assert_eq!(copy("p", "x").with_source_key(2).send().await.error(), (400, "InvalidRequest"));
