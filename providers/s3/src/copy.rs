@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_provider::{AttributeChange, Attributes, CopyOptions, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
+use sluice_provider::{AttributeChange, CopyOptions, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
 
 use crate::form::{self, Headers, Record};
 use crate::provider::{Inner, TRIES, detached};
