@@ -1,5 +1,7 @@
 """Drives ceph/s3-tests: configuration, server, run, comparison. Started by s3-tests.sh, which has the instructions."""
 
+import configparser
+import io
 import os
 import pathlib
 import re
@@ -18,12 +20,17 @@ import gateway
 COMPAT = gateway.ROOT / "docs" / "compat"
 PASSING = COMPAT / "s3-tests-passing.txt"
 FAILING = COMPAT / "s3-tests-failing.txt"
+IAM_PASSING = COMPAT / "s3-tests-iam-passing.txt"
+IAM_FAILING = COMPAT / "s3-tests-iam-failing.txt"
 
 # The tests that AWS itself should pass, less what belongs to Ceph's own set-up.
 SELECTION = (
     "not (fails_on_aws or bucket_logging or bucket_logging_cleanup or cloud_transition or cloud_restore or target_by_bucket"
     " or s3website or s3website_routing_rules or s3website_redirect_location or fails_without_logging_rollover or abac_test)"
 )
+
+# Of the tests of IAM and STS, all that AWS itself should pass and that need no Keycloak server.
+IAM_SELECTION = "not (fails_on_aws or webidentity_test)"
 
 # Tests that want an identity without any other bucket: they are run once more by themselves if the crowd made them fail.
 ALONE = ("test_list_buckets_paginated",)
@@ -42,6 +49,30 @@ IDENTITIES = {
     "alt": ("SLUICES3TESTSALT0001", "alt/secret/of/the/s3tests/identity/00001"),
     "tenant": ("SLUICES3TESTSTENANT1", "tenant/secret/of/the/s3tests/identity/01"),
 }
+
+# The suite's own name for the user that its policies are about; what Ceph calls a user, AWS calls a user of the account.
+IAM_USER = "s3tests-iam-user"
+
+
+def iam_configuration(server: gateway.Gateway, text: str) -> str:
+    """The configuration for the tests of IAM and STS: `iam` is an account, `s3 alt` one of its users, and `iam alt root` another account."""
+
+    def client(service: str, access_key: str, secret_key: str):
+        keys = {"aws_access_key_id": access_key, "aws_secret_access_key": secret_key}
+        return boto3.client(service, endpoint_url=server.endpoint, region_name=gateway.REGION, **keys)
+
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    main = client("iam", *IDENTITIES["main"])
+    main.create_user(UserName=IAM_USER)
+    # A user of Ceph may use its own buckets; a user of an account, what a policy says.
+    main.attach_user_policy(UserName=IAM_USER, PolicyArn="arn:aws:iam::aws:policy/AmazonS3FullAccess")
+    key = main.create_access_key(UserName=IAM_USER)["AccessKey"]
+    for name, value in (("user_id", IAM_USER), ("access_key", key["AccessKeyId"]), ("secret_key", key["SecretAccessKey"])):
+        parser.set("s3 alt", name, value)
+    written = io.StringIO()
+    parser.write(written)
+    return written.getvalue()
 
 
 def configuration(server: gateway.Gateway) -> str:
@@ -94,6 +125,13 @@ def tolerant_copy(checkout: pathlib.Path, to: pathlib.Path) -> None:
         "                with open(os.environ['S3TEST_STUCK'], 'a') as log:\n"
         "                    log.write(f'{bucket_name}: {stuck}\\n')\n",
     )
+    # A user that is in a group cannot be removed, on AWS neither.
+    iam = to / "s3tests" / "functional" / "iam.py"
+    text_of_iam, last = iam.read_text(), "    client.delete_user(UserName=name)\n"
+    assert text_of_iam.count(last) == 1, "nuke_user of this checkout looks different: adapt s3_tests.py"
+    leave = "    for group in client.list_groups_for_user(UserName=name)['Groups']:\n"
+    leave += "        client.remove_user_from_group(GroupName=group['GroupName'], UserName=name)\n"
+    iam.write_text(text_of_iam.replace(last, leave + last))
     init.write_text(text.replace("def nuke_prefixed_buckets(", "_stuck = set()\n\ndef nuke_prefixed_buckets(", 1))
 
 
@@ -134,30 +172,33 @@ def reasons(path: pathlib.Path) -> dict[str, str]:
     return kept
 
 
-def write_lists(outcome: dict[str, tuple[str, str]]) -> None:
+def write_lists(outcome: dict[str, tuple[str, str]], passing: pathlib.Path, failing: pathlib.Path, what: str, flags: str) -> None:
     """Rewrites both lists in docs/compat/."""
     COMPAT.mkdir(parents=True, exist_ok=True)
     passed = sorted(name for name, (kind, _) in outcome.items() if kind == "passed")
     others = sorted(name for name, (kind, _) in outcome.items() if kind != "passed")
-    head = f"# ceph/s3-tests, test_s3.py: {len(passed)} of {len(outcome)} pass. Written by compat-tests/s3-tests.sh --update.\n"
-    PASSING.write_text(head + "".join(f"{name}\n" for name in passed))
-    known = reasons(FAILING)
+    head = f"# ceph/s3-tests, {what}: {len(passed)} of {len(outcome)} pass. Written by compat-tests/s3-tests.sh {flags}--update.\n"
+    passing.write_text(head + "".join(f"{name}\n" for name in passed))
+    known = reasons(failing)
     lines = []
     for name in others:
         kind, why = outcome[name]
         lines.append(f"{name} = {known[name]}\n" if name in known else f"{name}  # {kind}: {why}\n")
-    head = f"# ceph/s3-tests, test_s3.py: {len(others)} of {len(outcome)} do not pass. A reason after `=` is kept by --update.\n"
-    FAILING.write_text(head + "".join(lines))
+    head = f"# ceph/s3-tests, {what}: {len(others)} of {len(outcome)} do not pass. A reason after `=` is kept by --update.\n"
+    failing.write_text(head + "".join(lines))
 
 
 def main() -> int:
     arguments = sys.argv[1:]
     update = "--update" in arguments
     headers = "--headers" in arguments
-    arguments = [argument for argument in arguments if argument not in ("--update", "--headers")]
-    # The lists are about test_s3.py alone, and the whole of it; how many run at a time (-n) changes nothing.
+    iam = "--iam" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--update", "--headers", "--iam")]
+    # The lists are about whole modules; how many tests run at a time (-n) changes nothing.
     partial = headers or bool(arguments[2:] if arguments[:1] == ["-n"] else arguments)
-    module = "test_headers.py" if headers else "test_s3.py"
+    modules = ["test_iam.py", "test_sts.py"] if iam else ["test_headers.py" if headers else "test_s3.py"]
+    passing, failing = (IAM_PASSING, IAM_FAILING) if iam else (PASSING, FAILING)
+    selection = IAM_SELECTION if iam else SELECTION
     out = gateway.target_dir() / "s3-tests"
     out.mkdir(parents=True, exist_ok=True)
 
@@ -167,18 +208,20 @@ def main() -> int:
         keyring = work / "keyring"
         keyring.write_text("".join(f"{name} {key}\n" for name, key in KMS_KEYS.items()))
         keyring.chmod(0o600)
-        config = os.environ.get("SLUICE_TEST_CONFIG") or f'{CONFIG}[encryption]\nkeyring_file = "{keyring}"\n'
+        issuers = "[tokens]\nopenid_http = true\n" if iam else ""
+        config = os.environ.get("SLUICE_TEST_CONFIG") or f'{CONFIG}{issuers}[encryption]\nkeyring_file = "{keyring}"\n'
         server = gateway.Gateway(config=config)
         try:
             server.start()
             for identity, (access_key, secret_key) in IDENTITIES.items():
                 server.create_key(f"s3tests-{identity}", access_key, secret_key)
-            (work / "s3tests.conf").write_text(configuration(server))
+            text = configuration(server)
+            (work / "s3tests.conf").write_text(iam_configuration(server, text) if iam else text)
             report = out / "report.xml"
             again = out / "report-alone.xml"
             for old in (report, again):
                 old.unlink(missing_ok=True)
-            command = [sys.executable, "-m", "pytest", f"s3tests/functional/{module}", "-m", SELECTION]
+            command = [sys.executable, "-m", "pytest", *(f"s3tests/functional/{module}" for module in modules), "-m", selection]
             # A timeout while a report is made would end the whole run.
             command += ["--timeout=120", "-o", "timeout_func_only=true", "-q", "--tb=native", "--no-header", "-p", "no:cacheprovider", "-o", "junit_family=xunit1"]
             env = gateway.clean_environment()
@@ -187,7 +230,7 @@ def main() -> int:
             began = time.monotonic()
             with open(out / "pytest.log", "w") as log:
                 where = {"cwd": work / "suite", "env": env, "stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-                done = subprocess.run([*command, "-n", "4", f"--junitxml={report}", *arguments], timeout=1800, **where)
+                done = subprocess.run([*command, "-n", "1" if iam else "4", f"--junitxml={report}", *arguments], timeout=1800, **where)
                 outcome = results(report)
                 crowded = [name for name in ALONE if outcome.get(name, ("passed",))[0] == "failed"]
                 if crowded:
@@ -204,7 +247,7 @@ def main() -> int:
     failed = {name for name, (kind, _) in outcome.items() if kind == "failed"}
     (out / "passed.txt").write_text("".join(f"{name}\n" for name in sorted(passed)))
     (out / "failed.txt").write_text("".join(f"{name}  # {outcome[name][1]}\n" for name in sorted(failed)))
-    expected = set(names(PASSING))
+    expected = set(names(passing))
     lost = sorted(expected & set(outcome) - passed)
     gained = sorted(passed - expected)
     print(f"s3-tests: {len(passed)} of {len(outcome)} pass, {len(failed)} fail, in {took:.0f} s; lists and logs in {out}")
@@ -221,7 +264,7 @@ def main() -> int:
     if not whole:
         print(f"pytest ended with {done.returncode}: the run is not complete\n" + (out / "pytest.log").read_text()[-1000:])
     if update and not partial and whole and alive:
-        write_lists(outcome)
+        write_lists(outcome, passing, failing, " and ".join(modules), "--iam " if iam else "")
     if not alive:
         print("the gateway ended during the run; its log:\n" + (out / "gateway.log").read_text()[-2000:])
     print(f"{len(passed)} passed, {len(lost)} failed")

@@ -5,6 +5,7 @@
 
 mod commands;
 mod data_dir;
+mod doctor;
 mod failure;
 mod first_start;
 mod listeners;

@@ -28,13 +28,17 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["md5", "sha1", "sha2", "crc_fast", "sluice_md5_lanes"], &["transfer"]),
     (&["moka"], &["tokens", "encryption", "cache"]),
     (&["aes_gcm"], &["tokens", "encryption"]),
-    (&["hyper_rustls"], &["encryption"]),
+    (&["jsonwebtoken"], &["tokens"]),
+    (&["p256"], &["s3"]),
+    (&["ring"], &["tokens", "s3"]),
+    (&["hyper_rustls"], &["encryption", "tokens"]),
     (&["s3s"], &["s3"]),
-    (&["prometheus_client"], &["telemetry"]),
-    (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption"]),
+    (&["prometheus_client", "opentelemetry", "opentelemetry_otlp", "opentelemetry_sdk"], &["telemetry"]),
+    (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption", "tokens"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),
-    (&["rustls", "tokio_rustls", "ppp"], &["server"]),
+    (&["rustls"], &["server", "encryption", "tokens"]),
+    (&["tokio_rustls", "ppp"], &["server"]),
 ];
 
 /// The most lines of a file.

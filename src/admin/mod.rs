@@ -10,6 +10,7 @@ mod health;
 mod keys;
 mod lifecycle;
 mod mounts;
+mod opstats;
 mod reload;
 mod service;
 mod settings;
@@ -18,7 +19,7 @@ mod token;
 pub use answer::fault_document;
 pub use client::{Client, ClientError};
 pub use reload::{Reload, Reloaded};
-pub use service::{Admin, Parts};
+pub use service::{Admin, Parts, Peer};
 pub use settings::Settings;
 pub use token::{admin_token, read_admin_token};
 

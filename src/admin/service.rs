@@ -1,5 +1,6 @@
 //! Which call is meant, and who may make it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,13 +13,13 @@ use serde::de::DeserializeOwned;
 
 use super::answer::{Answer, Failure, empty, json, with};
 use super::reload::{self, Reload};
-use super::{auth, health, keys, lifecycle, mounts};
+use super::{auth, health, keys, lifecycle, mounts, opstats};
 use crate::handles::{Purpose, Registry};
 use crate::lifecycle::Lifecycle;
 use crate::meta::MetaStore;
 use crate::namespaces::Namespaces;
 use crate::runtime::Drain;
-use crate::telemetry::{Metrics, RequestId};
+use crate::telemetry::{AuditLine, Explanations, Metrics, RequestId};
 use crate::tokens::{Secret, Tokens};
 
 /// The largest body in bytes.
@@ -52,6 +53,10 @@ pub struct Parts {
     pub token: Arc<Secret>,
 }
 
+/// Who is at the other end. Among the request's extensions, for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 /// The service. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Admin(Arc<Parts>);
@@ -83,10 +88,21 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     {
         let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::next);
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let asked = changes.then(|| {
+            let remote = request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
+            (request.method().clone(), request.uri().path().to_owned(), remote)
+        });
         let mut answer = match self.route(request).await {
             Ok(answer) => answer,
             Err(failure) => failure.answer(&request_id),
         };
+        if let Some((method, path, remote)) = asked {
+            let status = answer.status().as_u16();
+            let who = if status == 401 { "" } else { "admin" };
+            let (request_id, op) = (&*request_id.0, method.as_str());
+            AuditLine { request_id, remote: &remote, who, op, resource: &path, key: "", status }.administrative();
+        }
         if let Ok(instance) = HeaderValue::from_str(&self.0.instance_id) {
             answer.headers_mut().insert(INSTANCE, instance);
         }
@@ -155,6 +171,18 @@ impl Admin {
                 lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await
             }
             ["api", "v1", "buckets", _, "lifecycle", "plan"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "opstats"] => match method {
+                "GET" | "HEAD" => {
+                    let format = query_value(head.uri.query().unwrap_or(""), "format")?;
+                    opstats::show(format.as_deref().unwrap_or_default())
+                }
+                "DELETE" => opstats::clear().map(|()| empty()),
+                _ => Err(not_allowed("GET, HEAD, DELETE")),
+            },
+            ["api", "v1", "alerts"] if read => Ok(opstats::alerts(parts)),
+            ["api", "v1", "alerts"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "requests", id, "explanation"] if read => explanation(&decoded(id)?),
+            ["api", "v1", "requests", _, "explanation"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "reload"] => match method {
                 "POST" => reload::run(parts).await,
                 _ => Err(not_allowed("POST")),
@@ -202,6 +230,29 @@ fn handles(parts: &Parts) -> Answer {
         age_ms: u64::try_from(handle.age.as_millis()).unwrap_or(u64::MAX),
     });
     json(StatusCode::OK, &Handles { handles: shown.collect(), open: parts.handles.len() })
+}
+
+/// Why a request was refused lately.
+fn explanation(request_id: &str) -> Result<Answer, Failure> {
+    let Some(found) = Explanations::here().of(request_id) else {
+        return Err(Failure::no_such("such request among the last whose signature was refused by this gateway"));
+    };
+    let facts = found.facts.into_iter().map(|(name, value)| Fact { name, value }).collect();
+    Ok(json(StatusCode::OK, &Explained { request_id: found.request_id, at_ms: found.at, code: found.code, facts }))
+}
+
+#[derive(Serialize)]
+struct Explained {
+    request_id: String,
+    at_ms: i64,
+    code: &'static str,
+    facts: Vec<Fact>,
+}
+
+#[derive(Serialize)]
+struct Fact {
+    name: &'static str,
+    value: String,
 }
 
 fn not_allowed(allow: &'static str) -> Failure {

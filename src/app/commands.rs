@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
-use super::serve;
+use super::{doctor, serve};
 use crate::admin::{Client, read_admin_token};
 use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place};
 use crate::meta::{self, Revoked};
@@ -24,6 +24,8 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Mount(command) => mount(command),
         Command::Meta(command) => metadata(command),
         Command::Lifecycle(command) => lifecycle(command),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Explain { request_id, json, place } => explain(request_id, *json, place),
         Command::Config(ConfigCommand::Reference) => say(&config::reference()).map(|()| DONE),
     };
     match done {
@@ -239,6 +241,25 @@ fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
             count("abort_uploads"),
         ))?;
     }
+    Ok(DONE)
+}
+
+fn explain(request_id: &str, json: bool, place: &Place) -> Result<u8, Failure> {
+    let Gateway::Running(client) = find(place)? else {
+        return Err(Failure::new("the gateway is not running: what it refused is known to it alone"));
+    };
+    let path = format!("/api/v1/requests/{}/explanation", encoded(request_id));
+    let found = client.call("GET", &path, None).map_err(Failure::of("explain"))?;
+    if json {
+        say(&format!("{found}\n"))?;
+        return Ok(DONE);
+    }
+    let mut text = format!("{}\n", found["code"].as_str().unwrap_or_default());
+    for fact in found["facts"].as_array().into_iter().flatten() {
+        let part = |name: &str| fact[name].as_str().unwrap_or_default().to_owned();
+        text.push_str(&format!("{:<16} {}\n", part("name"), part("value")));
+    }
+    say(&text)?;
     Ok(DONE)
 }
 

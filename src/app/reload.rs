@@ -18,14 +18,17 @@ use crate::limits::Rates;
 use crate::namespaces::{DefaultMount, Namespaces};
 use crate::runtime::Gate;
 use crate::server::Tls;
-use crate::telemetry::LogControl;
+use crate::telemetry::{self, LogControl};
 
 /// Keys, or sections of keys, that are taken over while the gateway runs.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 11] = [
     "default_mount.",
     "limits.",
     "log.access",
+    "log.audit",
     "log.level",
+    "log.op_stats",
+    "log.slow_ms",
     "server.max_concurrent_requests",
     "server.tls_cert",
     "server.tls_client_ca",
@@ -150,7 +153,7 @@ pub(super) fn default_mount(config: &Config) -> DefaultMount {
 fn taken_over(mut held: Config, new: Config) -> Config {
     held.limits = new.limits;
     held.default_mount = new.default_mount;
-    (held.log.access, held.log.level) = (new.log.access, new.log.level);
+    held.log = telemetry::Settings { format: held.log.format, ..new.log };
     let (ours, theirs) = (&mut held.server, new.server);
     ours.max_concurrent_requests = theirs.max_concurrent_requests;
     if !ours.tls_cert.is_empty() && !theirs.tls_cert.is_empty() {

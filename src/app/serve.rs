@@ -19,7 +19,7 @@ use crate::admin::{self, Admin, Reload};
 use crate::config::{Config, Loaded, Secrets, ServeArgs};
 use crate::encryption::{Encryption, KmsCredential};
 use crate::handles::Registry;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lease, Lifecycle};
 use crate::limits::Rates;
 use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts::{self, ShieldLimits};
@@ -39,8 +39,12 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 /// Requests of the admin listener at once.
 const ADMIN_REQUESTS: usize = 64;
 const ADMIN_CONNECTIONS: usize = 256;
+/// How long other gateways wait for one that died in a lifecycle run.
+const LIFECYCLE_TERM: Duration = Duration::from_secs(60);
 /// How often sessions and revocations that have ended are forgotten: a thousand of each at a time.
 const SWEEP_IDENTITIES: Duration = Duration::from_secs(10);
+/// How often it is written when keys were last used.
+const WRITE_USES: Duration = Duration::from_secs(60);
 
 /// How often rates that are whole again are forgotten.
 const FORGET_RATES: Duration = Duration::from_secs(60);
@@ -60,9 +64,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    let instance_id = instance_id();
+    // Sent to the end, and outside of the runtime: what waits for a collector must not wait in it.
+    let traces = telemetry::init_traces(&instance_id).map_err(Failure::of("OpenTelemetry"))?;
+    if traces.is_on() {
+        tracing::info!("spans go where OTEL_EXPORTER_OTLP_ENDPOINT says");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sluice").build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
-    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control() }));
+    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id }));
     // What still runs on the blocking pool belongs to requests that were broken off.
     runtime.shutdown_timeout(GRACE);
     ended
@@ -76,16 +86,17 @@ async fn serve(loaded: Loaded, live: Live) -> Result<u8, Failure> {
 }
 
 /// What a configuration that is read again comes from, and how it changes the log.
-#[derive(Default)]
 pub(super) struct Live {
     args: ServeArgs,
     log: LogControl,
+    instance_id: Arc<str>,
 }
 
 /// A gateway that serves.
 pub(super) struct Gateway {
     config: Config,
     store: Arc<dyn MetaStore>,
+    tokens: Arc<Tokens>,
     handles: Registry,
     gate: Gate,
     drain: Drain,
@@ -134,7 +145,8 @@ impl Gateway {
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
         let lifecycle =
             Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), config.lifecycle.clone());
-        let lifecycle = Arc::new(lifecycle);
+        let lease = Lease::new(Arc::clone(&store), RequestId::next().0.to_string(), LIFECYCLE_TERM);
+        let lifecycle = Arc::new(lifecycle.with_lease(lease));
         let rates = Rates::new(&config.limits);
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
@@ -147,7 +159,7 @@ impl Gateway {
         });
         let (drain, admin_drain) = (Drain::new(), Drain::new());
         let gate = Gate::new(config.server.max_concurrent_requests);
-        let instance_id = instance_id();
+        let instance_id = live.instance_id;
         let reloader = Arc::new(Reloader {
             args: live.args,
             current: Mutex::new(config.clone()),
@@ -191,7 +203,10 @@ impl Gateway {
             token: Arc::new(token),
         });
         let admin_edge = Edge {
-            service: move |request: Request<RequestBody>| {
+            service: move |mut request: Request<RequestBody>| {
+                if let Some(peer) = request.extensions().get::<s3::Peer>().map(|peer| admin::Peer(peer.address)) {
+                    request.extensions_mut().insert(peer);
+                }
                 let service = service.clone();
                 async move { service.call(request).await }
             },
@@ -220,6 +235,7 @@ impl Gateway {
             proxy_protocol: false,
         };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
+        let (told, follows) = (Arc::clone(&namespaces), Arc::clone(&namespaces));
         let sweep_uploads = move || {
             let (uploads, namespaces, expiry) = (Arc::clone(&uploads), Arc::clone(&namespaces), expiry.clone());
             async move { uploads.sweep_expired(&namespaces, &expiry).await }
@@ -231,16 +247,20 @@ impl Gateway {
             }
         };
         let secs = Duration::from_secs;
-        let swept = Arc::clone(&tokens);
+        let (swept, used) = (Arc::clone(&tokens), Arc::clone(&tokens));
         let run_lifecycle = move || {
             let lifecycle = Arc::clone(&lifecycle);
-            async move { lifecycle.run_all().await }
+            async move { lifecycle.run_shared().await }
         };
         let mut background = vec![
             runtime::spawn("S3 listener", s3_server.run(edge, s3_limits, drain.clone())),
             runtime::spawn("admin listener", admin_server.run(admin_edge, admin_limits, admin_drain.clone())),
             runtime::every("sweep of uploads", secs(config.uploads.sweep_secs), sweep_uploads),
-            runtime::spawn("changes of identities", Arc::clone(&tokens).follow_changes()),
+            runtime::spawn("changes", {
+                let tokens = Arc::clone(&tokens);
+                tokens.follow_changes(move |bucket| told.note_changed(bucket))
+            }),
+            runtime::spawn("changes of buckets", async move { follows.follow_changes().await }),
             runtime::every("sweep of identities", SWEEP_IDENTITIES, move || {
                 let tokens = Arc::clone(&swept);
                 async move {
@@ -248,6 +268,10 @@ impl Gateway {
                         tracing::warn!(%error, "what has ended stays in the metadata store");
                     }
                 }
+            }),
+            runtime::every("use of keys", WRITE_USES, move || {
+                let tokens = Arc::clone(&used);
+                async move { tokens.write_uses().await }
             }),
             runtime::every("rates of those who are quiet", FORGET_RATES, move || {
                 let rates = rates.clone();
@@ -267,7 +291,7 @@ impl Gateway {
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
-        let gateway = Self { config, store, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
+        let gateway = Self { config, store, tokens, handles, gate, drain, admin_drain, s3, admin, background, sweep, data_dir };
         gateway.tell(&instance_id);
         Ok(gateway)
     }
@@ -327,6 +351,7 @@ impl Gateway {
         drop(self.sweep);
         self.admin_drain.finish(ADMIN_PATIENCE, GRACE).await;
         drop(self.background);
+        self.tokens.write_uses().await;
         self.store.close().await;
         drop(self.data_dir);
         if finished {
@@ -433,6 +458,7 @@ fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, stor
         let circuit = store.circuit();
         metrics.set_meta_circuit(circuit.state != CircuitState::Closed, circuit.opened, circuit.refused);
         metrics.set_task_panics(runtime::panics());
+        metrics.set_blocking_queue(mounts::waiting_work());
         let listings = mounts::listing_cache();
         metrics.set_listing_cache(listings.directories, listings.bytes, listings.reads, listings.hits);
     });

@@ -36,9 +36,51 @@ pub enum Command {
     /// Lifecycle rules: what a run would remove. The gateway must be running.
     #[command(subcommand)]
     Lifecycle(LifecycleCommand),
+    /// Say why the signature of a request was refused: one of the last thousand of a gateway that runs.
+    #[command(after_help = "\
+Examples:
+  sluice explain 5B3D5E0A7C1F4E92
+  sluice explain 5B3D5E0A7C1F4E92 --json
+
+The id is in the answer: x-amz-request-id, and RequestId in its body. Ask the gateway that answered.")]
+    Explain {
+        /// The id of the request.
+        request_id: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
     /// About the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Ask a running gateway what clients will ask of it, and say what is wrong and how to mend it.
+    Doctor(DoctorArgs),
+}
+
+/// Ask a running gateway what clients will ask of it, and say what is wrong and how to mend it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  sluice doctor                                     the gateway of this machine's configuration
+  sluice doctor --endpoint http://s3.example.org    as clients reach it, through all that stands between
+  sluice doctor --health                            one look at its readiness, for containers
+
+With AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY it makes requests that are signed, in a bucket of its own that it removes.
+
+Exit codes: 0 nothing failed, 1 something did.")]
+pub struct DoctorArgs {
+    /// Which gateway.
+    #[command(flatten)]
+    pub place: Place,
+    /// Where clients reach it; the S3 listener when not given.
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+    /// Only whether it is ready.
+    #[arg(long)]
+    pub health: bool,
 }
 
 /// Which gateway is meant.

@@ -16,7 +16,9 @@ mod secrets;
 mod settings;
 mod validate;
 
-pub use cli::{Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, MetaCommand, MountCommand, Place, ServeArgs};
+pub use cli::{
+    Cli, Command, ConfigCommand, DoctorArgs, KeyCommand, LifecycleCommand, MetaCommand, MountCommand, Place, ServeArgs,
+};
 pub use default_mount::DefaultMountSettings;
 pub use error::ConfigError;
 pub use layers::{Loaded, Sources};

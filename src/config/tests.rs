@@ -48,7 +48,11 @@ fn other_value(key: &str, default: &Value, number: u16) -> (Value, String) {
         Value::Integer(_) => (Value::Integer(number), number.to_string()),
         Value::Boolean(flag) => (Value::Boolean(!flag), (!flag).to_string()),
         Value::Array(_) => {
-            let other = if key == "server.trusted_proxies" { "192.0.2.0/24" } else { "other=1" };
+            let other = match key {
+                "server.trusted_proxies" => "192.0.2.0/24",
+                "limits.users" | "limits.buckets" => "other=1",
+                _ => "other",
+            };
             let items = [text.clone(), other.to_owned()];
             (Value::Array(items.iter().cloned().map(Value::String).collect()), items.join(", "))
         }
@@ -217,5 +221,24 @@ fn the_command_line_is_sound_and_every_command_shows_examples() {
     assert!(found.len() >= 8, "{found:?}");
     for (path, help) in found {
         assert!(help.contains("Examples:"), "{path}: {help}");
+    }
+}
+
+#[test]
+fn the_example_parses_and_is_complete() {
+    let text = include_str!("../../sluice.example.toml");
+    let loaded = sources(text, &[], &[]).load().unwrap();
+    assert!(loaded.config.limits.enabled, "on in the example, off by default");
+    let sections: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
+    for key in known_keys().unwrap().keys().filter_map(|key| key.split_once('.')) {
+        assert!(sections.contains(&key.0), "[{}] is missing", key.0);
+    }
+    // What is commented out can be used as it stands.
+    let all =
+        text.replace("\n# ", "\n").replace("Every section", "# Every section").replace("default. Secrets", "# default. Secrets");
+    let used: Vec<&str> = all.lines().filter(|line| line.contains(" = ") && !line.starts_with('#')).collect();
+    for line in used.iter().filter(|line| !text.lines().any(|plain| plain == **line)) {
+        let key = line.split_once(" = ").unwrap().0;
+        assert!(known_keys().unwrap().keys().any(|known| known.ends_with(&format!(".{key}"))), "{line}");
     }
 }

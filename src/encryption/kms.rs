@@ -112,9 +112,20 @@ struct Decrypt<'a> {
 struct Answered {
     #[serde(default)]
     key_id: String,
-    plaintext: Zeroizing<String>,
+    plaintext: Wiped,
     #[serde(default)]
     ciphertext_blob: String,
+}
+
+/// A text that is wiped when it is dropped.
+#[derive(Deserialize)]
+#[serde(from = "String")]
+struct Wiped(Zeroizing<String>);
+
+impl From<String> for Wiped {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -254,7 +265,7 @@ impl Kms {
         let host = self.endpoint.authority().map_or("", |authority| authority.as_str());
         let target = format!("TrentService.{action}");
         let now = OffsetDateTime::from(SystemTime::now()).format(AMZ_DATE).map_err(|e| wrong().caused_by(e))?;
-        let date = AmzDate::parse(&now).map_err(|e| wrong().caused_by(e))?;
+        let date = AmzDate::parse(&now).map_err(|_| wrong())?;
         let digest = hex::encode(Hasher::once(Algorithm::Sha256, body.as_bytes()));
         // In order of their names.
         let headers = [("content-type", CONTENT), ("host", host), ("x-amz-date", &now), ("x-amz-target", &target)];
@@ -311,7 +322,7 @@ fn full_context(at: At<'_>, context: &Context, bucket_key: bool) -> Context {
 }
 
 fn key(answer: &Answered) -> Result<DataKey> {
-    let raw = BASE64.decode(answer.plaintext.as_bytes()).map(Zeroizing::new).map_err(|_| nonsense())?;
+    let raw = BASE64.decode(answer.plaintext.0.as_bytes()).map(Zeroizing::new).map_err(|_| nonsense())?;
     DataKey::from_slice(&raw).ok_or_else(nonsense)
 }
 

@@ -57,7 +57,7 @@ impl Opener {
             ready: VecDeque::new(),
         };
         if let (Some(head), Some(span)) = (plan.head, reader.spans.front()) {
-            let Frames::Full(bytes) = frames(from.fetch(head).await?, HEAD_BYTES).await? else { return Err(torn().into()) };
+            let bytes = gathered(frames(from.fetch(head).await?, HEAD_BYTES).await?).await?;
             let segments = part_segments(&self.key, span.part.unwrap_or_default(), &bytes)?;
             reader.open = Some((Arc::new(segments), span.first));
         }
@@ -85,6 +85,20 @@ impl Opener {
             return Ok(Body::Bytes(chunks.pop().unwrap_or_default()));
         }
         Ok(Body::Bytes(chunks.concat().into()))
+    }
+}
+
+/// The few bytes of a head, however they come.
+async fn gathered(frames: Frames) -> provider::Result<Bytes> {
+    match frames {
+        Frames::Full(bytes) => Ok(bytes),
+        Frames::Stream(mut stream) => {
+            let mut bytes = BytesMut::new();
+            while let Some(chunk) = stream.next().await {
+                bytes.extend_from_slice(&chunk?);
+            }
+            Ok(bytes.freeze())
+        }
     }
 }
 

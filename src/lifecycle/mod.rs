@@ -4,7 +4,9 @@
 //! - `rules` is the configuration, and what it says about one object. It looks at nothing but what it is given.
 //! - `scan` walks over a bucket and finds what is due, a page at a time.
 //! - `run` carries it out, or tells what would be carried out: a plan and a run are the same walk.
+//! - `lease` has one gateway of several do it at a time.
 
+mod lease;
 mod rules;
 mod run;
 mod scan;
@@ -12,6 +14,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use lease::Lease;
 pub use rules::{Configuration, Expiration, Filter, FilterForm, NoncurrentExpiration, Rule, Subject};
 pub use run::{Lifecycle, Tally};
 pub use scan::{Action, Step};

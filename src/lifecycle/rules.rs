@@ -130,6 +130,12 @@ impl Configuration {
         self.enabled().any(|rule| rule.expiration.is_some() || rule.noncurrent.is_some())
     }
 
+    /// Whether any rule is about uploads.
+    #[must_use]
+    pub fn aborts_uploads(&self) -> bool {
+        self.enabled().any(|rule| rule.abort_uploads_after_days.is_some())
+    }
+
     /// What every key begins with that any of the rules is about, uploads aside.
     #[must_use]
     pub fn common_prefix(&self) -> String {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::lease::Lease;
 use super::scan::{Action, Scan, Step};
 use super::settings::Settings;
 use crate::error::{ErrorKind, Result};
 use crate::namespaces::{Namespace, Namespaces};
 use crate::objects::Objects;
+use crate::telemetry::metrics;
 use crate::uploads::Uploads;
 
 /// Buckets that are asked for in one step.
@@ -20,6 +22,7 @@ pub struct Lifecycle {
     pub(super) objects: Arc<Objects>,
     pub(super) uploads: Arc<Uploads>,
     settings: Settings,
+    lease: Option<Lease>,
 }
 
 /// What a run did, or a plan would do, to a bucket.
@@ -66,7 +69,31 @@ impl Lifecycle {
     /// Over the layers beneath.
     #[must_use]
     pub fn new(namespaces: Arc<Namespaces>, objects: Arc<Objects>, uploads: Arc<Uploads>, settings: Settings) -> Self {
-        Self { namespaces, objects, uploads, settings }
+        Self { namespaces, objects, uploads, settings, lease: None }
+    }
+
+    /// Shared with the other gateways of a metadata store: [`Self::run_shared`] runs only when it is this one's turn.
+    #[must_use]
+    pub fn with_lease(self, lease: Lease) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// One run over all buckets, unless another gateway is at it or has been lately. Given up when the turn is lost.
+    pub async fn run_shared(&self) {
+        let Some(lease) = &self.lease else { return self.run_all().await };
+        let mut turn = match lease.take(Duration::from_secs(self.settings.interval_secs) / 2).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(%error, "no lifecycle run: whose turn it is cannot be told"),
+        };
+        let _running = Running::begin();
+        tokio::select! {
+            () = self.run_all() => {}
+            () = turn.keep() => return tracing::warn!("a lifecycle run was given up: another gateway has the turn, or may have it"),
+        }
+        if let Err(error) = turn.give_back().await {
+            tracing::warn!(%error, "the turn of the lifecycle was not given back: others wait until it is over");
+        }
     }
 
     /// What a run at `now` would do to a bucket, each step told to `tell` in the order of a run. Changes nothing.
@@ -93,7 +120,9 @@ impl Lifecycle {
     pub async fn run(&self, bucket: &str, now: SystemTime) -> Result<Tally> {
         let mut tally = Tally::default();
         let Some(mut scan) = Scan::new(self.namespaces.get(bucket).await?, now) else { return Ok(tally) };
+        let mut seen = 0;
         while let Some(due) = self.next_page(&mut scan).await? {
+            metrics().lifecycle_saw(scan.seen - std::mem::replace(&mut seen, scan.seen));
             // In portions of a tenth of a second, so that no second sees more than its share.
             let portion = usize::try_from(self.settings.removals_per_sec.div_ceil(10)).unwrap_or(usize::MAX).max(1);
             for steps in due.chunks(portion) {
@@ -109,6 +138,7 @@ impl Lifecycle {
 
     /// One run over all buckets. A bucket that fails is logged and keeps nobody else's from its turn.
     pub async fn run_all(&self) {
+        let began = tokio::time::Instant::now();
         let mut after = String::new();
         loop {
             let buckets = match self.namespaces.list(None, "", &after, BUCKETS).await {
@@ -118,7 +148,7 @@ impl Lifecycle {
                     return;
                 }
             };
-            let Some(last) = buckets.last() else { return };
+            let Some(last) = buckets.last() else { return metrics().lifecycle_ran(began.elapsed()) };
             after.clone_from(&last.name);
             for bucket in buckets {
                 match self.run(&bucket.name, SystemTime::now()).await {
@@ -143,6 +173,7 @@ impl Lifecycle {
     }
 
     pub(super) async fn carry_out(&self, namespace: &Namespace, steps: &[Step], tally: &mut Tally) {
+        let before = *tally;
         let mut removals = Vec::new();
         let mut removed = Vec::new();
         for step in steps {
@@ -166,6 +197,29 @@ impl Lifecycle {
                 Err(error) => leave(namespace, step, &error, tally),
             }
         }
+        metrics().lifecycle_did([
+            ("expire", tally.expired - before.expired),
+            ("expire_version", tally.versions - before.versions),
+            ("remove_marker", tally.markers - before.markers),
+            ("abort_upload", tally.aborted - before.aborted),
+            ("left", tally.left - before.left),
+        ]);
+    }
+}
+
+/// Tells for as long as it lives that this gateway is at a run.
+struct Running;
+
+impl Running {
+    fn begin() -> Self {
+        metrics().set_lifecycle_running(true);
+        Self
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        metrics().set_lifecycle_running(false);
     }
 }
 

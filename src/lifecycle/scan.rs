@@ -81,7 +81,7 @@ impl Scan {
         } else if configuration.expires_objects() {
             Place::Objects(ListFrom::Start)
         } else {
-            Place::Uploads(UploadCursor::default())
+            uploads(&configuration)
         };
         Some(Self { namespace, configuration, now, place, seen: 0 })
     }
@@ -103,7 +103,7 @@ impl Lifecycle {
         let page = self.objects.list(&scan.namespace, &query).await?;
         scan.place = match page.entries.last() {
             Some(last) if page.more => Place::Objects(ListFrom::After(last.name().to_owned())),
-            _ => Place::Uploads(UploadCursor::default()),
+            _ => uploads(&scan.configuration),
         };
         let mut due = Vec::new();
         for entry in page.entries {
@@ -184,7 +184,7 @@ impl Lifecycle {
             Some((key, version)) if page.more => Place::Versions(ListFrom::AfterVersion(key, version), walked),
             _ => {
                 due.extend(walked.and_then(|walked| lone_marker_due(scan, walked)));
-                Place::Uploads(UploadCursor::default())
+                uploads(&scan.configuration)
             }
         };
         Ok(due)
@@ -228,6 +228,11 @@ impl Lifecycle {
         }
         Ok(due)
     }
+}
+
+/// Where a walk goes on behind the objects: the uploads are nobody's business where no rule aborts any.
+fn uploads(configuration: &Configuration) -> Place {
+    if configuration.aborts_uploads() { Place::Uploads(UploadCursor::default()) } else { Place::End }
 }
 
 /// The step for a key of which a delete marker is all that is left.

@@ -22,19 +22,20 @@ struct Bench {
     objects: Arc<Objects>,
     uploads: Arc<Uploads>,
     lifecycle: Lifecycle,
+    store: Arc<dyn crate::meta::MetaStore>,
 }
 
 impl Bench {
     async fn new() -> Self {
-        let store = Arc::new(SqliteStore::open_in_memory().await.unwrap());
+        let store: Arc<dyn crate::meta::MetaStore> = Arc::new(SqliteStore::open_in_memory().await.unwrap());
         let memory = DefaultMount { provider: "memory".to_owned(), settings: BTreeMap::new() };
-        let namespaces = Arc::new(Namespaces::new(Arc::clone(&store) as _, memory));
-        let uploads = Arc::new(Uploads::new(store));
+        let namespaces = Arc::new(Namespaces::new(Arc::clone(&store), memory));
+        let uploads = Arc::new(Uploads::new(Arc::clone(&store)));
         let objects = Arc::new(Objects::new(Arc::clone(&uploads), Registry::new(Default::default())));
         let settings = Settings { removals_per_sec: 1_000_000, ..Settings::default() };
         let lifecycle = Lifecycle::new(Arc::clone(&namespaces), Arc::clone(&objects), Arc::clone(&uploads), settings);
         namespaces.create("bucket", "me", "").await.unwrap();
-        Self { namespaces, objects, uploads, lifecycle }
+        Self { namespaces, objects, uploads, lifecycle, store }
     }
 
     async fn configure(&self, rules: Vec<Rule>) {
@@ -133,6 +134,40 @@ async fn unfinished_uploads_are_aborted() {
     assert_eq!((tally.aborted, tally.seen), (2, 3));
     let left = bench.uploads.list(&namespace, "", None, &Default::default(), 10).await.unwrap();
     assert_eq!(left.uploads.iter().map(|upload| upload.key.as_str()).collect::<Vec<_>>(), ["keep"]);
+}
+
+#[tokio::test]
+async fn uploads_are_looked_at_only_where_a_rule_aborts_some() {
+    let bench = Bench::new().await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    bench.uploads.create(&namespace, "tmp/a", NewUpload::default()).await.unwrap();
+    bench.put("k", "x", "").await;
+    let disabled = Rule { id: "off".to_owned(), abort_uploads_after_days: Some(1), ..Rule::default() };
+    bench.configure(vec![expiring("e", Filter::default(), 1), disabled.clone()]).await;
+    assert_eq!(bench.plan(SystemTime::now()).await.1.seen, 1);
+    bench.configure(vec![expiring("e", Filter::default(), 1), Rule { enabled: true, ..disabled }]).await;
+    assert_eq!(bench.plan(SystemTime::now()).await.1.seen, 2);
+}
+
+#[tokio::test]
+async fn of_gateways_that_share_a_store_one_runs() {
+    let bench = Bench::new().await;
+    bench.put("k", "x", "").await;
+    let past = Rule { expiration: Some(Expiration::Date(0)), ..expiring("past", Filter::default(), 1) };
+    bench.configure(vec![past]).await;
+    let gateway = |name: &str, interval_secs| {
+        let settings = Settings { interval_secs, ..Settings::default() };
+        let (uploads, objects) = (Arc::clone(&bench.uploads), Arc::clone(&bench.objects));
+        let lease = Lease::new(Arc::clone(&bench.store), name.to_owned(), Duration::from_millis(100));
+        Lifecycle::new(Arc::clone(&bench.namespaces), objects, uploads, settings).with_lease(lease)
+    };
+    gateway("one", 3600).run_shared().await;
+    assert_eq!(bench.keys().await, Vec::<String>::new());
+    bench.put("k", "x", "").await;
+    gateway("two", 3600).run_shared().await;
+    assert_eq!(bench.keys().await, ["k"], "it has been done within the hour");
+    gateway("two", 0).run_shared().await;
+    assert_eq!(bench.keys().await, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The metadata store: what the gateway must remember beyond the objects themselves. One trait, so that another database can
 //! follow; the only room that names sqlx.
 
+mod both;
 mod copy;
 mod dsn;
 mod guarded;

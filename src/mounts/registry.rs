@@ -100,6 +100,12 @@ pub fn listing_cache() -> local::SnapshotUsage {
     local::snapshot_usage()
 }
 
+/// How much work of local mounts waits for a thread.
+#[must_use]
+pub fn waiting_work() -> usize {
+    local::waiting_work()
+}
+
 /// Bounds what listings remember, over all mounts, in bytes.
 pub fn limit_listing_cache(bytes: usize) {
     local::limit_snapshots(bytes);

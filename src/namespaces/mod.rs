@@ -12,6 +12,7 @@ mod name;
 mod namespace;
 mod opening;
 mod passage;
+mod refresh;
 mod registry;
 mod versioning;
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::{StreamExt, TryStreamExt};
+use parking_lot::Mutex;
 use sluice_provider as provider;
 use sluice_provider::{Key, ListPage, ListQuery, Provider};
 
 use super::{Gate, Permit};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::BucketRecord;
+use crate::meta::{BucketRecord, MountRecord};
 use crate::mounts::MountTable;
 
 /// How many mounts are asked at once.
@@ -26,6 +27,8 @@ pub struct Namespace {
     pub mounts: ArcSwap<MountTable>,
     /// Its settings documents; replaced whole when one changes.
     pub(super) settings: ArcSwap<BTreeMap<String, Arc<str>>>,
+    /// The rows that its mounts were made from.
+    pub(super) records: Mutex<Vec<MountRecord>>,
     /// Held while row and table (or row and document) change, so that they change in the same order.
     pub(super) changes: tokio::sync::Mutex<()>,
     /// What documents mean, once somebody has asked: each beside the text that it was made from.
@@ -48,6 +51,7 @@ impl Namespace {
             bucket,
             mounts: ArcSwap::from_pointee(mounts),
             settings: ArcSwap::from_pointee(settings),
+            records: Mutex::default(),
             changes: tokio::sync::Mutex::new(()),
             compiled: ArcSwap::default(),
             gate: Gate::new(),

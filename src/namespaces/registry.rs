@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -13,10 +13,12 @@ use tokio::sync::OnceCell;
 
 use super::namespace::first_entry;
 use super::opening::Opening;
+use super::refresh::Changed;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
 use crate::mounts::{self, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, opener};
+use crate::runtime::unix_millis;
 
 /// How long the last look into a bucket may keep its writers waiting.
 const LAST_LOOK: Duration = Duration::from_secs(5);
@@ -27,10 +29,11 @@ type Cell = Arc<OnceCell<Arc<Namespace>>>;
 
 /// All namespaces.
 pub struct Namespaces {
-    store: Arc<dyn MetaStore>,
+    pub(super) store: Arc<dyn MetaStore>,
     default_mount: ArcSwap<DefaultMount>,
-    opening: Opening,
+    pub(super) opening: Opening,
     upkeep: Upkeep,
+    pub(super) changed: Changed,
     /// Loaded ones, and those that somebody is loading right now.
     cells: DashMap<String, Cell>,
 }
@@ -87,7 +90,14 @@ impl Namespaces {
     #[must_use]
     pub fn with_opener(store: Arc<dyn MetaStore>, default_mount: DefaultMount, opener: Opener) -> Self {
         let default_mount = ArcSwap::from_pointee(default_mount);
-        Self { store, default_mount, opening: Opening::new(opener), upkeep: Upkeep::default(), cells: DashMap::new() }
+        Self {
+            store,
+            default_mount,
+            opening: Opening::new(opener),
+            upkeep: Upkeep::default(),
+            changed: Changed::default(),
+            cells: DashMap::new(),
+        }
     }
 
     /// Exchanges what a new bucket gets as its mount. Buckets that are there keep theirs.
@@ -134,12 +144,14 @@ impl Namespaces {
                 let bucket = BucketRecord {
                     name: name.to_owned(),
                     owner: owner.to_owned(),
-                    created: now_millis(),
+                    created: unix_millis(),
                     location: location.to_owned(),
                 };
                 self.store.create_bucket(&bucket, std::slice::from_ref(&record)).await?;
                 created = true;
-                Ok(Arc::new(Namespace::new(bucket, MountTable::new(vec![mount]), BTreeMap::new())))
+                let namespace = Namespace::new(bucket, MountTable::new(vec![mount]), BTreeMap::new());
+                namespace.records.lock().push(record);
+                Ok(Arc::new(namespace))
             })
             .await?;
         if created { Ok(namespace) } else { Err(taken(&namespace.bucket, owner)) }
@@ -200,6 +212,10 @@ impl Namespaces {
         self.store.add_mount(&mount).await?;
         let table = namespace.mounts.load().with(opened);
         namespace.mounts.store(Arc::new(table));
+        let mut records = namespace.records.lock();
+        records.push(mount);
+        // As the store lists them.
+        records.sort_by(|a, b| a.prefix.cmp(&b.prefix));
         Ok(())
     }
 
@@ -223,6 +239,7 @@ impl Namespaces {
         }
         let table = namespace.mounts.load().without(prefix);
         namespace.mounts.store(Arc::new(table));
+        namespace.records.lock().retain(|record| record.prefix != prefix);
         self.opening.forget_unused();
         Ok(())
     }
@@ -265,7 +282,21 @@ impl Namespaces {
         Ok(())
     }
 
-    fn loaded(&self, bucket: &str) -> Option<Arc<Namespace>> {
+    /// Whether a bucket is loaded, or being loaded.
+    pub(super) fn is_loaded(&self, bucket: &str) -> bool {
+        self.cells.contains_key(bucket)
+    }
+
+    pub(super) fn loaded_names(&self) -> Vec<String> {
+        self.cells.iter().map(|cell| cell.key().clone()).collect()
+    }
+
+    /// Closes a namespace that another gateway has deleted, and forgets it.
+    pub(super) fn forget(&self, namespace: &Arc<Namespace>) {
+        drop(Forget { namespaces: self, namespace });
+    }
+
+    pub(super) fn loaded(&self, bucket: &str) -> Option<Arc<Namespace>> {
         self.cells.get(bucket)?.get().cloned()
     }
 
@@ -278,8 +309,11 @@ impl Namespaces {
         let bucket = self.store.bucket(name).await?.ok_or_else(|| no_such_bucket(name))?;
         let settings = self.store.bucket_settings(name).await?;
         let settings = settings.into_iter().map(|(name, document)| (name, document.into())).collect();
-        let mounts = self.opening.open_all(self.store.mounts(name).await?).await;
-        Ok(Arc::new(Namespace::new(bucket, MountTable::new(mounts), settings)))
+        let records = self.store.mounts(name).await?;
+        let mounts = self.opening.open_all(records.clone()).await;
+        let namespace = Namespace::new(bucket, MountTable::new(mounts), settings);
+        *namespace.records.lock() = records;
+        Ok(Arc::new(namespace))
     }
 
     /// Frees what unfinished uploads of a bucket hold, and forgets them.
@@ -359,10 +393,6 @@ fn no_such_bucket(name: &str) -> Error {
 fn taken(bucket: &BucketRecord, owner: &str) -> Error {
     let kind = if bucket.owner == owner { ErrorKind::BucketAlreadyOwnedByYou } else { ErrorKind::BucketAlreadyExists };
     Error::new(kind, "create bucket").with("name", &bucket.name)
-}
-
-fn now_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ static NOBODY: LazyLock<Arc<Identity>> = LazyLock::new(|| {
     })
 });
 
+/// Somebody who does not sign.
+pub(crate) fn anybody() -> Arc<Identity> {
+    NOBODY.clone()
+}
+
 /// Who asks, and the bucket they may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Admitted {
@@ -218,15 +223,24 @@ pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
             .field("HeadersNotSigned", "host"));
     }
     let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
-    let in_header = text(headers, "x-amz-security-token")?;
-    let token = in_header.or_else(|| query.named_any_case("x-amz-security-token")).filter(|token| !token.is_empty());
+    let token = session_token(headers, query)?;
     // The token of a form is one of its fields, which `form` looks at.
     check_token(&credential, token, op.is_none())?;
     if presigned(op, query).is_some_and(|signed| !credential.admits_presigned(signed.at)) {
         return Err(Failure::because(Code::AccessDenied, "Presigned requests of this time were revoked"));
     }
+    parts.tokens.note_use(&credential);
     // A user or role that is gone has no keys.
     Ok(parts.tokens.actor(credential).await?.ok_or(Code::InvalidAccessKeyId)?)
+}
+
+/// The session token of a request.
+///
+/// # Errors
+/// `InvalidArgument` when it is no text.
+pub(crate) fn session_token<'a>(headers: &'a HeaderMap, query: &'a Query) -> Result<Option<&'a str>> {
+    let in_header = text(headers, "x-amz-security-token")?;
+    Ok(in_header.or_else(|| query.named_any_case("x-amz-security-token")).filter(|token| !token.is_empty()))
 }
 
 /// Checks the session token of a request. A temporary key without its token is no key.

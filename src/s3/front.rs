@@ -21,6 +21,7 @@ use super::iam::{self, Fault};
 use super::operation::Op;
 use super::query::Query;
 use super::route::{self, Hosts, Route};
+use super::signature::{self, Head};
 use super::terminal::Terminated;
 use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed, xml};
 use crate::limits::Rates;
@@ -117,6 +118,7 @@ impl Front {
         config.form_max_field_size = MAX_FORM_FIELD_BYTES;
         config.form_max_fields_size = MAX_FIELDS_BYTES / 2;
         let signature_v2 = parts.settings.signature_v2;
+        config.expected_region = parts.settings.check_region.then(|| parts.settings.region.parse().ok()).flatten();
         config.enable_sig_v2 = signature_v2 != SignatureV2::Off;
         config.sig_v4_allowed_services = ["s3", "sts", "iam"].map(str::to_owned).to_vec();
 
@@ -139,6 +141,11 @@ impl Front {
         B::Error: Into<s3s::StdError>,
     {
         let request_id = request_id(request.extensions());
+        let request = if self.parts.settings.public_hosts.is_empty() {
+            request
+        } else {
+            Box::pin(signature::with_public_host(request, &self.tokens, &self.parts.settings)).await
+        };
         let method = request.method().clone();
         let uri = request.uri().clone();
         let host = request.headers().get(http::header::HOST).cloned();
@@ -153,6 +160,20 @@ impl Front {
             return response;
         }
         let asking = Asking::of(&method, request.headers());
+        let request = if signature::v4a::is_used(&uri, request.headers()) {
+            Box::pin(signature::v4a::translated(request, &self.tokens, &self.parts.settings)).await
+        } else {
+            Ok(request)
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(failure) => {
+                let mut response = self.retold(Err(failure), &method, &uri, host.as_ref(), &request_id);
+                name_error(&mut response);
+                return response;
+            }
+        };
+        let signed = Head::of(&request);
         let mut response = if let Err(failure) = wellformed::check(&request) {
             self.retold(Err(failure), &method, &uri, host.as_ref(), &request_id)
         } else if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
@@ -173,7 +194,11 @@ impl Front {
                         Some((copied, headers)) if failed => form::refuse_unsigned_policy(&copied, &headers),
                         _ => Ok(()),
                     };
-                    let outcome = outcome.and_then(|()| if failed { Err(failure_of(&response, &uri)) } else { Ok(response) });
+                    let outcome = match outcome {
+                        Ok(()) if failed => Err(self.explained(failure_of(&response, &uri), signed.as_ref(), &request_id).await),
+                        Ok(()) => Ok(response),
+                        Err(failure) => Err(failure),
+                    };
                     let mut response = self.retold(outcome, &method, &uri, host.as_ref(), &request_id);
                     if failed && method == Method::HEAD {
                         // The code went with the body: the status is all that is known.
@@ -204,16 +229,29 @@ impl Front {
     {
         let fault = match iam::Form::read(request).await {
             Err(fault) => fault,
-            Ok(request) => match self.service.call(request).await {
-                Ok(response) if response.extensions().get::<Operation>().is_some() => return response,
-                Ok(response) => Fault::from(&failure_of(&response, uri)),
-                Err(error) => {
-                    tracing::error!(%request_id, %error, "the S3 service gave no answer");
-                    Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error.")
+            Ok(request) => {
+                let signed = Head::of(&request);
+                match self.service.call(request).await {
+                    Ok(response) if response.extensions().get::<Operation>().is_some() => return response,
+                    Ok(response) => Fault::from(&self.explained(failure_of(&response, uri), signed.as_ref(), request_id).await),
+                    Err(error) => {
+                        tracing::error!(%request_id, %error, "the S3 service gave no answer");
+                        Fault::new(500, "InternalFailure", "The request processing has failed because of an unknown error.")
+                    }
                 }
-            },
+            }
         };
         iam::refused(&fault, "sts", "UnknownAction", RequestFacts::default(), request_id)
+    }
+
+    /// A failure with what is to be said of the signature, if it is about that.
+    async fn explained(&self, failure: Failure, signed: Option<&Head>, request_id: &str) -> Failure {
+        match signed {
+            Some(head) if signature::is_about(failure.code()) => {
+                Box::pin(signature::explain(failure, head, &self.tokens, &self.parts.settings, request_id)).await
+            }
+            _ => failure,
+        }
     }
 
     async fn preflight(&self, headers: &HeaderMap, uri: &Uri, host: Option<&HeaderValue>, request_id: &str) -> Response<Body> {
@@ -346,6 +384,18 @@ fn failure_of(response: &Response<Body>, uri: &Uri) -> Failure {
         }
         (Some(Code::InvalidRequest), Some("invalid field: policy")) => {
             Failure::because(Code::InvalidPolicyDocument, "Invalid Policy: Invalid Base64 encoding.")
+        }
+        (Some(code @ (Code::AuthorizationHeaderMalformed | Code::AuthorizationQueryParametersError)), Some(message))
+            if message.contains("the region is wrong") =>
+        {
+            let expected = message.split('\'').nth(1).unwrap_or_default();
+            let code = if expires(uri).is_some() { Code::AuthorizationQueryParametersError } else { code };
+            let what = if expires(uri).is_some() {
+                "Error parsing the X-Amz-Credential parameter"
+            } else {
+                "The authorization header is malformed"
+            };
+            Failure::because(code, format!("{what}; the region is wrong; expecting '{expected}'")).field("Region", expected)
         }
         // The framework says these in its own words.
         (Some(code @ (Code::SignatureDoesNotMatch | Code::RequestTimeTooSkewed | Code::InvalidAccessKeyId)), _) => code.into(),

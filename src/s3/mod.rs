@@ -39,6 +39,7 @@ mod query;
 mod range;
 mod route;
 mod settings;
+mod signature;
 mod signature_v2;
 mod tagging;
 mod terminal;

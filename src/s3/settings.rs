@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The region that buckets report. A signature may name any region.
+    /// The region that buckets report.
     pub region: String,
+    /// Whether a signature must name that region: AWS refuses others, and tells the right one. Without it a signature may name any.
+    pub check_region: bool,
+    /// The names by which clients know this gateway where a proxy before it changes the `Host` header: `s3.example.org`, with the port where
+    /// clients name one. A signature that does not hold for the host that came is tried with each of these in turn, at most 16; so is what
+    /// `X-Forwarded-Host` says, if it is one of these or a bucket of one.
+    pub public_hosts: Vec<String>,
     /// Host names for virtual-host style: with `s3.example.org`, `bucket.s3.example.org` addresses the bucket.
     pub domains: Vec<String>,
     /// The largest body of a PUT or a part in bytes.
@@ -36,6 +42,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             region: "us-east-1".to_owned(),
+            check_region: false,
+            public_hosts: Vec::new(),
             domains: Vec::new(),
             max_write_size_bytes: 5 * 1024 * 1024 * 1024,
             max_xml_size_bytes: 20 * 1024 * 1024,

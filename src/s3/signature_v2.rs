@@ -4,13 +4,14 @@
 //! list, and the framework takes a name that is there twice for one that is not there. So that nobody turns the URL they were
 //! given into another request, nothing outside the signature may choose the operation. docs/adr/0002-signature-v2.md has the why.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Uri};
 
 use super::address::{self, Address};
 use super::error::{Code, Failure, Result};
 use super::operation::{self, Op};
 use super::query::Query;
+use super::{Settings, signature};
 use crate::tokens::Tokens;
 use crate::transfer::{Algorithm, Hasher};
 
@@ -72,6 +73,7 @@ pub(crate) fn is_used(headers: &HeaderMap, query: &Query) -> bool {
 /// Ends the path of a bucket in a slash if that is what was signed. boto and others sign `/bucket/` and send `/bucket`, and AWS takes
 /// the two for the same; the framework verifies the path as it came. This decides nothing: the signature is verified after it.
 pub(crate) async fn with_signed_path<B>(request: Request<B>, tokens: &Tokens, domains: &[String]) -> Request<B> {
+    let request = with_signed_token(request);
     match signed_path(&request, tokens, domains).await {
         Some(uri) => {
             let (mut head, body) = request.into_parts();
@@ -80,6 +82,19 @@ pub(crate) async fn with_signed_path<B>(request: Request<B>, tokens: &Tokens, do
         }
         None => request,
     }
+}
+
+/// Puts the session token of a URL among the headers, where its signer had it: a header is signed, a parameter of this name is not.
+fn with_signed_token<B>(mut request: Request<B>) -> Request<B> {
+    const NAME: HeaderName = HeaderName::from_static("x-amz-security-token");
+    let Ok(query) = Query::parse(request.uri().query()) else { return request };
+    if in_query(&query)
+        && !request.headers().contains_key(NAME)
+        && let Some(Ok(token)) = query.named_any_case(NAME.as_str()).map(HeaderValue::from_str)
+    {
+        request.headers_mut().insert(NAME, token);
+    }
+    request
 }
 
 async fn signed_path<B>(request: &Request<B>, tokens: &Tokens, domains: &[String]) -> Option<Uri> {
@@ -110,6 +125,30 @@ async fn signed_path<B>(request: &Request<B>, tokens: &Tokens, domains: &[String
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(target.parse().ok()?);
     Uri::from_parts(parts).ok()
+}
+
+/// A signature that does not match, with what was signed as it was understood, as AWS shows it.
+pub(crate) fn explained(failure: Failure, method: &Method, uri: &Uri, headers: &HeaderMap, settings: &Settings) -> Failure {
+    let Ok(query) = Query::parse(uri.query()) else { return failure };
+    let header = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|text| text.strip_prefix("AWS "));
+    let (mode, access_key, given) = match (in_query(&query), header.and_then(|text| text.split_once(':'))) {
+        (true, _) => {
+            let (key, given) = (query.get("AWSAccessKeyId"), query.get("Signature"));
+            (s3s_sigv2::Mode::PresignedUrl, key.unwrap_or_default(), given.unwrap_or_default())
+        }
+        (false, Some((key, given))) => (s3s_sigv2::Mode::HeaderAuth, key, given),
+        (false, None) => return failure,
+    };
+    let pairs: Vec<_> = headers.iter().filter_map(|(n, v)| Some((n.as_str(), std::str::from_utf8(v.as_bytes()).ok()?))).collect();
+    let bucket = headers.get(HOST).and_then(|h| h.to_str().ok()).and_then(|h| address::bucket_of_host(h, &settings.domains));
+    let query = query.sorted();
+    let text = s3s_sigv2::create_string_to_sign(mode, method.as_str(), uri.path(), Some(&query), &pairs, bucket);
+    let bytes = signature::bytes(&text);
+    failure
+        .field("AWSAccessKeyId", access_key)
+        .field("StringToSign", text)
+        .field("SignatureProvided", given)
+        .field("StringToSignBytes", bytes)
 }
 
 /// What a request is told whose signature is not accepted here.
@@ -143,7 +182,6 @@ pub(crate) fn check(method: &Method, address: &Address, query: &Query, headers: 
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use http::HeaderValue;
 
     fn checked(method: &str, target: &str) -> Result<()> {
         let method: Method = method.parse().unwrap();

@@ -18,7 +18,9 @@ use super::labels::Labels;
 use super::request_body::BodyError;
 use crate::runtime::Permit;
 use crate::s3::RequestFacts;
-use crate::telemetry::{AccessLine, Answered, Metrics, RequestId, access_enabled};
+use crate::telemetry::{
+    AccessLine, Answered, AuditLine, Metrics, RequestId, RequestSpan, SpanEnd, access_enabled, audit_enabled, note_work, op_stats,
+};
 use crate::transfer::{Piece, PieceStream};
 
 /// The body.
@@ -51,6 +53,9 @@ pub(super) struct Exchange {
     pub(super) remote: SocketAddr,
     pub(super) began: Instant,
     pub(super) first_byte_secs: f64,
+    /// Of that, what came after the last byte of the request.
+    pub(super) worked_secs: f64,
+    pub(super) span: Option<Box<RequestSpan>>,
     pub(super) op: &'static str,
     pub(super) status: u16,
     pub(super) code: Option<&'static str>,
@@ -150,8 +155,9 @@ impl<B: Body> Drop for AnswerBody<B> {
 
 impl Exchange {
     /// Counts and logs it.
-    pub(super) fn tell(&self, sent: u64, complete: bool) {
+    pub(super) fn tell(&mut self, sent: u64, complete: bool) {
         let Some(metrics) = self.metrics else { return };
+        let span = self.span.take();
         let received = self.connection.received();
         let total_secs = self.began.elapsed().as_secs_f64();
         let (bucket, key, access_key) = match &self.facts {
@@ -174,6 +180,33 @@ impl Exchange {
             total_secs,
             complete,
         });
+        op_stats().note(self.op, self.first_byte_secs, self.status >= 500 && code != Some("SlowDown"));
+        if note_work(&self.request_id, self.op, bucket, self.worked_secs) {
+            metrics.slow(self.op);
+        }
+        if let Some(span) = span {
+            span.end(&SpanEnd {
+                op: self.op,
+                status: self.status,
+                code,
+                bucket,
+                key,
+                request_id: &self.request_id,
+                method: self.method.as_str(),
+                received,
+                sent,
+                complete,
+            });
+        }
+        // A request of IAM or STS names no bucket and changes who may do what.
+        let changes = !matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let administrative = self.method == Method::POST && bucket.is_empty();
+        if changes && (administrative || audit_enabled()) {
+            let remote = self.remote.to_string();
+            let (request_id, op, status) = (&*self.request_id.0, self.op, self.status);
+            let line = AuditLine { request_id, remote: &remote, who: access_key, op, resource: bucket, key, status };
+            if administrative { line.administrative() } else { line.data() }
+        }
         if access_enabled(self.status, code) {
             let line = AccessLine {
                 request_id: &self.request_id,

@@ -12,7 +12,7 @@ use super::streams::Streams;
 pub(super) static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The state of a connection. HTTP/1 has one request on it at a time; of HTTP/2 it is one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connection {
     busy: AtomicBool,
     blocked: AtomicBool,
@@ -31,16 +31,27 @@ pub(super) struct Connection {
 impl Connection {
     /// A new connection. `sends_files` where its stream is the socket itself, with nothing between that would have to see the bytes.
     pub(super) fn new(sends_files: bool) -> Self {
-        let mut new = Self::default();
-        new.sends_files = sends_files;
-        new
+        Self::with(sends_files, None)
     }
 
     /// A stream of an HTTP/2 connection.
     pub(super) fn of_streams(streams: Arc<Streams>) -> Self {
-        let mut new = Self::default();
-        new.streams = Some(streams);
-        new
+        Self::with(false, Some(streams))
+    }
+
+    fn with(sends_files: bool, streams: Option<Arc<Streams>>) -> Self {
+        Self {
+            busy: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            awaits_body: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            received: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            sends_files,
+            files: Files::default(),
+            streams,
+            owed: AtomicBool::new(false),
+        }
     }
 
     /// Whether its stream has the kernel send files.

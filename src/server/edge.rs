@@ -23,7 +23,7 @@ use super::proxies::{Client, Proxies};
 use super::request_body::{BodyError, RequestBody};
 use crate::runtime::Gate;
 use crate::s3::{FileBody, Operation, Peer, RequestFacts, SendsFiles};
-use crate::telemetry::{ErrorCode, Metrics, RequestId, host_id};
+use crate::telemetry::{ErrorCode, Metrics, RequestId, RequestSpan, host_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
@@ -95,6 +95,7 @@ impl<S: Service> Edge<S> {
             }
         }
         let remote = client.remote;
+        let span = if self.metrics.is_some() { RequestSpan::begin(request.headers()) } else { None };
         let request_id = RequestId::next();
         let method = request.method().clone();
         let labels = Labels::of(request.uri(), request.headers(), !self.domains.is_empty());
@@ -153,6 +154,8 @@ impl<S: Service> Edge<S> {
             remote,
             began,
             first_byte_secs: began.elapsed().as_secs_f64(),
+            worked_secs: began.elapsed().min(connection.last_moved().elapsed()).as_secs_f64(),
+            span,
             op: head.extensions.get::<Operation>().map_or("Unknown", |operation| operation.0),
             status: head.status.as_u16(),
             code: head.extensions.get::<ErrorCode>().map(|code| code.0).or(facts.as_ref().map(|facts| facts.error)),
@@ -172,7 +175,7 @@ impl<S: Service> Edge<S> {
         }
         response.headers_mut().insert(HOST_ID, HeaderValue::from_static(host_id()));
         response.headers_mut().insert(header::SERVER, SERVER);
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             permit: None,
             connection: Arc::clone(connection),
             metrics: self.metrics,
@@ -183,6 +186,8 @@ impl<S: Service> Edge<S> {
             remote,
             began: Instant::now(),
             first_byte_secs: 0.0,
+            worked_secs: 0.0,
+            span: None,
             op: "Unknown",
             status: response.status().as_u16(),
             code: response.extensions().get::<ErrorCode>().map(|code| code.0),

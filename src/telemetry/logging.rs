@@ -11,6 +11,8 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::lines::{Flush, Lines};
+use super::notices::set_slow_ms;
+use super::op_stats::op_stats;
 use super::settings::{Format, Settings};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -42,6 +44,7 @@ impl LogControl {
     /// When `level` cannot be read.
     pub fn set(&self, settings: &Settings) -> Result<(), String> {
         let filter = filter(settings).map_err(|error| error.to_string())?;
+        take_over(settings);
         match &self.0 {
             Some(handle) => handle.reload(filter).map_err(|error| error.to_string()),
             None => Ok(()),
@@ -61,6 +64,7 @@ pub fn log_lines_dropped() -> u64 {
 /// When `level` cannot be read, or there is no thread for the writer.
 pub fn init(settings: &Settings) -> io::Result<LogGuard> {
     let filter = filter(settings).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    take_over(settings);
     let terminal = io::stderr().is_terminal();
     let (lines, flush) = Lines::start(io::stderr(), &DROPPED)?;
     let json = match settings.format {
@@ -88,11 +92,22 @@ pub fn init(settings: &Settings) -> io::Result<LogGuard> {
     Ok(LogGuard { control: LogControl(Some(handle)), flush: Some(flush) })
 }
 
+/// What is not a matter of levels.
+fn take_over(settings: &Settings) {
+    set_slow_ms(settings.slow_ms);
+    op_stats().switch(settings.op_stats);
+}
+
 /// Ours first, so that whoever names one of these modules in `level` has the last word. s3s logs an error for every bad signature,
 /// which anybody can cause: those are answers, not faults.
 fn filter(settings: &Settings) -> Result<EnvFilter, ParseError> {
-    let access = if settings.access { "info" } else { "off" };
-    EnvFilter::try_new(format!("s3s=off,hyper=warn,sqlx=warn,sluice::access={access},{}", settings.level))
+    let switch = |on| if on { "info" } else { "off" };
+    let (access, data) = (switch(settings.access), switch(settings.audit));
+    let ours = format!("sluice::access={access},sluice::audit::admin=info,sluice::audit::data={data}");
+    EnvFilter::try_new(format!(
+        "s3s=off,s3s::ops::signature=off,hyper=warn,sqlx=warn,opentelemetry=warn,reqwest=warn,{ours},{}",
+        settings.level
+    ))
 }
 
 /// Whether `level` can be read.

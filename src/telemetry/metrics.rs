@@ -68,6 +68,11 @@ pub(super) struct BuildLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ActionLabels {
+    action: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct LimitLabels {
     limit: &'static str,
 }
@@ -223,6 +228,20 @@ table! {
         Counter "sluice_listing_directory_reads_total" [], "Directories of local mounts that were read for a listing";
     listing_hits: Counter = Counter::default(),
         Counter "sluice_listing_cache_hits_total" [], "Directories of local mounts that a listing found sorted";
+    slow: Family<OpLabels, Counter> = Family::default(),
+        Counter "sluice_slow_operations_total" ["op"], "Operations on which the gateway worked for longer than log.slow_ms";
+    blocking_queue: Gauge = Gauge::default(),
+        Gauge "sluice_blocking_queue_depth" [], "Work for the disk that waits for a thread";
+    lifecycle_runs: Counter = Counter::default(),
+        Counter "sluice_lifecycle_runs_total" [], "Lifecycle runs over all buckets that this gateway brought to their end";
+    lifecycle_running: Gauge = Gauge::default(),
+        Gauge "sluice_lifecycle_running" [], "1 while this gateway is at a lifecycle run";
+    lifecycle_last: Gauge = Gauge::default(),
+        Gauge "sluice_lifecycle_last_run_seconds" [], "How long this gateway's last lifecycle run took";
+    lifecycle_seen: Counter = Counter::default(),
+        Counter "sluice_lifecycle_seen_total" [], "Objects, versions and uploads that lifecycle runs looked at";
+    lifecycle_actions: Family<ActionLabels, Counter> = Family::default(),
+        Counter "sluice_lifecycle_actions_total" ["action"], "What lifecycle runs did; `left` is what was due and could not be done, or was changed meanwhile";
     tls_failed: Counter = Counter::default(),
         Counter "sluice_tls_handshakes_failed_total" [], "Connections that did not get through the TLS handshake";
     panics: Counter = Counter::default(),
@@ -324,6 +343,16 @@ impl Metrics {
         }
     }
 
+    /// Counts an operation that was slow.
+    pub fn slow(&self, op: &'static str) {
+        self.slow.get_or_create(&OpLabels { op }).inc();
+    }
+
+    /// Notes how much work for the disk waits for a thread.
+    pub fn set_blocking_queue(&self, depth: usize) {
+        self.blocking_queue.set(gauge(depth));
+    }
+
     /// Counts a TLS handshake that failed.
     pub fn tls_failed(&self) {
         self.tls_failed.inc();
@@ -379,6 +408,29 @@ impl Metrics {
         self.listing_bytes.set(gauge(bytes));
         raise(&self.listing_reads, reads);
         raise(&self.listing_hits, hits);
+    }
+
+    /// Notes whether this gateway is at a lifecycle run.
+    pub fn set_lifecycle_running(&self, running: bool) {
+        self.lifecycle_running.set(i64::from(running));
+    }
+
+    /// Notes the end of a lifecycle run.
+    pub fn lifecycle_ran(&self, took: std::time::Duration) {
+        self.lifecycle_runs.inc();
+        self.lifecycle_last.set(i64::try_from(took.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// Notes what a lifecycle run looked at.
+    pub fn lifecycle_saw(&self, count: u64) {
+        self.lifecycle_seen.inc_by(count);
+    }
+
+    /// Notes what a lifecycle run did, by action.
+    pub fn lifecycle_did(&self, done: impl IntoIterator<Item = (&'static str, u64)>) {
+        for (action, count) in done.into_iter().filter(|(_, count)| *count > 0) {
+            self.lifecycle_actions.get_or_create(&ActionLabels { action }).inc_by(count);
+        }
     }
 
     /// Notes how many panics supervised tasks have caught.
@@ -542,6 +594,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered(&answered("GetObject", 404, "photos"));
         metrics.set_rate_limits(1, 1, 1);
+        metrics.slow("GetObject");
         metrics.mount_meter("local").answered(std::time::Duration::from_millis(1));
         let text = metrics.render(true);
         for row in TABLE {

@@ -12,6 +12,14 @@ pub struct Settings {
     pub format: Format,
     /// Whether every request leaves a line in the log. Costs a few microseconds a request. Answers of 500 and above are logged in any case.
     pub access: bool,
+    /// Whether every S3 request that changes something leaves a line that tells who changed what, refused ones too. Calls of the admin
+    /// API and of `aws iam` that change something always do.
+    pub audit: bool,
+    /// Milliseconds from which on an operation is slow: counted in `sluice_slow_operations_total` and told in the log with its request
+    /// id. The time that a client takes for its own bytes does not count. 0 for never.
+    pub slow_ms: u64,
+    /// Whether the last 10 000 operations are kept for `/api/v1/opstats` and `/api/v1/alerts`, in 320 KiB.
+    pub op_stats: bool,
 }
 
 /// The form of a log line.
@@ -28,7 +36,7 @@ pub enum Format {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: Format::Auto, access: false }
+        Self { level: "info".to_owned(), format: Format::Auto, access: false, audit: false, slow_ms: 100, op_stats: true }
     }
 }
 

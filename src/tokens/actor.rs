@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
-use super::layer::{Credential, Identity, Tokens, now};
+use super::layer::{Credential, Identity, Tokens};
 use super::policy::{Acting, Bounds, Decision, Policy, Principal, Request, Said, Target, combine};
 use super::powers::{Holder, read};
 use super::revocation::hash_of_token;
 use crate::error::Result;
 use crate::meta::{EntityKind, KeyRecord, SessionKind, SessionRecord};
+use crate::runtime::unix_millis;
+
+/// In the context of a session: the ARN of the identity provider.
+pub const PROVIDER: &str = "provider";
+/// In the context of a session: what names of claims begin with.
+pub const CLAIM: &str = "claim ";
 
 /// What a credential is bound to beyond its account.
 #[derive(Debug, Default)]
@@ -18,7 +24,7 @@ pub struct Bond {
     /// The id of the user or role that it acts as.
     pub(super) entity: Option<String>,
     /// The session, of a temporary credential. Its sealed secret is left out.
-    pub(super) session: Option<SessionRecord>,
+    pub(super) session: Option<Box<SessionRecord>>,
     /// Session policies, and the policy of a service account.
     pub(super) limits: Option<Vec<Policy>>,
 }
@@ -51,7 +57,7 @@ impl Tokens {
                 Ok(Bond {
                     entity: session.entity.clone(),
                     limits: bound.then_some(limits),
-                    session: Some(SessionRecord { sealed_secret: Vec::new(), ..session.clone() }),
+                    session: Some(Box::new(SessionRecord { sealed_secret: Vec::new(), ..session.clone() })),
                 })
             }
         }
@@ -77,7 +83,7 @@ impl Credential {
     /// Whether it is over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.expires().is_some_and(|expires| expires <= now())
+        self.expires().is_some_and(|expires| expires <= unix_millis())
     }
 
     /// Whether it came with a session token.
@@ -118,7 +124,7 @@ impl Actor {
     /// The session, of a temporary credential.
     #[must_use]
     pub fn session(&self) -> Option<&SessionRecord> {
-        self.bond().and_then(|bond| bond.session.as_ref())
+        self.bond().and_then(|bond| bond.session.as_deref())
     }
 
     /// The credential; `None` for who does not sign.
@@ -218,7 +224,9 @@ impl Actor {
             "aws:tokenissuetime" => Some(session.and_then(|session| rfc3339(session.issued)).into_iter().collect()),
             "aws:sourceidentity" => Some(session.and_then(|s| s.context.get("source-identity").cloned()).into_iter().collect()),
             "aws:multifactorauthpresent" => Some(session.map(|_| "false".to_owned()).into_iter().collect()),
-            _ => None,
+            "aws:federatedprovider" => Some(session.and_then(|s| s.context.get(PROVIDER).cloned()).into_iter().collect()),
+            // What the provider of a web identity said, such as `idp.example.org:sub`.
+            key => session?.context.get(&format!("{CLAIM}{key}")).map(|value| vec![value.clone()]),
         }
     }
 }

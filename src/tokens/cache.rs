@@ -295,6 +295,7 @@ mod tests {
             bond,
             expires,
             presigned_after,
+            noted: std::sync::atomic::AtomicI64::new(0),
         })
     }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::actor::Bond;
 use super::cache::{Cache, CacheCounts, Limits};
+use super::key_use::KeyUses;
 use super::keyring::{KeySource, Keyring, MasterKeys};
+use super::openid::Issuers;
 use super::people::People;
 use super::powers::Powers;
 use super::revocation::RevokedKeys;
@@ -18,6 +20,7 @@ use super::secret::{Secret, generate_access_key, generate_account_id, generate_a
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{AccessKeyRecord, AccountRecord, KeyRecord, MetaStore, Revoked};
+use crate::runtime::unix_millis;
 
 /// The value by which a wrong master key is noticed when the layer opens. No access key holds a space, so that what was sealed for this
 /// name can never pass for the secret of a key.
@@ -45,6 +48,8 @@ pub struct Credential {
     pub(super) expires: Option<i64>,
     /// Presigned requests are good only when they were signed at or after this moment, in milliseconds since the epoch.
     pub(super) presigned_after: Option<i64>,
+    /// When its use was last noted, in milliseconds since the epoch: see [`super::key_use`].
+    pub(super) noted: AtomicI64,
 }
 
 impl Credential {
@@ -82,6 +87,8 @@ pub struct Tokens {
     pub(super) revoked_keys: RevokedKeys,
     /// The number of the last change that is taken into account.
     pub(super) last_change: AtomicI64,
+    pub(super) issuers: Issuers,
+    pub(super) uses: KeyUses,
     people: People,
 }
 
@@ -91,7 +98,7 @@ impl Tokens {
     /// # Errors
     /// `InvalidArgument` when the store's secrets were sealed with another master key, `MetaUnavailable`.
     pub async fn open(store: Arc<dyn MetaStore>, keys: impl Into<MasterKeys>) -> Result<Self> {
-        Self::open_with(store, keys.into(), None, Limits::default()).await
+        Self::open_with(store, keys.into(), None, Limits::default(), &Settings::default()).await
     }
 
     /// As [`open`](Self::open), with the limits of the settings, and a source that is asked again when a master key is missing.
@@ -106,7 +113,7 @@ impl Tokens {
     ) -> Result<Self> {
         let known_for = Duration::from_secs(settings.cache_ttl_secs);
         let limits = Limits { known: settings.cache_capacity, known_for, ..Limits::default() };
-        Self::open_with(store, keys, source, limits).await
+        Self::open_with(store, keys, source, limits, settings).await
     }
 
     pub(super) async fn open_with(
@@ -114,6 +121,7 @@ impl Tokens {
         keys: impl Into<MasterKeys>,
         source: Option<KeySource>,
         limits: Limits,
+        settings: &Settings,
     ) -> Result<Self> {
         let seal = Keyring::new(&keys.into(), source)?;
         let check = match store.value(KEY_CHECK).await? {
@@ -132,7 +140,17 @@ impl Tokens {
         // Before anything is cached, so that no change is missed.
         let last_change = AtomicI64::new(store.last_change().await?);
         let (cache, revoked_keys, people) = (Cache::new(limits), RevokedKeys::new(), People::new());
-        Ok(Self { store, seal, cache, powers: Powers::new(), revoked_keys, last_change, people })
+        Ok(Self {
+            store,
+            seal,
+            cache,
+            powers: Powers::new(),
+            revoked_keys,
+            last_change,
+            issuers: Issuers::new(settings),
+            uses: KeyUses::default(),
+            people,
+        })
     }
 
     /// Seals every secret of the store under the first master key that is not. Gateways go on meanwhile: one that does not know the key reads
@@ -212,8 +230,8 @@ impl Tokens {
             KeyRecord::Lasting(key) => key.expires,
             KeyRecord::Temporary(session) => Some(session.expires),
         };
-        let (access_key, identity) = (access_key.to_owned(), Arc::new(found.account));
-        Ok(Some(Arc::new(Credential { access_key, secret, identity, bond, expires, presigned_after })))
+        let (access_key, identity) = (access_key.to_owned(), self.people.shared(found.account).await);
+        Ok(Some(Arc::new(Credential { access_key, secret, identity, bond, expires, presigned_after, noted: AtomicI64::new(0) })))
     }
 
     /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
@@ -248,22 +266,9 @@ impl Tokens {
             return Err(Error::new(ErrorKind::EntityExists, OPERATION).with("access key", &access_key));
         }
         let identity = self.identity(name, root).await?;
-        let sealed_secret = self.seal.seal(&access_key, secret.expose())?;
-        let record = AccessKeyRecord {
-            access_key: access_key.clone(),
-            sealed_secret,
-            account: identity.id.clone(),
-            user: None,
-            active: true,
-            expires: None,
-            service: None,
-            created: now(),
-            last_used: None,
-        };
-        self.store.create_access_key(&record).await?;
-        self.cache.forget(&access_key).await;
+        let access_key = self.add_key(access_key, &secret, &identity.id, None).await?.access_key;
         let (identity, bond) = (Arc::new(identity), Bond::default());
-        Ok(Credential { access_key, secret, identity, bond, expires: None, presigned_after: None })
+        Ok(Credential { access_key, secret, identity, bond, expires: None, presigned_after: None, noted: AtomicI64::new(0) })
     }
 
     /// The identity of this name, created if there is none.
@@ -273,7 +278,7 @@ impl Tokens {
             Some(found) => found,
             None => {
                 let (id, number) = (generate_account_id()?, generate_account_number()?);
-                let new = Identity { id, number, name: name.to_owned(), root, active: true, created: now() };
+                let new = Identity { id, number, name: name.to_owned(), root, active: true, created: unix_millis() };
                 match self.store.create_account(&new).await {
                     Ok(()) => return Ok(new),
                     // Somebody else was faster.
@@ -355,10 +360,4 @@ impl Tokens {
 
 fn is_access_key(text: &str) -> bool {
     (3..=MAX_ACCESS_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-/// Milliseconds since the Unix epoch.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -9,11 +9,13 @@ mod actor;
 mod builtin;
 mod cache;
 mod issue;
+mod key_use;
 mod keyring;
 mod layer;
 #[cfg(test)]
 mod load;
 mod master_key;
+mod openid;
 mod people;
 pub mod policy;
 mod powers;
@@ -24,13 +26,14 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use actor::{Actor, Bond};
+pub use actor::{Actor, Bond, CLAIM, PROVIDER};
 pub use builtin::{BUILT_IN, BuiltIn};
 pub use cache::CacheCounts;
-pub use issue::{Issued, NewSession};
+pub use issue::{Issued, MAX_RENEWED, NewSession};
 pub use keyring::{KeySource, Keyring, MasterKeys};
 pub use layer::{Credential, Identity, Resealed, Tokens};
 pub use master_key::{master_keys, master_keys_of_command, parse_master_keys};
+pub use openid::{MAX_CLIENTS, MAX_PROVIDERS, OpenIdProvider, WebIdentity, WebRefusal, issuer_place};
 pub use powers::Holder;
 pub use revocation::{RENEWAL_GRACE, hash_of_token};
 pub use secret::Secret;

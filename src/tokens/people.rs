@@ -35,6 +35,18 @@ impl People {
         self.0.insert(id.to_owned(), found.clone()).await;
         Ok(Some(found))
     }
+
+    /// The identity that was read, once for all who hold it: credentials of one account share one.
+    pub(super) async fn shared(&self, read: AccountRecord) -> Arc<AccountRecord> {
+        if let Some(known) = self.0.get(&read.id).await
+            && *known == read
+        {
+            return known;
+        }
+        let new = Arc::new(read);
+        self.0.insert(new.id.clone(), new.clone()).await;
+        new
+    }
 }
 
 #[cfg(test)]
@@ -50,5 +62,8 @@ mod tests {
         assert!(people.get("1", || async { Ok(None) }).await.unwrap().is_none());
         assert_eq!(*people.get("1", || async { Ok(Some(zoe.clone())) }).await.unwrap().unwrap(), zoe);
         assert_eq!(*people.get("1", || async { Ok(None) }).await.unwrap().unwrap(), zoe);
+        let (one, two) = (people.shared(zoe.clone()).await, people.shared(zoe.clone()).await);
+        assert!(Arc::ptr_eq(&one, &two));
+        assert!(!people.shared(AccountRecord { active: false, ..zoe }).await.active, "a change is seen");
     }
 }

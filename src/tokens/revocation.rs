@@ -114,7 +114,7 @@ impl Tokens {
             },
             // Nothing of a user, a group or a role is in a credential but its id.
             Some(Topic::Entity) => self.all_policies_changed(),
-            Some(Topic::Document) => {}
+            Some(Topic::Document | Topic::Bucket) => {}
             Some(Topic::Account | Topic::Policy) | None => {
                 self.all_policies_changed();
                 self.cache.forget_all();
@@ -122,8 +122,9 @@ impl Tokens {
         }
     }
 
-    /// Follows the changes that other gateways and commands make, for ever.
-    pub async fn follow_changes(self: Arc<Self>) {
+    /// Follows the changes that other gateways and commands make, for ever. What is about a bucket is passed on to `buckets`: its name, or
+    /// `None` when changes may have been missed.
+    pub async fn follow_changes(self: Arc<Self>, buckets: impl Fn(Option<&str>) + Send + Sync) {
         let kept = Duration::from_secs(CHANGES_KEPT_SECS / 2);
         let mut heard = Instant::now();
         loop {
@@ -135,10 +136,16 @@ impl Tokens {
                         // Some may be gone from the store by now.
                         self.all_policies_changed();
                         self.cache.forget_all();
+                        buckets(None);
                     }
                     heard = Instant::now();
                     for change in &changes {
                         self.heard(change).await;
+                        match change.topic {
+                            Some(Topic::Bucket) => buckets(Some(&change.subject)),
+                            None => buckets(None),
+                            Some(_) => {}
+                        }
                         self.last_change.store(change.number, Ordering::SeqCst);
                     }
                 }

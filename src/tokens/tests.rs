@@ -171,7 +171,7 @@ async fn an_inactive_key_is_unknown() {
 async fn a_key_from_another_process_is_known_soon() {
     let store = store().await;
     let limits = Limits { unknown_for: Duration::from_millis(400), ..Limits::default() };
-    let ours = Tokens::open_with(Arc::clone(&store), MASTER, None, limits).await.unwrap();
+    let ours = Tokens::open_with(Arc::clone(&store), MASTER, None, limits, &Settings::default()).await.unwrap();
     let theirs = Tokens::open(store, MASTER).await.unwrap();
     assert!(ours.credential("AAA").await.unwrap().is_none());
     create(&theirs, "me", "AAA").await.unwrap();
@@ -271,9 +271,15 @@ async fn the_master_key_is_exchanged_under_running_gateways() {
             })
         })
     };
+    let settings = Settings::default();
     let open = async || {
-        let tokens =
-            Tokens::open_with(Arc::clone(&store), MASTER, Some(source.clone()), Limits { known: 0, ..Limits::default() });
+        let tokens = Tokens::open_with(
+            Arc::clone(&store),
+            MASTER,
+            Some(source.clone()),
+            Limits { known: 0, ..Limits::default() },
+            &settings,
+        );
         Arc::new(tokens.await.unwrap())
     };
     let (ours, theirs) = (open().await, open().await);
@@ -308,7 +314,7 @@ async fn revocation_reaches_every_gateway(open: impl AsyncFn() -> Arc<dyn MetaSt
     let (ours, theirs) = (open().await, open().await);
     let ours = Arc::new(Tokens::open(ours, MASTER).await.unwrap());
     let theirs = Arc::new(Tokens::open(theirs, MASTER).await.unwrap());
-    let following = tokio::spawn(Arc::clone(&theirs).follow_changes());
+    let following = tokio::spawn(Arc::clone(&theirs).follow_changes(|_| {}));
     for n in 0..5 {
         let access_key = format!("KEY{n}");
         create(&ours, "me", &access_key).await.unwrap();

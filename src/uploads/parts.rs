@@ -4,12 +4,13 @@ use sluice_provider as provider;
 use sluice_provider::{PartNumber, PutBody, SIZE_ATTRIBUTE};
 
 use super::Uploads;
-use super::sessions::{Place, is, no_such_upload, now_millis, place};
+use super::sessions::{Place, is, no_such_upload, place};
 use crate::encryption::{At, CustomerKey};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
 use crate::meta::PartRecord;
 use crate::namespaces::{Namespace, watch};
+use crate::runtime::unix_millis;
 
 impl Uploads {
     /// Stores a part, replacing one of the same number once the new one is safe.
@@ -59,7 +60,7 @@ impl Uploads {
             size: content.unwrap_or_else(|| passage.bytes()),
             etag: seal.etag.as_str().to_owned(),
             checksums: checksums.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-            modified: now_millis(),
+            modified: unix_millis(),
         };
         match self.store.put_part(upload_id, &part).await {
             Ok(None) => Ok(part),

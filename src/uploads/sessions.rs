@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handles::{Guard, Purpose, Registry};
 use crate::meta::{MetaStore, PartRecord, UploadRecord};
 use crate::namespaces::Namespace;
+use crate::runtime::unix_millis;
 use crate::transfer::{Algorithm, ChecksumType};
 
 /// The smallest part but the last, in bytes (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
@@ -113,7 +113,7 @@ impl Uploads {
             key: key.to_owned(),
             mount_prefix: mount_prefix.to_string(),
             initiator: new.initiator,
-            created: now_millis(),
+            created: unix_millis(),
             attributes: attributes.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect::<BTreeMap<_, _>>(),
             checksum_algorithm: checksum_algorithm.to_owned(),
             checksum_type: checksum_type.to_owned(),
@@ -216,8 +216,4 @@ fn new_id() -> Result<UploadId> {
     let mut raw = [0; 16];
     getrandom::fill(&mut raw).map_err(|e| Error::new(ErrorKind::Internal, "random upload id").with("cause", e))?;
     Ok(UploadId::new(URL_SAFE_NO_PAD.encode(raw))?)
-}
-
-pub(super) fn now_millis() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

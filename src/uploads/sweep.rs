@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use sluice_provider as provider;
 
-use super::sessions::now_millis;
 use super::{Settings, Uploads};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::UploadRecord;
 use crate::namespaces::Namespaces;
+use crate::runtime::unix_millis;
 
 /// Uploads per step.
 const STEP: usize = 100;
@@ -29,7 +29,7 @@ impl Uploads {
     }
 
     pub(super) async fn sweep_with(&self, namespaces: &Namespaces, older_than: Duration, patience: Duration) -> Result<usize> {
-        let before = now_millis().saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
+        let before = unix_millis().saturating_sub(i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX));
         let (mut aborted, mut failed) = (0, 0);
         // Mounts that do not answer: one try is enough to know.
         let mut silent: HashSet<(String, String)> = HashSet::new();

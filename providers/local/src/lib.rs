@@ -45,6 +45,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use pool::waiting_work;
 pub use provider::Local;
 pub use settings::{Durability, Settings, Snapshots};
 pub use shelf::{SnapshotUsage, limit_snapshots, snapshot_usage};

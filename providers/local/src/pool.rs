@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use sluice_provider::{Error, ErrorKind, Result};
@@ -16,6 +17,15 @@ use tokio::sync::oneshot;
 /// wait for, so the requests under way bound it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pool(Arc<Mutex<Share>>);
+
+/// Work that waits for a thread, over all pools.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// How much work waits for a thread, over all mounts.
+#[must_use]
+pub fn waiting_work() -> usize {
+    WAITING.load(Ordering::Relaxed)
+}
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -64,6 +74,7 @@ impl Pool {
                 Some(work)
             } else {
                 share.waiting.push_back(work);
+                WAITING.fetch_add(1, Ordering::Relaxed);
                 None
             }
         };
@@ -94,6 +105,8 @@ fn serve(share: &Mutex<Share>, first: Work) {
         next = share.waiting.pop_front();
         if next.is_none() {
             share.free += 1;
+        } else {
+            WAITING.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

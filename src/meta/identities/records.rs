@@ -366,6 +366,8 @@ pub enum Topic {
     Revocation,
     /// A named document of an account; the subject is the account's id.
     Document,
+    /// A bucket, its mounts or its settings; the subject is its name.
+    Bucket,
 }
 
 impl Topic {
@@ -379,11 +381,12 @@ impl Topic {
             Self::Key => "key",
             Self::Revocation => "revocation",
             Self::Document => "document",
+            Self::Bucket => "bucket",
         }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Account, Self::Entity, Self::Policy, Self::Key, Self::Revocation, Self::Document]
+        [Self::Account, Self::Entity, Self::Policy, Self::Key, Self::Revocation, Self::Document, Self::Bucket]
             .into_iter()
             .find(|topic| topic.as_str() == text)
     }

@@ -89,10 +89,6 @@ macro_rules! identity_steps {
             name.to_ascii_lowercase()
         }
 
-        fn rows(limit: usize) -> i64 {
-            i64::try_from(limit).unwrap_or(i64::MAX)
-        }
-
         impl $store {
             /// One statement that changes something, and tells of it when it did.
             async fn change<'a, F>(
@@ -156,7 +152,7 @@ macro_rules! identity_steps {
                         read = read.bind(*value);
                     }
                     if let Some(limit) = limit {
-                        read = read.bind(rows(limit));
+                        read = read.bind($crate::meta::both::rows(limit));
                     }
                     read.fetch_all(self.reading())
                 })

@@ -444,7 +444,7 @@ macro_rules! identity_store {
                         query_scalar(sql::NEXT_POLICY_VERSION).bind(id).fetch_optional(&mut *transaction).await?;
                     let Some(version) = version else { return Ok(Err(ErrorKind::NoSuchEntity)) };
                     let there: i64 = query_scalar(sql::COUNT_POLICY_VERSIONS).bind(id).fetch_one(&mut *transaction).await?;
-                    if there >= rows(most) {
+                    if there >= $crate::meta::both::rows(most) {
                         return Ok(Err(ErrorKind::LimitExceeded));
                     }
                     query(sql::ADD_POLICY_VERSION)
@@ -555,7 +555,7 @@ macro_rules! identity_store {
             }
 
             async fn changes(&self, after: i64, limit: usize) -> Result<Vec<ChangeRecord>> {
-                patiently(|| query_as(sql::CHANGES).bind(after).bind(rows(limit)).fetch_all(self.reading()))
+                patiently(|| query_as(sql::CHANGES).bind(after).bind($crate::meta::both::rows(limit)).fetch_all(self.reading()))
                     .await
                     .map_err(failed("read changes"))
             }

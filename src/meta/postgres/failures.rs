@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::meta::both::again;
 
 /// Waits between tries; their number bounds the tries.
 const PAUSES: [Duration; 4] =
@@ -25,13 +26,7 @@ where
     F: Fn() -> Fut + Send,
     Fut: Future<Output = sqlx::Result<T>> + Send,
 {
-    for pause in PAUSES {
-        match work().await {
-            Err(error) if has_code(&error, &TRANSIENT) => tokio::time::sleep(pause).await,
-            other => return other,
-        }
-    }
-    work().await
+    again(PAUSES, |error| has_code(error, &TRANSIENT), work).await
 }
 
 fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {

@@ -8,7 +8,10 @@ use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::postgres::PgPool;
 
 /// Number, description, statements.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "first", include_str!("../migrations/postgres/0001_first.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
+    (2, "bucket changes", include_str!("../migrations/postgres/0002_bucket_changes.sql")),
+];
 
 /// The migrations in the binary.
 #[derive(Debug)]

@@ -1,7 +1,5 @@
 //! The trait. A method is one statement or one transaction, which locks what it reads before it decides.
 
-use std::time::{Duration, SystemTime};
-
 use async_trait::async_trait;
 use sqlx::postgres::Postgres;
 use sqlx::types::Json;
@@ -12,11 +10,10 @@ use super::open::PostgresStore;
 use super::sql;
 use super::types::{Text, Time, escaped_map, unescaped};
 use crate::error::{Error, ErrorKind, Result};
+use crate::meta::both::{forgotten_at, rows, taken_unless};
 use crate::meta::prefix::{end_of_prefix, successor};
 use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
-
-/// How long a completed upload is remembered.
-const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::runtime::unix_millis;
 
 // === impl PostgresStore ===
 
@@ -243,7 +240,7 @@ impl MetaStore for PostgresStore {
                 .bind(Text(key))
                 .bind(Text(request))
                 .bind(Text(etag))
-                .bind(Time(now()))
+                .bind(Time(unix_millis()))
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await
@@ -306,23 +303,4 @@ impl MetaStore for PostgresStore {
 /// character of it is the last there is.
 fn bound(end: Option<String>) -> String {
     end.unwrap_or_else(|| "\u{10ffff}".repeat(300))
-}
-
-fn taken_unless(inserted: bool, operation: &'static str) -> Result<()> {
-    if inserted { Ok(()) } else { Err(Error::new(ErrorKind::EntityExists, operation)) }
-}
-
-fn rows(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// Milliseconds since the Unix epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What was completed at or before this is forgotten.
-fn forgotten_at() -> i64 {
-    now().saturating_sub(i64::try_from(COMPLETED_KEPT.as_millis()).unwrap_or(i64::MAX))
 }

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::meta::both::again;
 
 /// How long SQLite waits for a lock before it gives up (<https://www.sqlite.org/c3ref/busy_timeout.html>). It waits on the connection's own thread.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,13 +27,7 @@ where
     F: Fn() -> Fut + Send,
     Fut: Future<Output = sqlx::Result<T>> + Send,
 {
-    for pause in PAUSES {
-        match work().await {
-            Err(error) if is_busy(&error) => tokio::time::sleep(pause).await,
-            other => return other,
-        }
-    }
-    work().await
+    again(PAUSES, is_busy, work).await
 }
 
 /// Whether the error says that another connection holds the lock.

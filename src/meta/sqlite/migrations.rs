@@ -13,6 +13,7 @@ use super::busy::patiently;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "identities", include_str!("../migrations/sqlite/0002_identities.sql")),
+    (3, "bucket changes", include_str!("../migrations/sqlite/0003_bucket_changes.sql")),
 ];
 
 /// Migrations of the binary.

@@ -1,7 +1,7 @@
 //! The trait. A method is one statement, which SQLite makes a transaction of its own, or one `BEGIN IMMEDIATE` transaction: taking the
 //! write lock first means that what is read in it cannot change before it is written.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{Sqlite, SqlitePool};
@@ -12,11 +12,10 @@ use super::busy::{failed, failed_or, patiently};
 use super::open::SqliteStore;
 use super::sql;
 use crate::error::{Error, ErrorKind, Result};
+use crate::meta::both::{forgotten_at, rows, taken_unless};
 use crate::meta::prefix::{end_of_prefix, successor};
 use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
-
-/// How long a completed upload is remembered.
-const COMPLETED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+use crate::runtime::unix_millis;
 
 /// How often one who waits for changes looks.
 const POLL: Duration = Duration::from_millis(200);
@@ -253,7 +252,7 @@ impl MetaStore for SqliteStore {
                 .bind(key)
                 .bind(request)
                 .bind(etag)
-                .bind(now())
+                .bind(unix_millis())
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await
@@ -324,23 +323,4 @@ impl Encode<'_, Sqlite> for Bound {
             None => Encode::<Sqlite>::encode(Vec::<u8>::new(), arguments),
         }
     }
-}
-
-fn taken_unless(inserted: bool, operation: &'static str) -> Result<()> {
-    if inserted { Ok(()) } else { Err(Error::new(ErrorKind::EntityExists, operation)) }
-}
-
-fn rows(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// Milliseconds since the Unix epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// What was completed at or before this is forgotten.
-fn forgotten_at() -> i64 {
-    now().saturating_sub(i64::try_from(COMPLETED_KEPT.as_millis()).unwrap_or(i64::MAX))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
-use sluice_provider::{ETag, Provider, PutBody, PutOptions, Seal};
+use sluice_provider::{DeleteWhen, ETag, Provider, PutBody, PutOptions, Seal, Versioning};
 
 use super::*;
 use crate::meta::BucketRecord;
@@ -156,6 +156,98 @@ fn from() -> impl Strategy<Value = ListFrom> {
         1 => name(6).prop_map(ListFrom::After),
         1 => name(5).prop_filter("a prefix", |p| !p.is_empty()).prop_map(ListFrom::AfterPrefix),
     ]
+}
+
+/// Mounts with keys, and what happened to each: a write, or (true) a deletion.
+type Histories = BTreeMap<String, BTreeMap<String, Vec<bool>>>;
+
+/// Makes them happen; each key of the bucket, hidden or not, with its versions from the newest to the oldest.
+async fn happened(ns: &Namespace, histories: &Histories) -> BTreeMap<(String, String), Vec<String>> {
+    let table = ns.mounts.load_full();
+    let mut made = BTreeMap::new();
+    for (prefix, keys) in histories {
+        let provider = Arc::clone(&table.at(prefix).unwrap().provider);
+        let versions = provider.versions().unwrap();
+        for (name, history) in keys {
+            let key = Key::new(name).unwrap();
+            let mut ids = Vec::new();
+            for deletion in history {
+                let info = if *deletion {
+                    versions.mark_deleted(&key, &DeleteWhen::Always, Versioning::Enabled).await
+                } else {
+                    let seal = Seal { etag: ETag::new("e").unwrap(), attributes: Default::default() };
+                    let body = PutBody::from_bytes("x".into(), seal);
+                    versions.put_version(&key, body, &PutOptions::default(), Versioning::Enabled).await
+                };
+                ids.insert(0, version_of(&info.unwrap().attributes).to_string());
+            }
+            made.insert((prefix.clone(), format!("{prefix}{name}")), ids);
+        }
+    }
+    made
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// The same of versions: of any mounts, with any histories of keys on them, the pages put together are all versions of the keys
+    /// that are seen, in key order, those of a key from the newest to the oldest, on whichever version of a key a page ends.
+    #[test]
+    fn lists_versions_like_the_model(
+        histories in proptest::collection::btree_map(
+            name(5),
+            proptest::collection::btree_map(
+                name(5).prop_filter("a key", |k| !k.is_empty()),
+                proptest::collection::vec(any::<bool>(), 1..4),
+                0..6,
+            ),
+            0..5,
+        ),
+        prefix in name(3),
+        delimiter in prop_oneof![2 => Just(None), 1 => Just(Some("/")), 1 => Just(Some("a/"))],
+        limit in 1..6_usize,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mounts: Layout = histories.keys().map(|prefix| (prefix.clone(), BTreeSet::new())).collect();
+        let (ns, _) = runtime.block_on(namespace(&mounts));
+        let made = runtime.block_on(happened(&ns, &histories));
+        let layout: Layout = histories.iter().map(|(prefix, keys)| (prefix.clone(), keys.keys().cloned().collect())).collect();
+        let seen = visible(&layout);
+        // A key that is seen is served by the mount with the longest prefix that is not the whole of it.
+        let serving = |key: &str| layout.keys().filter(|p| p.len() < key.len() && key.starts_with(p.as_str())).max_by_key(|p| p.len());
+        let mut expected: Vec<(String, Option<String>)> = Vec::new();
+        for key in seen.iter().filter(|key| key.starts_with(&prefix)) {
+            let rest = &key[prefix.len()..];
+            match delimiter.and_then(|d| rest.find(d).map(|at| prefix.len() + at + d.len())) {
+                Some(end) => expected.push((key[..end].to_owned(), None)),
+                None => {
+                    let ids = &made[&(serving(key).unwrap().clone(), key.clone())];
+                    expected.extend(ids.iter().map(|id| (key.clone(), Some(id.clone()))));
+                }
+            }
+        }
+        expected.dedup();
+        let mut query = ListQuery { prefix, delimiter: delimiter.map(str::to_owned), from: ListFrom::Start, limit };
+        let mut together = Vec::new();
+        loop {
+            let page = runtime.block_on(page(&ns, &query, What::Versions)).unwrap();
+            prop_assert!(page.entries.len() <= limit && (!page.more || page.entries.len() == limit), "{page:?}");
+            for entry in page.entries {
+                query.from = What::Versions.after(entry.name().to_owned(), &entry);
+                together.push(match entry {
+                    ListEntry::Object(info) => (info.key.to_string(), Some(version_of(&info.attributes).to_string())),
+                    ListEntry::Prefix(prefix) => {
+                        query.from = ListFrom::AfterPrefix(prefix.clone());
+                        (prefix, None)
+                    }
+                });
+            }
+            if !page.more {
+                break;
+            }
+        }
+        prop_assert_eq!(together, expected);
+    }
 }
 
 proptest! {

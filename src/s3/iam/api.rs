@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use http::HeaderMap;
 
 use super::fault::Fault;
-use super::{entities, groups, keys, managed, names, policies, sts};
+use super::{entities, groups, keys, managed, names, openid, policies, simulate, sts, summary, web_identity};
 use crate::meta::{EntityKind, EntityRecord, MetaStore};
 use crate::s3::Parts;
 use crate::s3::front::Peer;
@@ -76,7 +76,14 @@ actions! {
         ListAttachedRolePolicies => policies::attached_role,
         PutUserPermissionsBoundary => policies::put_user_boundary, DeleteUserPermissionsBoundary => policies::delete_user_boundary,
         PutRolePermissionsBoundary => policies::put_role_boundary, DeleteRolePermissionsBoundary => policies::delete_role_boundary,
-        ListOpenIDConnectProviders => entities::list_open_id_connect_providers,
+        CreateOpenIDConnectProvider => openid::create, GetOpenIDConnectProvider => openid::get,
+        ListOpenIDConnectProviders => openid::list, DeleteOpenIDConnectProvider => openid::delete,
+        AddClientIDToOpenIDConnectProvider => openid::add_client, RemoveClientIDFromOpenIDConnectProvider => openid::remove_client,
+        UpdateOpenIDConnectProviderThumbprint => openid::set_thumbprints,
+        TagOpenIDConnectProvider => openid::tag, UntagOpenIDConnectProvider => openid::untag,
+        ListOpenIDConnectProviderTags => openid::list_tags,
+        GetAccountSummary => summary::get,
+        SimulatePrincipalPolicy => simulate::principal, SimulateCustomPolicy => simulate::custom,
         CreatePolicy => managed::create, GetPolicy => managed::get, ListPolicies => managed::list, DeletePolicy => managed::delete,
         CreatePolicyVersion => managed::create_version, GetPolicyVersion => managed::get_version,
         ListPolicyVersions => managed::list_versions, SetDefaultPolicyVersion => managed::set_default_version,
@@ -85,6 +92,9 @@ actions! {
     "sts" {
         GetCallerIdentity => sts::get_caller_identity, GetSessionToken => sts::get_session_token,
         GetFederationToken => sts::get_federation_token, AssumeRole => sts::assume_role,
+        AssumeRoleWithWebIdentity => web_identity::assume_role,
+        // Answered before this table is asked: the credentials may be over.
+        RenewSession => sts::renew_unsigned,
     }
 }
 
@@ -196,10 +206,4 @@ pub(super) fn paged<T>(mut items: Vec<T>, most: usize, name: impl Fn(&T) -> &str
 pub(super) fn cut<T>(items: Vec<T>, after: &str, most: usize, name: impl Fn(&T) -> &str) -> (Vec<T>, Option<String>) {
     let rest = items.into_iter().filter(|item| after.is_empty() || name(item) > after).take(most + 1).collect();
     paged(rest, most, name)
-}
-
-/// Milliseconds since the epoch.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

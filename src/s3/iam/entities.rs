@@ -1,10 +1,11 @@
 //! Users, groups and roles: creating, reading, listing, changing and removing them.
 
 use super::answer;
-use super::api::{Api, Outcome, now, paged};
+use super::api::{Api, Outcome, paged};
 use super::fault::Fault;
 use super::names;
 use crate::meta::{EntityKind, EntityRecord};
+use crate::runtime::unix_millis;
 use crate::s3::xml::Xml;
 
 /// How often a change is tried again because somebody else changed the same.
@@ -46,7 +47,7 @@ async fn create(api: &Api<'_>, kind: EntityKind, action: &str) -> Outcome {
         max_session_secs: if role { names::number(params, "MaxSessionDuration", 3600..=43200, 3600)? } else { 0 },
         boundary,
         tags: names::tags(params)?,
-        created: now(),
+        created: unix_millis(),
     };
     let word = answer::word(kind);
     let taken = || format!("{word} with name {name} already exists.");
@@ -193,15 +194,6 @@ pub(super) async fn get_user(api: &Api<'_>) -> Outcome {
 
 pub(super) async fn list_users(api: &Api<'_>) -> Outcome {
     list(api, EntityKind::User, "iam:ListUsers", "Users").await
-}
-
-/// There are none: nobody else's tokens are taken for credentials here.
-pub(super) async fn list_open_id_connect_providers(api: &Api<'_>) -> Outcome {
-    api.need("iam:ListOpenIDConnectProviders", "oidc-provider/*")?;
-    let mut xml = Xml::without_declaration();
-    xml.open("OpenIDConnectProviderList");
-    xml.close("OpenIDConnectProviderList");
-    Ok(Some(xml))
 }
 
 pub(super) async fn update_user(api: &Api<'_>) -> Outcome {

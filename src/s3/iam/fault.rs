@@ -11,6 +11,7 @@ use super::answer::namespace;
 use crate::error::{Error, ErrorKind};
 use crate::s3::error::{Code, Failure};
 use crate::s3::xml::Xml;
+use crate::tokens::WebRefusal;
 
 /// A refusal.
 #[derive(Debug)]
@@ -104,6 +105,19 @@ impl From<Error> for Fault {
         };
         fault.cause = Some(error);
         fault
+    }
+}
+
+impl From<WebRefusal> for Fault {
+    fn from(refusal: WebRefusal) -> Self {
+        match refusal {
+            WebRefusal::Invalid(why) => Self::new(400, "InvalidIdentityToken", why),
+            WebRefusal::Expired => Self::new(400, "ExpiredTokenException", "The token is expired"),
+            // Why is for the log: it tells of hosts that only the gateway sees.
+            WebRefusal::Unreachable(_) => {
+                Self::new(400, "IDPCommunicationError", "The identity provider does not give its keys: try again later")
+            }
+        }
     }
 }
 

@@ -102,7 +102,7 @@ pub(super) async fn last_used(api: &Api<'_>) -> Outcome {
     let mut xml = Xml::without_declaration();
     xml.text("UserName", owner(api, user.as_ref()));
     xml.open("AccessKeyLastUsed");
-    match key.last_used {
+    match api.tokens.last_use(&key.access_key, key.last_used) {
         Some(at) => {
             answer::date(&mut xml, "LastUsedDate", at);
             xml.text("ServiceName", "s3");

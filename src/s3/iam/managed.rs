@@ -1,10 +1,11 @@
 //! Managed policies and their versions.
 
 use super::answer;
-use super::api::{Api, Outcome, cut, now, paged};
+use super::api::{Api, Outcome, cut, paged};
 use super::fault::Fault;
 use super::names;
 use crate::meta::{EntityKind, PolicyRecord, PolicyUse, PolicyVersionRecord};
+use crate::runtime::unix_millis;
 use crate::s3::xml::Xml;
 use crate::tokens::{BUILT_IN, BuiltIn};
 
@@ -100,7 +101,7 @@ pub(super) async fn create(api: &Api<'_>) -> Outcome {
     let name = names::name(&api.params, "PolicyName", 128)?;
     let path = names::path(&api.params, "Path")?;
     api.need("iam:CreatePolicy", &format!("policy{path}{name}"))?;
-    let (document, at) = (document(api)?, now());
+    let (document, at) = (document(api)?, unix_millis());
     let policy = PolicyRecord {
         id: api.tokens.new_id("ANPA")?,
         account: api.account.id.clone(),
@@ -197,7 +198,7 @@ fn version(xml: &mut Xml, version: &PolicyVersionRecord, default: u32, document:
 pub(super) async fn create_version(api: &Api<'_>) -> Outcome {
     let policy = own(api, "iam:CreatePolicyVersion").await?;
     let default = api.params.get("SetAsDefault") == Some("true");
-    let (document, at) = (document(api)?, now());
+    let (document, at) = (document(api)?, unix_millis());
     let full = || {
         "A managed policy can have up to 5 versions. Before you create a new version, you must delete an existing version."
             .to_owned()
@@ -257,7 +258,7 @@ pub(super) async fn list_versions(api: &Api<'_>) -> Outcome {
 pub(super) async fn set_default_version(api: &Api<'_>) -> Outcome {
     let policy = own(api, "iam:SetDefaultPolicyVersion").await?;
     let number = number(api)?;
-    let set = api.store().set_default_policy_version(&policy.id, number, now()).await;
+    let set = api.store().set_default_policy_version(&policy.id, number, unix_millis()).await;
     api.changed();
     if set? { Ok(None) } else { Err(no_version(number)) }
 }

@@ -14,14 +14,18 @@ mod groups;
 mod keys;
 mod managed;
 mod names;
+mod openid;
 mod policies;
+mod simulate;
 mod sts;
+mod summary;
+mod web_identity;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Request, Response};
 use s3s::{Body, S3Request};
 
-use super::access::{Asked, sender};
+use super::access::{Asked, anybody, sender};
 use super::front::{Operation, Parts, RequestFacts, peer, request_id};
 use super::operation::Op;
 use super::query::Query;
@@ -111,14 +115,19 @@ async fn act(
 ) -> Result<Option<super::xml::Xml>, Fault> {
     let query = Query::parse(request.uri.query()).map_err(|_| Fault::validation("The query cannot be decoded."))?;
     let peer = peer(&request.extensions);
-    if request.credentials.is_none() {
-        return Err(Fault::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token"));
+    if name == web_identity::ACTION {
+        // The token says who it is; nobody has to be known here.
+        let api = Api::new(parts, Actor::unbound(anybody()), params, &request.headers, &query, peer);
+        return api::dispatch(&api, name).await;
     }
+    let Some(credentials) = &request.credentials else {
+        return Err(Fault::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token"));
+    };
     if !["iam", "sts"].contains(&request.service.as_deref().unwrap_or_default()) {
         return Err(Fault::new(403, "SignatureDoesNotMatch", "Credential should be scoped to the service iam or sts."));
     }
     let asked = Asked {
-        credentials: request.credentials.as_ref(),
+        credentials: Some(credentials),
         op: Some(Op::NotImplemented),
         bucket: "",
         key: "",
@@ -126,6 +135,10 @@ async fn act(
         headers: &request.headers,
         query: &query,
     };
+    if name == sts::RENEW {
+        // With credentials that may be over, which nothing else takes.
+        return sts::renew_session(parts, &credentials.access_key, asked).await;
+    }
     let actor = sender(parts, asked).await.map_err(|failure| Fault::from(&failure))?;
     refuse_for_session(&actor, name)?;
     api::dispatch(&Api::new(parts, actor, params, &request.headers, &query, peer), name).await

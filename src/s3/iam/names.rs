@@ -115,7 +115,21 @@ pub(super) fn weight(document: &str) -> usize {
 pub(super) fn document<'q>(params: &'q Query, field: &str) -> Result<&'q str, Fault> {
     let text = params.get(field).filter(|text| !text.is_empty()).ok_or_else(|| missing(field))?;
     Policy::parse_identity(text).map_err(|wrong| Fault::malformed(wrong.to_string()))?;
+    unique_sids(text)?;
     Ok(text)
+}
+
+/// What is only asked of new documents: those that were stored before go on.
+fn unique_sids(document: &str) -> Result<(), Fault> {
+    let json: serde_json::Value = serde_json::from_str(document).unwrap_or_default();
+    let mut seen = std::collections::BTreeSet::new();
+    let statements = json.get("Statement").and_then(serde_json::Value::as_array).into_iter().flatten();
+    for sid in statements.filter_map(|statement| statement.get("Sid")?.as_str()).filter(|sid| !sid.is_empty()) {
+        if !seen.insert(sid) {
+            return Err(Fault::malformed("Statement IDs (SID) in a single policy must be unique."));
+        }
+    }
+    Ok(())
 }
 
 /// The policy of a role about who may assume it, checked.

@@ -6,7 +6,11 @@ use super::answer;
 use super::api::{Api, Outcome};
 use super::fault::Fault;
 use super::names;
+use crate::error::ErrorKind;
 use crate::meta::{EntityKind, EntityRecord, SessionKind};
+use crate::s3::access::{Asked, session_token};
+use crate::s3::error::Code;
+use crate::s3::front::Parts;
 use crate::s3::xml::Xml;
 use crate::tokens::policy::{Decision, Policy, Request, Said, Target};
 use crate::tokens::{Identity, Issued, NewSession};
@@ -35,7 +39,7 @@ pub(super) async fn get_caller_identity(api: &Api<'_>) -> Outcome {
     Ok(Some(xml))
 }
 
-fn credentials(xml: &mut Xml, issued: &Issued) {
+pub(super) fn credentials(xml: &mut Xml, issued: &Issued) {
     xml.open("Credentials");
     xml.text("AccessKeyId", &issued.access_key);
     xml.text("SecretAccessKey", issued.secret.expose());
@@ -83,8 +87,36 @@ pub(super) async fn get_session_token(api: &Api<'_>) -> Outcome {
     Ok(Some(xml))
 }
 
+/// The action that renews a session. AWS has none: `sts:AssumeRole` again is what its clients do, where they still can.
+pub(super) const RENEW: &str = "RenewSession";
+
+/// Renews the session that signed the request, for which it may be over, but not for long.
+pub(super) async fn renew_session(parts: &Parts, access_key: &str, asked: Asked<'_>) -> Outcome {
+    let invalid = || Fault::from(&Code::InvalidToken.into());
+    let credential = parts.tokens.credential(access_key).await?.ok_or_else(invalid)?;
+    let token = session_token(asked.headers, asked.query).map_err(|failure| Fault::from(&failure))?;
+    if !token.is_some_and(|token| credential.has_token(token)) {
+        return Err(invalid());
+    }
+    // A user or role that is gone has no sessions.
+    parts.tokens.actor(credential.clone()).await?.ok_or_else(invalid)?;
+    let issued = parts.tokens.renew_session(&credential).await.map_err(|error| match error.kind() {
+        ErrorKind::InvalidRequest(why) => Fault::validation(why.clone()),
+        ErrorKind::AccessDenied => Fault::from(&Code::ExpiredToken.into()),
+        _ => error.into(),
+    })?;
+    let mut xml = Xml::without_declaration();
+    self::credentials(&mut xml, &issued);
+    Ok(Some(xml))
+}
+
+/// What is left of the action for the table: its name.
+pub(super) async fn renew_unsigned(_: &Api<'_>) -> Outcome {
+    Err(Fault::denied("A session is renewed with its own credentials"))
+}
+
 /// The session policy of the form, and the managed policies as session policies.
-async fn policies(api: &Api<'_>, of: &Identity) -> Result<(Option<String>, Vec<String>), Fault> {
+pub(super) async fn policies(api: &Api<'_>, of: &Identity) -> Result<(Option<String>, Vec<String>), Fault> {
     let policy = match api.params.filled("Policy") {
         None => None,
         Some(_) => Some(names::document(&api.params, "Policy")?.to_owned()),
@@ -104,7 +136,7 @@ async fn policies(api: &Api<'_>, of: &Identity) -> Result<(Option<String>, Vec<S
     Ok((policy, arns.into_iter().map(str::to_owned).collect()))
 }
 
-fn session_name<'a>(api: &'a Api<'_>, field: &str, most: usize) -> Result<&'a str, Fault> {
+pub(super) fn session_name<'a>(api: &'a Api<'_>, field: &str, most: usize) -> Result<&'a str, Fault> {
     let name = names::name(&api.params, field, most)?;
     if name.len() < 2 { Err(Fault::validation(format!("{field} has 2 to {most} characters"))) } else { Ok(name) }
 }
@@ -136,7 +168,7 @@ pub(super) async fn get_federation_token(api: &Api<'_>) -> Outcome {
 }
 
 /// The role of an ARN, with its account.
-async fn role(api: &Api<'_>, arn: &str) -> Result<Option<(Identity, EntityRecord)>, Fault> {
+pub(super) async fn role(api: &Api<'_>, arn: &str) -> Result<Option<(Identity, EntityRecord)>, Fault> {
     let Some((number, place)) = arn.strip_prefix("arn:aws:iam::").and_then(|rest| rest.split_once(':')) else { return Ok(None) };
     let name = place.rsplit('/').next().unwrap_or(place);
     let Some(account) = api.store().account_by_number(number).await?.filter(|account| account.active) else { return Ok(None) };

@@ -236,6 +236,13 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// The condition keys that its statements look at, in lower case.
+    pub fn condition_keys(&self) -> impl Iterator<Item = String> {
+        self.statements.iter().flat_map(Statement::keys).map(str::to_ascii_lowercase)
+    }
+}
+
 // === impl Statement ===
 
 /// Where in a statement, and what is wrong there.

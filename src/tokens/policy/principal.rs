@@ -98,6 +98,12 @@ impl<'a> Principal<'a> {
         }
     }
 
+    /// Whether a condition key, in lower case, is about the one who asks, so that nobody has to say its value.
+    #[must_use]
+    pub fn answers(&self, key: &str) -> bool {
+        values(Some(*self), key).is_some()
+    }
+
     fn is_account(&self, text: &str) -> bool {
         !text.is_empty() && (text == self.number || text == self.id || (text == self.name && !is_canonical_id(text)))
     }
