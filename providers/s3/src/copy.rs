@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_provider::{AttributeChange, Attributes, CopyOptions, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
+use sluice_provider::{AttributeChange, CopyOptions, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
 
 use crate::form::{self, Headers, Record};
 use crate::provider::{Inner, TRIES, detached};
@@ -136,7 +136,7 @@ impl Inner {
             Err(error) => return Err(error),
         }
         let seconds = info.modified.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let headers = form::with_record(&visible(&info.attributes), &id, Some(seconds))?;
+        let headers = form::with_record(&info.attributes, &id, Some(seconds))?;
         match self.copy_at_remote((key, found), key, headers, self.tied_to(&found.tag)).await {
             Ok(_) => Ok(()),
             // It is another object now, and the record nobody's.
@@ -154,11 +154,6 @@ impl Inner {
 fn check(etag: &ETag, key: &Key, change: &AttributeChange) -> Result<()> {
     let when = change.if_match.clone().map_or(PutWhen::Always, PutWhen::IfMatch);
     when.check(Some(etag)).map_err(|e| e.with("key", key))
-}
-
-/// What others may see in the headers of an object whose attributes will change in its record alone: what describes the bytes.
-fn visible(attributes: &Attributes) -> Attributes {
-    attributes.iter().filter(|(name, _)| name.starts_with("content-")).collect()
 }
 
 /// The record of an object that was written without one.

@@ -54,9 +54,9 @@ impl CredentialSource {
         {
             return Ok(Arc::clone(credentials));
         }
-        let found = match self.from_environment() {
+        let found = match self.in_environment() {
             Some(credentials) => credentials,
-            None => self.from_file().await?,
+            None => self.in_file().await?,
         };
         let found = Arc::new(found);
         *self.held.lock() = Some((Instant::now(), Arc::clone(&found)));
@@ -68,7 +68,7 @@ impl CredentialSource {
         *self.held.lock() = None;
     }
 
-    fn from_environment(&self) -> Option<Credentials> {
+    fn in_environment(&self) -> Option<Credentials> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         if !self.environment {
             return None;
@@ -80,7 +80,7 @@ impl CredentialSource {
         })
     }
 
-    async fn from_file(&self) -> Result<Credentials> {
+    async fn in_file(&self) -> Result<Credentials> {
         let missing = || Error::new(ErrorKind::PermissionDenied, "credentials of an s3 mount").with("profile", &self.profile);
         let Some(file) = self.file.clone() else {
             return Err(missing().with("reason", "neither AWS_ACCESS_KEY_ID nor a credentials file"));

@@ -22,8 +22,12 @@ impl S3 {
         self.sweep_records(YOUNG).await.map(drop)
     }
 
-    /// Removes records older than this that no object names; answers how many.
-    pub(crate) async fn sweep_records(&self, age: Duration) -> Result<usize> {
+    /// As [`sweep`](Self::sweep), of records of at least this age; answers how many were removed. An age that is shorter than a write
+    /// takes removes the record of one that is under way.
+    ///
+    /// # Errors
+    /// The remote's.
+    pub async fn sweep_records(&self, age: Duration) -> Result<usize> {
         let inner = &self.inner;
         let after = inner.swept.lock().take();
         let page = inner.records(after.as_deref().unwrap_or_default()).await?;

@@ -236,3 +236,21 @@ async fn a_change_of_attributes_leaves_a_copy_as_it_was() {
     mount.delete(&[key("k").into()]).await.pop().unwrap().unwrap();
     assert_eq!(hidden(&settings, "r/").await, [""; 0]);
 }
+
+#[tokio::test]
+async fn a_sweep_removes_what_no_object_names() {
+    let (mount, settings) = open().await;
+    let (one, two) = (content(1, 4_500_000), content(2, 4_600_000));
+    for bytes in [&one, &two] {
+        mount.put(&key("k"), body(bytes, 100_000, true), &PutOptions::default()).await.unwrap();
+    }
+    mount.put(&key("other"), body(&one, 100_000, true), &PutOptions::default()).await.unwrap();
+    assert_eq!(hidden(&settings, "r/").await.len(), 3);
+    mount.sweep().await.unwrap();
+    assert_eq!(hidden(&settings, "r/").await.len(), 3, "a young one may still get its object");
+    // The next one begins where that one ended, and the one after it at the beginning again.
+    let none = std::time::Duration::ZERO;
+    assert_eq!((mount.sweep_records(none).await.unwrap(), mount.sweep_records(none).await.unwrap()), (0, 1));
+    assert_eq!(hidden(&settings, "r/").await.len(), 2);
+    assert!(read(&mount, "k").await == two && read(&mount, "other").await == one);
+}
