@@ -104,7 +104,10 @@ fn filter(settings: &Settings) -> Result<EnvFilter, ParseError> {
     let switch = |on| if on { "info" } else { "off" };
     let (access, data) = (switch(settings.access), switch(settings.audit));
     let ours = format!("sluice::access={access},sluice::audit::admin=info,sluice::audit::data={data}");
-    EnvFilter::try_new(format!("s3s=off,s3s::ops::signature=off,hyper=warn,sqlx=warn,opentelemetry=warn,reqwest=warn,{ours},{}", settings.level))
+    EnvFilter::try_new(format!(
+        "s3s=off,s3s::ops::signature=off,hyper=warn,sqlx=warn,opentelemetry=warn,reqwest=warn,{ours},{}",
+        settings.level
+    ))
 }
 
 /// Whether `level` can be read.
