@@ -53,9 +53,10 @@ def test_rclone_sees_versions(rclone, bucket, s3, tmp_path):
     names = sorted(entry["Path"] for entry in listed)
     assert len(names) == 3 and "dir/keep.txt" in names, names
     older = next(name for name in names if name.startswith("dir/keep-v"))
-    assert rclone("--s3-versions", "cat", f"s:{bucket}/{older}").stdout == b"the first text"
     hidden = next(name for name in names if name.startswith("dir/gone-v"))
-    assert rclone("--s3-versions", "cat", f"s:{bucket}/{hidden}").stdout == b"soon gone"
+    rclone("--s3-versions", "copy", f"s:{bucket}", "all")
+    assert (tmp_path / "all" / older).read_text() == "the first text"
+    assert (tmp_path / "all" / hidden).read_text() == "soon gone"
 
     at = ["--s3-version-at", moment]
     then = {entry["Path"] for entry in json.loads(rclone(*at, "lsjson", "-R", "--files-only", f"s:{bucket}").stdout)}

@@ -1,7 +1,13 @@
 """Lifecycle rules: what is kept of them, what a plan tells, what a run removes."""
 
+import contextlib
 import json
+import os
+import random
+import re
+import threading
 import time
+import urllib.request
 
 import botocore.exceptions
 import pytest
@@ -91,3 +97,84 @@ def test_versions_expire_but_for_what_is_locked(fresh):
     assert len(found["Versions"]) == 1 and found["DeleteMarkers"] == markers and markers[0]["IsLatest"]
     version = found["Versions"][0]["VersionId"]
     assert s3.get_object(Bucket="versions", Key="k", VersionId=version)["Body"].read() == b"1"
+
+
+def resident_mib(server) -> float:
+    with urllib.request.urlopen(f"{server.admin}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return float(re.search(r"^process_resident_memory_bytes (\S+)$", text, re.MULTILINE)[1]) / 2**20
+
+
+@pytest.mark.large
+def test_a_run_over_a_hundred_thousand_objects_does_what_its_plan_said(fresh):
+    """While clients read, write and rewrite: what the plan named goes, but for what was written again; all else stays."""
+    count = int(os.environ.get("SLUICE_LIFECYCLE_OBJECTS", "100000"))
+    server = fresh(config="[lifecycle]\ninterval_secs = 100000\n")
+    s3 = boto3_client(server)
+    s3.create_bucket(Bucket="many")
+    s3.put_object(Bucket="many", Key="probe", Body=b"x")
+    [probe] = [path for path in server.data_dir.rglob("probe") if path.is_file()]
+    probe.unlink()
+    # Files that were there before count as objects of their age.
+    long_ago = time.time() - 10 * 24 * 3600
+    for number in range(count):
+        kind = "keep" if number % 5 == 0 else "old"
+        path = probe.parent / kind / f"{number // 1000:03}" / f"{number:06}"
+        if number % 1000 < 5:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345" if number % 7 else b"")
+        os.utime(path, (long_ago, long_ago))
+    put(s3, "many", {"ID": "r", "Status": "Enabled", "Filter": {"And": {"Prefix": "old/", "ObjectSizeGreaterThan": 0}}, "Expiration": {"Days": 3}})
+    due = {f"old/{n // 1000:03}/{n:06}" for n in range(count) if n % 5 and n % 7}
+    plan = json.loads(server.command("lifecycle", "plan", "many", "--limit", "10000", "--json").stdout)
+    assert (plan["expire"], plan["bytes"]) == (len(due), 5 * len(due))
+    assert {step["key"] for step in plan["steps"]} == set(sorted(due)[:10000])
+
+    server.stop()
+    server.config = "[lifecycle]\ninterval_secs = 3\nremovals_per_sec = 2000\n"
+    server.start()
+    before, most, began, began_at = resident_mib(server), 0.0, time.monotonic(), time.time()
+    going, rewritten, failed = threading.Event(), set(), []
+
+    def traffic(which: int) -> None:
+        own, chance = boto3_client(server), random.Random(which)
+        try:
+            while not going.is_set():
+                number = chance.randrange(count)
+                key = f"{'keep' if number % 5 == 0 else 'old'}/{number // 1000:03}/{number:06}"
+                if number % 10 == 0:
+                    own.get_object(Bucket="many", Key=key)["Body"].read()
+                elif key in due:
+                    own.put_object(Bucket="many", Key=key, Body=b"written again")
+                    rewritten.add(key)
+                else:
+                    own.put_object(Bucket="many", Key=f"new/{which}/{chance.randrange(1000)}", Body=b"new")
+        except botocore.exceptions.BotoCoreError as error:
+            failed.append(error)
+
+    clients = [threading.Thread(target=traffic, args=(which,)) for which in range(3)]
+    for client in clients:
+        client.start()
+    try:
+        left = len(due)
+        while left:
+            assert time.monotonic() < began + 1200, f"{left} objects are left"
+            time.sleep(1)
+            most = max(most, resident_mib(server))
+            left = 0
+            for folder, _, names in os.walk(probe.parent / "old"):
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        seen = os.stat(os.path.join(folder, name))
+                        left += seen.st_size == 5 and seen.st_mtime < began_at - 86400
+    finally:
+        going.set()
+        for client in clients:
+            client.join(60)
+    took = time.monotonic() - began
+    assert not failed
+    listed = {entry["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket="many") for entry in page.get("Contents", [])}
+    everything = {f"{'keep' if n % 5 == 0 else 'old'}/{n // 1000:03}/{n:06}" for n in range(count)}
+    assert {key for key in listed if not key.startswith("new/")} == everything - due | rewritten
+    print(f"\n{len(due)} of {count} objects in {took:.0f} s, {len(rewritten)} of them written again; resident {before:.0f} -> {most:.0f} MiB")
+    assert most < before + 128, f"{before} -> {most} MiB"
