@@ -6,19 +6,23 @@
 
 mod remote;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, Weak};
 
 use remote::{Remote, shared};
 use sluice_provider::conformance::Subject;
 use sluice_provider_s3::S3;
 
-static REMOTE: OnceLock<Remote> = OnceLock::new();
+static REMOTE: Mutex<Weak<Remote>> = Mutex::new(Weak::new());
 
 async fn fresh() -> Subject {
-    let mut settings = shared(&REMOTE, "memory").settings();
+    let remote = shared(&REMOTE, "memory");
+    let mut settings = remote.settings();
     settings.native_part_bytes = u64::MAX;
     let (one, two) = (S3::open(settings.clone()).await.unwrap(), S3::open(settings).await.unwrap());
-    Subject::new(one).with_peer(two).with_hard_keys([".sluice-s3", ".sluice-s30", ".sluice-s3.", ".sluice-", "sluice-s3/"])
+    Subject::new(one)
+        .with_peer(two)
+        .with_hard_keys([".sluice-s3", ".sluice-s30", ".sluice-s3.", ".sluice-", "sluice-s3/"])
+        .keeping(remote)
 }
 
 sluice_provider::conformance!(fresh);

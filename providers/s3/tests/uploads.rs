@@ -3,7 +3,7 @@
 
 mod remote;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -15,15 +15,30 @@ use sluice_provider::{
 };
 use sluice_provider_s3::{Answers, S3, Settings};
 
-static REMOTE: OnceLock<Remote> = OnceLock::new();
+static REMOTE: Mutex<Weak<Remote>> = Mutex::new(Weak::new());
+
+/// A mount, and the gateway behind it.
+struct Held {
+    mount: S3,
+    _remote: Arc<Remote>,
+}
+
+impl std::ops::Deref for Held {
+    type Target = S3;
+
+    fn deref(&self) -> &S3 {
+        &self.mount
+    }
+}
 
 /// A mount whose answers are quick, and one of the same bucket that has nothing hidden: what others see.
-async fn open() -> (S3, Settings) {
-    let mut settings = shared(&REMOTE, "local").settings();
+async fn open() -> (Held, Settings) {
+    let remote = shared(&REMOTE, "local");
+    let mut settings = remote.settings();
     settings.answers = Answers::Quick;
     let mount = S3::open(settings.clone()).await.unwrap();
     assert!(mount.features().conditions, "the remote is a gateway that keeps them");
-    (mount, settings)
+    (Held { mount, _remote: remote }, settings)
 }
 
 fn key(name: &str) -> Key {
@@ -200,7 +215,7 @@ async fn small_parts_before_a_large_one_are_refused_whole() {
 
 #[tokio::test]
 async fn a_prefix_is_a_world_of_its_own() {
-    let (_, settings) = open().await;
+    let (_held, settings) = open().await;
     let below = S3::open(Settings { prefix: "team/a/".into(), ..settings.clone() }).await.unwrap();
     let beside = S3::open(Settings { prefix: "team/b/".into(), ..settings.clone() }).await.unwrap();
     let whole = S3::open(settings).await.unwrap();

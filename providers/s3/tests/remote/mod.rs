@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use compat_tests::{ACCESS_KEY, Gateway, SECRET_KEY};
@@ -69,7 +69,12 @@ impl Remote {
     }
 }
 
-/// The gateway of a program: started once, ended with the program.
-pub(crate) fn shared(slot: &'static OnceLock<Remote>, provider: &str) -> &'static Remote {
-    slot.get_or_init(|| Remote::start(provider))
+/// The gateway that tests share while any of them needs it. A static would outlive the program, and the process with it.
+pub(crate) fn shared(slot: &Mutex<Weak<Remote>>, provider: &str) -> Arc<Remote> {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    slot.upgrade().unwrap_or_else(|| {
+        let remote = Arc::new(Remote::start(provider));
+        *slot = Arc::downgrade(&remote);
+        remote
+    })
 }
