@@ -595,6 +595,7 @@ mod tests {
         metrics.answered(&answered("GetObject", 404, "photos"));
         metrics.set_rate_limits(1, 1, 1);
         metrics.slow("GetObject");
+        metrics.lifecycle_did([("expire", 1)]);
         metrics.mount_meter("local").answered(std::time::Duration::from_millis(1));
         let text = metrics.render(true);
         for row in TABLE {
