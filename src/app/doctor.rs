@@ -212,7 +212,9 @@ fn requests(report: &mut Report, probe: Probe, region: &str) {
 }
 
 fn speaks_s3(reply: &Reply) -> Finding {
-    match (reply.header("x-amz-request-id"), reply.header("server")) {
+    // The admin listener has the same headers; but it answers in JSON.
+    let xml = reply.header("content-type").is_some_and(|kind| kind.starts_with("application/xml"));
+    match (reply.header("x-amz-request-id").filter(|_| xml), reply.header("server")) {
         (Some(_), Some("Sluice")) => Finding::Good,
         (Some(_), _) => Finding::Poor("what stands between hides the Server header".to_owned()),
         (None, _) => Finding::Bad("what answers is not an S3 endpoint".to_owned()),
