@@ -26,6 +26,8 @@ pub(super) struct Connection {
     streams: Option<Arc<Streams>>,
     /// Whether a piece of the answer waits for the client; of streams only.
     owed: AtomicBool,
+    /// Whether the client waits for a 100 (Continue) that hyper does not send.
+    interim: AtomicBool,
 }
 
 impl Connection {
@@ -51,6 +53,7 @@ impl Connection {
             files: Files::default(),
             streams,
             owed: AtomicBool::new(false),
+            interim: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +94,16 @@ impl Connection {
         {
             streams.owe(owed);
         }
+    }
+
+    /// Notes that the answer is to begin with a 100 (Continue).
+    pub(super) fn owe_interim(&self) {
+        self.interim.store(true, Ordering::Release);
+    }
+
+    /// Whether it is, once.
+    pub(super) fn take_interim(&self) -> bool {
+        self.interim.load(Ordering::Acquire) && self.interim.swap(false, Ordering::AcqRel)
     }
 
     /// Whether a request is being answered.

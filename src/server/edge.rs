@@ -87,6 +87,9 @@ impl<S: Service> Edge<S> {
     ) -> Response<AnswerBody<S::Body>> {
         let began = Instant::now();
         connection.begin();
+        if waits_for_nothing(&request) {
+            connection.owe_interim();
+        }
         let mut client = caller.client;
         if let Some(proxies) = &caller.proxies {
             client = proxies.client(client, request.headers());
@@ -245,4 +248,12 @@ async fn overdue(connection: &Connection, limit: Duration) {
 fn grows_with_the_object<B>(request: &Request<B>) -> bool {
     request.headers().contains_key("x-amz-copy-source")
         || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.contains("uploadId=")))
+}
+
+/// Whether the client waits for a 100 (Continue) before a body of no bytes. hyper sends none then, which RFC 9110 section 10.1.1 allows; but
+/// S3 does, and botocore (aws, boto3) reads the next answer of the connection wrongly after a final one without.
+fn waits_for_nothing(request: &Request<Incoming>) -> bool {
+    request.version() == Version::HTTP_11
+        && request.body().is_end_stream()
+        && request.headers().get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

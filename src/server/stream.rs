@@ -31,6 +31,9 @@ use super::refusal;
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// The interim answer.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
 /// What bytes go over.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// The socket itself, where nothing lies between that would have to see the bytes.
@@ -66,13 +69,47 @@ pub(super) struct Stream<I, R> {
     refuse: R,
     /// What goes out in place of hyper's bare answer, and how long that is.
     refusal: Option<(Bytes, usize)>,
+    /// What is left to write of an interim answer.
+    interim: Bytes,
+    /// Something was written and not flushed: it may be part of an earlier answer.
+    unflushed: bool,
 }
 
 impl<I: Socket, R: Fn(u16) -> Response<Bytes>> Stream<I, R> {
     pub(super) fn new(io: I, connection: Arc<Connection>, idle: Duration, refuse: R) -> Self {
         let io = TokioIo::new(io);
         let (head_since, write_since, closed_since, alarm) = (None, None, None, None);
-        Self { io, connection, idle, head_since, head_begun: false, write_since, closed_since, alarm, refuse, refusal: None }
+        Self {
+            io,
+            connection,
+            idle,
+            head_since,
+            head_begun: false,
+            write_since,
+            closed_since,
+            alarm,
+            refuse,
+            refusal: None,
+            interim: Bytes::new(),
+            unflushed: false,
+        }
+    }
+
+    /// Writes the interim answer that the request is owed, if any. A client that has sent the request before it had all of an earlier
+    /// answer did not wait for it, and gets none: it would come in the middle of that.
+    fn write_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection.take_interim() && !self.unflushed {
+            self.interim = Bytes::from_static(CONTINUE);
+        }
+        while !self.interim.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &self.interim))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim.advance(written);
+        }
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
     }
 
     /// Writes the edge's document in place of `bare`; ready with the length of that.
@@ -197,12 +234,18 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Read for Stream<I, R> {
 
 impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<I, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = if self.is_refusal(buf) { self.write_refusal(cx, buf) } else { Pin::new(&mut self.io).poll_write(cx, buf) };
+        let poll = match self.write_interim(cx) {
+            Poll::Ready(Ok(())) if self.is_refusal(buf) => self.write_refusal(cx, buf),
+            Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_write(cx, buf),
+            interim => interim.map_ok(|()| 0),
+        };
         self.written(cx, poll)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let poll = Pin::new(&mut self.io).poll_flush(cx);
+        self.unflushed &= poll.is_pending();
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -233,6 +276,9 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<I, R> {
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let interim @ (Poll::Pending | Poll::Ready(Err(_))) = self.write_interim(cx) {
+            return self.written(cx, interim.map_ok(|()| 0));
+        }
         let poll = match (bufs, bufs.iter().position(is_mark)) {
             ([only], None) if self.is_refusal(only) => self.write_refusal(cx, only),
             (_, None) => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),

@@ -143,6 +143,22 @@ async fn every_answer_is_signed_by_the_house_and_counted() {
     assert!(metrics.contains(series), "{metrics}");
 }
 
+/// hyper sends no 100 (Continue) for a body of no bytes; a client that waits for one gets it.
+#[tokio::test]
+async fn an_empty_body_that_is_waited_for_has_its_interim_answer() {
+    let rig = start(|_: Request<RequestBody>| async { text(StatusCode::OK, "stored") }, Given::default()).await;
+    let waiting = "PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-Continue\r\n\r\n";
+    let mut stream = connect(&rig, waiting).await;
+    for _ in 0..3 {
+        let answer = read_some(&mut stream, "stored").await;
+        assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+        stream.write_all(b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        let answer = read_some(&mut stream, "stored").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "who does not wait gets none: {answer}");
+        stream.write_all(waiting.as_bytes()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn an_error_to_a_head_has_no_body() {
     let rig = start(|_: Request<RequestBody>| async { text(StatusCode::NOT_FOUND, "<Error/>") }, Given::default()).await;
