@@ -186,8 +186,16 @@ def client_environment(home: pathlib.Path, server: Gateway) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def home(tmp_path):
+    """A home without anybody's configuration."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(params=["v1", "v2"])
-def aws(request, server, tmp_path):
+def aws(request, server, tmp_path, home):
     """The aws command line: of this Python environment (v1, current), or of the machine (Debian's v2)."""
     if request.param == "v1":
         command = [sys.executable, "-m", "awscli"]
@@ -196,10 +204,21 @@ def aws(request, server, tmp_path):
         if not os.path.exists(found):
             pytest.skip("Debian's awscli is not installed")
         command = [found]
-    home = tmp_path / "home"
-    home.mkdir()
     env = client_environment(home, server)
     tool = Tool(*command, env=env, cwd=tmp_path)
     # Version 2.9 does not know AWS_ENDPOINT_URL yet.
     tool.command += ["--endpoint-url", server.endpoint]
+    return tool
+
+
+@pytest.fixture
+def rclone(server, tmp_path, home):
+    """rclone with provider Other and no quirk switched on."""
+    config = tmp_path / "rclone.conf"
+    config.write_text(
+        f"[s]\ntype = s3\nprovider = Other\naccess_key_id = {ACCESS_KEY}\nsecret_access_key = {SECRET_KEY}\n"
+        f"endpoint = {server.endpoint}\nregion = {REGION}\n"
+    )
+    tool = Tool(program("rclone"), env=client_environment(home, server), cwd=tmp_path)
+    tool.command += ["--config", str(config), "--retries", "1", "--low-level-retries", "1"]
     return tool

@@ -25,28 +25,7 @@ def files(tmp_path):
     return fill(folder)
 
 
-@pytest.fixture
-def home(tmp_path):
-    """A home without anybody's configuration."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    return folder
-
-
 # rclone
-
-
-@pytest.fixture
-def rclone(server, tmp_path, home):
-    """rclone with provider Other and no quirk switched on."""
-    config = tmp_path / "rclone.conf"
-    config.write_text(
-        f"[s]\ntype = s3\nprovider = Other\naccess_key_id = {ACCESS_KEY}\nsecret_access_key = {SECRET_KEY}\n"
-        f"endpoint = {server.endpoint}\nregion = {REGION}\n"
-    )
-    tool = Tool(program("rclone"), env=client_environment(home, server), cwd=tmp_path)
-    tool.command += ["--config", str(config), "--retries", "1", "--low-level-retries", "1"]
-    return tool
 
 
 def test_rclone_sync_and_check(rclone, bucket, files, tmp_path):

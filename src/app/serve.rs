@@ -324,6 +324,8 @@ impl Gateway {
     /// Serves until told to stop, and stops. The exit code says whether all requests finished.
     async fn until(self, mut stop: Stop) -> u8 {
         let name = stop.next().await;
+        // Whoever balances the load sees it before anybody is refused, and before the log says so.
+        self.drain.leave();
         tracing::info!(signal = name, in_flight = self.gate.inside(), "stopping: no new requests; those under way may finish");
         let drain = self.drain.clone();
         let again = runtime::spawn("second signal", async move {
@@ -332,8 +334,6 @@ impl Gateway {
             drain.abort();
         });
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
-        // Whoever balances the load sees it before anybody is refused.
-        self.drain.leave();
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(self.config.server.drain_delay_secs)) => {}
             () = self.drain.aborting() => {}

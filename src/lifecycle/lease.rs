@@ -6,13 +6,14 @@
 //! hours strike one after the other do not each begin one.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::meta::MetaStore;
+use crate::runtime::unix_millis;
 
 /// The value of the metadata store.
 const NAME: &str = "lifecycle.lease";
@@ -25,7 +26,7 @@ struct State {
     /// What the holder raises.
     beat: u64,
     /// When the last run ended, in milliseconds since 1970 by the clock of whoever ran.
-    ended: u64,
+    ended: i64,
 }
 
 impl State {
@@ -73,7 +74,7 @@ impl Lease {
                 holder = old.holder,
                 "a gateway died in a lifecycle run, or cannot reach the store: this one takes over"
             );
-        } else if now().saturating_sub(old.ended) < millis(pause) && old.ended <= now() {
+        } else if (0..i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)).contains(&unix_millis().saturating_sub(old.ended)) {
             return Ok(None);
         }
         let state = State { holder: self.holder.clone(), beat: 0, ended: old.ended };
@@ -119,18 +120,10 @@ impl Turn<'_> {
     /// # Errors
     /// `MetaUnavailable`.
     pub(super) async fn give_back(self) -> Result<()> {
-        let ended = State { ended: now(), ..State::default() };
+        let ended = State { ended: unix_millis(), ..State::default() };
         // False when it was lost at the last moment: then it is not this gateway's to give.
         self.lease.store.replace_value(NAME, &self.state.text(), &ended.text()).await.map(drop)
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
