@@ -18,6 +18,7 @@ pub mod lock;
 mod place;
 mod read;
 mod request;
+mod transition;
 mod versions;
 mod write;
 
