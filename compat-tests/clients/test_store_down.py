@@ -128,7 +128,7 @@ def test_a_server_that_is_gone(cut_off):
     assert outcome(boto3_client(gateway, "NOSUCHKEY", "a-secret-of-nobody")) == "InvalidAccessKeyId"
 
 
-@pytest.mark.parametrize("cut_off", ["[tokens]\ncache_ttl_secs = 4\n[meta]\nbreaker_recovery_secs = 1\n"], indirect=True)
+@pytest.mark.parametrize("cut_off", ["[tokens]\ncache_ttl_secs = 4\n[meta]\nbreaker_recovery_secs = 1\n"], indirect=True, ids=["short"])
 def test_a_cached_key_goes_on_until_its_time_and_no_longer(cut_off):
     """A tenant's own key, and that of a user with policies: served, and from one moment on refused, whatever is asked."""
     gateway, cable = cut_off
@@ -156,7 +156,7 @@ def test_a_cached_key_goes_on_until_its_time_and_no_longer(cut_off):
 
 @pytest.mark.large
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("cut_off", [""], indirect=True)
+@pytest.mark.parametrize("cut_off", [""], indirect=True, ids=["defaults"])
 def test_the_figures_of_a_server_that_is_gone(cut_off):
     """E19 with the defaults: refused in less than 5 ms, one probe after 30 s, cached keys for 300 s, and closed again by the next probe."""
     gateway, cable = cut_off

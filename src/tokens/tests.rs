@@ -466,3 +466,45 @@ async fn while_the_store_is_down_the_keys_of_users_go_on_with_what_they_may() {
     tokens.policies_changed(&account.id);
     assert_eq!(kind(tokens.actor(seen).await), "MetaUnavailable", "what is known to have changed is not good");
 }
+
+/// Within four hours of the end, on either side of it, and for seven days in all.
+#[tokio::test]
+async fn a_session_is_renewed_around_its_end_and_for_a_week() {
+    const HOUR: i64 = 3_600_000;
+    const WEEK: i64 = 7 * 24 * HOUR;
+    let (tokens, store) = layer().await;
+    let account = create(&tokens, "tenant", "AAA").await.unwrap().identity.id.clone();
+    let now = crate::runtime::unix_millis();
+    for (n, (issued, expires, began, lasts)) in [
+        (now - HOUR, now + 4 * HOUR - 60_000, None, Some(5 * HOUR - 60_000)),
+        (now - HOUR, now + 4 * HOUR + 60_000, None, None),
+        (now - 12 * HOUR, now - 4 * HOUR + 60_000, None, Some(8 * HOUR + 60_000)),
+        (now - 12 * HOUR, now - 4 * HOUR - 60_000, None, None),
+        (now - HOUR, now + HOUR, Some(now - WEEK + HOUR), Some(HOUR)),
+        (now - HOUR, now + HOUR, Some(now - WEEK - 1), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let access_key = format!("SESSION{n}");
+        let token = u8::try_from(n).unwrap();
+        let record = crate::meta::SessionRecord {
+            sealed_secret: tokens.seal.seal(&access_key, SECRET).unwrap(),
+            issued,
+            expires,
+            context: began.map(|began| ("began".to_owned(), began.to_string())).into_iter().collect(),
+            ..crate::meta::identities::suite::session(&access_key, token, &account, None)
+        };
+        store.create_session(&record).await.unwrap();
+        let old = tokens.credential(&access_key).await.unwrap().unwrap();
+        let renewed = tokens.renew_session(&old).await;
+        match lasts {
+            Some(lasts) => {
+                let expires = renewed.unwrap().expires;
+                assert!((now + lasts..now + lasts + 60_000).contains(&expires), "{n}: {}", expires - now - lasts);
+                assert!(tokens.credential(&access_key).await.unwrap().is_none(), "{n}: the old one is over");
+            }
+            None => assert!(kind(renewed).starts_with("InvalidRequest"), "{n}"),
+        }
+    }
+}
