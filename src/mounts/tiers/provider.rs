@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use futures::StreamExt;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Key, ListEntry, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, ReadOptions, Result, Seal, VersionId, Versioning, Versions,
-    is_marker, version_of,
+    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Follow, Key, ListEntry, ListPage,
+    ListQuery, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, ReadOptions, Rename, Result, Seal, VersionId,
+    Versioning, Versions, is_marker, version_of,
 };
 
 use super::{CLASS_ATTRIBUTE, Tier, class_of, whole};
@@ -268,5 +268,19 @@ impl Provider for Tiered {
 
     fn versions(&self) -> Option<&dyn Versions> {
         self.inner.versions().map(|_| self as &dyn Versions)
+    }
+
+    /// None: an object could have let go of its bytes.
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+
+    /// None: what lies in a class is named by the key that it belongs to.
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        self.inner.follows()
     }
 }
