@@ -61,7 +61,7 @@ def test_kv(rig):
     _, s3, bucket = rig
     put = {"Bucket": bucket, "Key": "kv/counter"}
     etag = s3.put_object(**put, Body=b"0", Metadata={"a": "b"})["ETag"]
-    answers = race(6, lambda n: code(s3.put_object, **put, Body=str(n).encode(), IfMatch=etag))
+    answers = race(6, lambda n: code(s3.put_object, **put, Body=b"n%d" % n, IfMatch=etag))
     assert sorted(answers) == [""] + ["PreconditionFailed"] * 5
     answers = race(6, lambda n: code(s3.put_object, Bucket=bucket, Key="kv/new", Body=b"x", IfNoneMatch="*"))
     assert sorted(answers) == [""] + ["PreconditionFailed"] * 5

@@ -21,7 +21,7 @@ struct Mount {
 async fn mount(keep: &str) -> Mount {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("objects.db").display());
-    let map = [("url", url.as_str()), ("space", "s"), ("keep_secs", keep)];
+    let map = [("url", url.as_str()), ("space", "s"), ("keep_secs", keep), ("durability", "os")];
     let map = map.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
     let database = Database::open(Settings::from_map(Kind::Pages, &map).unwrap()).await.unwrap();
     Mount { database, _dir: dir }

@@ -76,7 +76,7 @@ impl Backend {
                     .filename(path)
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
+                    .synchronous(if settings.flush { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
                     .busy_timeout(ACQUIRE)
                     .disable_statement_logging();
                 let pool = |size| sqlx::sqlite::SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE);
