@@ -106,7 +106,7 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                     Ok(json!({
                         "name": key.identity.name,
                         "identity": key.identity.id,
-                        "access_key": key.access_key,
+                        "access_key": &*key.access_key,
                         "secret_key": key.secret.expose(),
                     }))
                 })?,
