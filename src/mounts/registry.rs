@@ -47,7 +47,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "kv",
         about: "small values in SQLite or PostgreSQL, each in a row",
-        settings: "url, space, password_file, connections, max_value_bytes",
+        settings: "url, space, password_file, durability, connections, max_value_bytes",
         built: cfg!(feature = "database"),
     },
     Kind {
@@ -60,7 +60,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "page",
         about: "objects in pages in SQLite or PostgreSQL",
-        settings: "url, space, password_file, connections, page_bytes, keep_secs",
+        settings: "url, space, password_file, durability, connections, page_bytes, keep_secs",
         built: cfg!(feature = "database"),
     },
     Kind {
