@@ -1,6 +1,5 @@
 """The metadata store on a server that goes away and comes back (E19); how many connections a gateway holds (E20)."""
 
-import socket
 import subprocess
 import threading
 import time
@@ -11,67 +10,17 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import MEMORY, boto3_client
 from gateway import POSTGRES, Gateway
+from line import Line
+from wire import Wire
 
 pytestmark = pytest.mark.skipif(POSTGRES is None, reason="needs a PostgreSQL server: `bash compat-tests/run postgres`")
-
-
-class Cable:
-    """A way to a server that can be cut."""
-
-    def __init__(self, host: str, port: int):
-        self.target, self.open, self.pairs = (host, port), True, []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            if not self.open:
-                near.close()
-                continue
-            far = socket.create_connection(self.target)
-            self.pairs.append((near, far))
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self) -> None:
-        """Ends all connections, and lets none through."""
-        self.open = False
-        for pair in self.pairs:
-            for end in pair:
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-        self.pairs.clear()
-
-    def mend(self) -> None:
-        """Lets connections through again."""
-        self.open = True
 
 
 @pytest.fixture
 def cut_off(environment, tmp_path):
     """A gateway that reaches its server by a cable."""
     url = urllib.parse.urlsplit(POSTGRES)
-    cable = Cable(url.hostname, url.port or 5432)
+    cable = Line(url.hostname, url.port or 5432)
 
     class Cabled(Gateway):
         def _environment(self) -> dict[str, str]:
@@ -81,8 +30,7 @@ def cut_off(environment, tmp_path):
 
     with Cabled(config=MEMORY + "[meta]\nbreaker_recovery_secs = 1\n", data_dir=tmp_path / "data") as gateway:
         yield gateway, cable
-    cable.cut()
-    cable.listener.close()
+    cable.close()
 
 
 def outcome(client) -> str:
@@ -120,6 +68,62 @@ def test_a_server_that_is_gone(cut_off):
     assert outcome(late) == "AccessDenied"
     assert gateway.metric("sluice_meta_circuit_open") == 0
     assert outcome(boto3_client(gateway, "NOSUCHKEY", "a-secret-of-nobody")) == "InvalidAccessKeyId"
+
+
+@pytest.mark.large
+@pytest.mark.timeout(300)
+def test_a_server_that_is_gone_for_half_a_minute(environment, tmp_path):
+    """E19 with the defaults: refusals below 5 ms, keys that are cached for as long as they may be, one probe after 30 s."""
+    url = urllib.parse.urlsplit(POSTGRES)
+    cable = Line(url.hostname, url.port or 5432)
+
+    class Cabled(Gateway):
+        def _environment(self) -> dict[str, str]:
+            env = super()._environment()
+            env["SLUICE_META_DSN"] = env["SLUICE_META_DSN"].replace(f"{url.hostname}:{url.port}", f"127.0.0.1:{cable.port}")
+            return env
+
+    with Cabled(config=MEMORY + "[tokens]\ncache_ttl_secs = 20\n", data_dir=tmp_path / "data") as gateway:
+        for name in ("known", "late"):
+            gateway.create_key(name, f"{name.upper()}KEY", "a-secret-of-somebody")
+        known, late, nobody = (Wire(gateway.port, key, "a-secret-of-somebody") for key in ("KNOWNKEY", "LATEKEY", "NOSUCHKEY"))
+        assert known.send("PUT", "/kept").status == 200
+        cable.cut()
+        cut = time.monotonic()
+        first = []
+        while gateway.metric("sluice_meta_circuit_open") == 0:
+            assert late.send("GET", "/kept").status == 503
+            first.append((time.monotonic() - cut) * 1e3)
+        opened, refusals, served, ended = time.monotonic(), [], 0.0, 0.0
+        while not ended:
+            for wire in (late, nobody):
+                began = time.monotonic()
+                wire.send("GET", "/kept").is_error(503, "ServiceUnavailable", "/kept")
+                refusals.append((time.monotonic() - began) * 1e3)
+            if known.send("GET", "/kept").status == 200:
+                served = time.monotonic() - cut
+            else:
+                ended = time.monotonic() - cut
+            assert ended == 0 or ended > 15, "a key that is cached was refused"
+            assert time.monotonic() - cut < 28, "a key was served for longer than it may be cached"
+            time.sleep(0.05)
+        cable.mend()
+        probes = gateway.metric("sluice_meta_circuit_opened_total")
+        while late.send("GET", "/kept").status == 503:
+            assert time.monotonic() - opened < 60
+            time.sleep(0.05)
+        back = time.monotonic() - opened
+        late.send("GET", "/kept").is_error(403, "AccessDenied", "/kept")
+        nobody.send("GET", "/kept").is_error(403, "InvalidAccessKeyId", "/kept")
+        assert gateway.metric("sluice_meta_circuit_open") == 0
+        refusals.sort()
+        p99 = refusals[len(refusals) * 99 // 100]
+        print(
+            f"open after {len(first)} requests in {first[-1]:.0f} ms; {len(refusals)} refusals, median {refusals[len(refusals) // 2]:.2f}, p99 {p99:.2f} ms;"
+            f" a cached key served for {served:.1f} s of 20; served again {back:.1f} s after the circuit opened ({probes:.0f} opening)"
+        )
+        assert refusals[len(refusals) // 2] < 5 and back >= 29
+    cable.close()
 
 
 def psql(statement: str) -> str:
