@@ -71,6 +71,8 @@ pub enum ErrorKind {
     Encryption(EncryptionFault),
     /// The metadata store cannot be reached.
     MetaUnavailable,
+    /// A token that was given to another request.
+    IdempotencyMismatch,
     /// Too much at once.
     SlowDown,
     /// A fault of the program.

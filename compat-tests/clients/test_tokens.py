@@ -9,6 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import MEMORY, boto3_client
 from gateway import BINARY, POSTGRES, Gateway, clean_environment
+from test_iam import client as client_of
+from test_iam import temporary
+from test_web_identity import renew
 
 OLD, NEW = "ab" * 32, "cd" * 32
 
@@ -74,6 +77,33 @@ def test_a_revoked_key_is_refused_everywhere_and_after_a_restart(pair):
     two.kill()
     two.start()
     assert status(links[1]) == 403
+
+
+def test_a_revoked_session_is_refused_everywhere_and_never_renewed(pair):
+    """E18: of a session in use, too; no gateway gives another one for it, not after a restart either. The key that it came from goes on."""
+    one, two, _ = pair
+    key = new_key(one, "tom")
+    own = {"aws_access_key_id": key["access_key"], "aws_secret_access_key": key["secret_key"]}
+    client_of(one, "s3", own).create_bucket(Bucket="session")
+    session = temporary(client_of(one, "sts", own).get_session_token(DurationSeconds=900))
+    clients = [client_of(gateway, "s3", session) for gateway in (one, two)]
+    links = [client.generate_presigned_url("list_objects_v2", Params={"Bucket": "session"}) for client in clients]
+    # The buckets of memory mounts are each gateway's own; their names are not.
+    assert clients[0].list_buckets()["Buckets"] and clients[1].list_buckets()["Buckets"]
+    assert status(links[0]) == 200
+
+    run(one, "key", "revoke", session["aws_access_key_id"])
+    assert status(links[0]) == 403
+    within_a_second(lambda: status(links[1]) == 403)
+    two.kill()
+    two.start()
+    for gateway, client, link in zip((one, two), clients, links):
+        assert status(link) == 403
+        with pytest.raises(ClientError) as refused:
+            client.list_buckets()
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        assert renew(gateway, session) == {"error": "InvalidClientTokenId"}
+        assert client_of(gateway, "s3", own).list_buckets()["Buckets"]
 
 
 def test_presigned_urls_are_revoked_and_the_key_goes_on(pair):

@@ -62,7 +62,7 @@ pub(super) async fn create(parts: &Parts, new: NewKey) -> Result<Answer, Failure
     }
     let secret = new.secret_key.map(Secret::new);
     let key = parts.tokens.create_key(&new.name, new.root, new.access_key, secret).await?;
-    tracing::info!(name = new.name, access_key = key.access_key, "access key created");
+    tracing::info!(name = new.name, access_key = &*key.access_key, "access key created");
     let created = Created {
         name: &key.identity.name,
         identity: &key.identity.id,

@@ -168,6 +168,10 @@ impl Admin {
                     _ => Err(not_allowed("GET, HEAD, POST, DELETE")),
                 }
             }
+            ["api", "v1", "buckets", bucket, "caps"] if read => mounts::capabilities(parts, &decoded(bucket)?).await,
+            ["api", "v1", "buckets", _, "caps"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "providers"] if read => Ok(mounts::kinds()),
+            ["api", "v1", "providers"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "buckets", bucket, "lifecycle", "plan"] if read => {
                 let query = head.uri.query().unwrap_or("");
                 lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await

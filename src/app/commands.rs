@@ -12,8 +12,11 @@ use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
 use super::{doctor, serve};
 use crate::admin::{Client, read_admin_token};
-use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place};
+use crate::config::{
+    self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place, ProviderCommand,
+};
 use crate::meta::{self, Revoked};
+use crate::mounts::KINDS;
 use crate::runtime::Trust;
 use crate::tokens::{Secret, Tokens};
 
@@ -24,6 +27,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Key(command) => key(command),
         Command::Mount(command) => mount(command),
+        Command::Provider(command) => provider(command),
         Command::Meta(command) => metadata(command),
         Command::Lifecycle(command) => lifecycle(command),
         Command::Doctor(args) => doctor::run(args),
@@ -114,7 +118,7 @@ fn key(command: &KeyCommand) -> Result<u8, Failure> {
                     Ok(json!({
                         "name": key.identity.name,
                         "identity": key.identity.id,
-                        "access_key": key.access_key,
+                        "access_key": &*key.access_key,
                         "secret_key": key.secret.expose(),
                     }))
                 })?,
@@ -224,6 +228,56 @@ fn mount(command: &MountCommand) -> Result<u8, Failure> {
         MountCommand::Rm { bucket, prefix, place } => {
             let path = format!("{}?prefix={}", path(bucket), encoded(prefix));
             client(place)?.call("DELETE", &path, None).map_err(Failure::of("unmount"))?;
+        }
+    }
+    Ok(DONE)
+}
+
+fn provider(command: &ProviderCommand) -> Result<u8, Failure> {
+    match command {
+        ProviderCommand::Ls { json } => {
+            let list = json!({ "providers": KINDS });
+            print_list(&list, "providers", &["name", "built", "about"], *json)?;
+        }
+        ProviderCommand::Describe { bucket: Some(bucket), json, place, .. } => {
+            let Gateway::Running(client) = find(place)? else {
+                return Err(Failure::new("the gateway is not running: what its mounts can do is known to it alone"));
+            };
+            let path = format!("/api/v1/buckets/{}/caps", encoded(bucket));
+            let list = client.call("GET", &path, None).map_err(Failure::of("describe"))?;
+            let columns = [
+                "prefix",
+                "provider",
+                "writable",
+                "conditions",
+                "attributes",
+                "persistent",
+                "multipart",
+                "versions",
+                "append",
+                "rename",
+                "follow",
+            ];
+            if !json {
+                say(&format!("{}\n", columns.join("\t")))?;
+            }
+            print_list(&list, "mounts", &columns, *json)?;
+        }
+        ProviderCommand::Describe { kind, json, .. } => {
+            let wanted = kind.as_deref().unwrap_or_default();
+            let kind = KINDS.iter().find(|kind| kind.name == wanted).ok_or_else(|| {
+                let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+                Failure::new(format!("there is no provider {wanted:?}; there are {}", known.join(", ")))
+            })?;
+            if *json {
+                say(&format!("{}\n", json!(kind)))?;
+            } else {
+                let built = if kind.built { "yes" } else { "no: it was left out of this build" };
+                say(&format!(
+                    "name      {}\nis        {}\nsettings  {}\nbuilt     {built}\n",
+                    kind.name, kind.about, kind.settings
+                ))?;
+            }
         }
     }
     Ok(DONE)

@@ -28,7 +28,7 @@ pub(super) async fn root_key(tokens: &Tokens, secrets: &Secrets, endpoint: &str)
         let _ = tokens.delete_key(&key.access_key).await;
         return Err(Failure::of("the root key cannot be shown")(error));
     }
-    tracing::info!(access_key = key.access_key, "first start: the root key was created and shown once on standard output");
+    tracing::info!(access_key = &*key.access_key, "first start: the root key was created and shown once on standard output");
     Ok(())
 }
 

@@ -30,6 +30,9 @@ pub enum Command {
     /// Mounts of a bucket: add, list, remove. The gateway must be running.
     #[command(subcommand)]
     Mount(MountCommand),
+    /// Kinds of providers: list them, describe one, or what the mounts of a bucket can do.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// The metadata store: copy it, seal its secrets anew.
     #[command(subcommand)]
     Meta(MetaCommand),
@@ -223,6 +226,34 @@ To exchange the master key:
   2. sluice meta reseal
   3. Take the old key away.")]
     Reseal {
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Providers.
+#[derive(Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// List the kinds of providers. No gateway need run.
+    #[command(after_help = "Examples:\n  sluice provider ls\n  sluice provider ls --json")]
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe a kind of provider, or what the mounts of a bucket can do (the gateway must be running).
+    #[command(after_help = "Examples:\n  sluice provider describe kv\n  sluice provider describe --bucket photos")]
+    Describe {
+        /// The kind.
+        #[arg(required_unless_present = "bucket", conflicts_with = "bucket")]
+        kind: Option<String>,
+        /// The bucket.
+        #[arg(long)]
+        bucket: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
         /// Which gateway.
         #[command(flatten)]
         place: Place,

@@ -260,7 +260,7 @@ pub(super) mod tests {
         store.put_part("u", &part(3, "t\0")).await.unwrap();
         store.remember_completed("b", "k", "c", "r", "e").await.unwrap();
         store.create_account(&account("1", "one")).await.unwrap();
-        store.set_account_document("1", "oidc", "x", Some("{ }")).await.unwrap();
+        store.set_account_document("1", "oidc", "x", None, Some("{ }")).await.unwrap();
         let policy = PolicyRecord {
             id: "P".into(),
             account: "1".into(),

@@ -167,7 +167,7 @@ guarded! {
         write set_account_active(id: &str, active: bool) -> bool;
         write delete_account(id: &str) -> bool;
         read has_root_key() -> bool;
-        write set_account_document(account: &str, kind: &str, name: &str, document: Option<&str>) -> bool;
+        write set_account_document(account: &str, kind: &str, name: &str, from: Option<&str>, to: Option<&str>) -> bool;
         read account_documents(account: &str, kind: &str) -> Vec<(String, String)>;
         write create_entity(entity: &EntityRecord) -> ();
         read entity(id: &str) -> Option<EntityRecord>;

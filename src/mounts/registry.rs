@@ -6,6 +6,10 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sluice_provider as provider;
 use sluice_provider::{MAX_KEY_BYTES, Provider};
+#[cfg(feature = "database")]
+use sluice_provider_database as database;
+#[cfg(feature = "live")]
+use sluice_provider_live as live;
 use sluice_provider_local as local;
 use sluice_provider_memory as memory;
 #[cfg(feature = "s3")]
@@ -24,10 +28,64 @@ pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn P
 /// The longest mount prefix in bytes: one byte of the key must be left to the provider.
 pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
 
-/// The kinds, for messages.
-const KINDS: &str = if cfg!(feature = "s3") { "local, memory, s3" } else { "local, memory" };
-/// The kinds, as metrics name them.
-const KINDS_BY_NAME: [&str; 3] = ["local", "memory", "s3"];
+/// A kind of provider, as it is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Kind {
+    /// Its name in mounts and in metrics.
+    pub name: &'static str,
+    /// What a mount of it is.
+    pub about: &'static str,
+    /// The names of its settings.
+    pub settings: &'static str,
+    /// Whether this build has it.
+    pub built: bool,
+}
+
+/// All kinds.
+pub const KINDS: [Kind; 7] = [
+    Kind {
+        name: "kv",
+        about: "small values in SQLite or PostgreSQL, each in a row",
+        settings: "url, space, password_file, connections, max_value_bytes",
+        built: cfg!(feature = "database"),
+    },
+    Kind {
+        name: "local",
+        about: "plain files of a directory",
+        settings: "root, durability, follow_symlinks, xattrs, openat2, snapshots",
+        built: true,
+    },
+    Kind { name: "memory", about: "objects in memory, gone with the process", settings: "quota_bytes", built: true },
+    Kind {
+        name: "page",
+        about: "objects in pages in SQLite or PostgreSQL",
+        settings: "url, space, password_file, connections, page_bytes, keep_secs",
+        built: cfg!(feature = "database"),
+    },
+    Kind {
+        name: "pubsub",
+        about: "topics in memory: a PUT publishes a message, a GET is the last ones",
+        settings: "messages, max_message_bytes, quota_bytes, max_objects, max_followers",
+        built: cfg!(feature = "live"),
+    },
+    Kind {
+        name: "s3",
+        about: "a bucket of any S3 endpoint",
+        settings: "bucket, endpoint, region, prefix, profile, credentials_file, and more: docs/providers/s3.md",
+        built: cfg!(feature = "s3"),
+    },
+    Kind {
+        name: "stream",
+        about: "growing objects in memory that can be followed",
+        settings: "window_bytes, quota_bytes, max_objects, max_followers",
+        built: cfg!(feature = "live"),
+    },
+];
+
+/// The kinds of this build, for messages.
+fn known_kinds() -> String {
+    KINDS.iter().filter(|kind| kind.built).map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+}
 
 /// Mounts that are being opened on the blocking pool. One on a dead file system hangs there, whether or not anybody still waits for it:
 /// however often it is tried, threads are left for others.
@@ -37,6 +95,14 @@ static OPENING: Semaphore = Semaphore::const_new(16);
 impl Sweep for local::Local {
     async fn sweep(&self) -> provider::Result<()> {
         Self::sweep(self).await.map(drop)
+    }
+}
+
+#[cfg(feature = "database")]
+#[async_trait]
+impl Sweep for database::Database {
+    async fn sweep(&self) -> provider::Result<()> {
+        Self::sweep(self).await
     }
 }
 
@@ -72,6 +138,25 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             upkeep.tend(&opened);
             Ok(opened)
         }
+        #[cfg(feature = "database")]
+        kind @ ("kv" | "page") => {
+            let kind = if kind == "kv" { database::Kind::Values } else { database::Kind::Pages };
+            let settings = database::Settings::from_map(kind, &mount.settings);
+            let settings = settings.map_err(|e| refused(mount, database::KNOWN_SETTINGS, e))?;
+            let opened = Arc::new(database::Database::open(settings).await?);
+            upkeep.tend(&opened);
+            Ok(opened)
+        }
+        #[cfg(feature = "live")]
+        "pubsub" => {
+            let settings = live::Settings::from_map(live::TOPIC_SETTINGS, &mount.settings);
+            Ok(Arc::new(live::Topics::new(settings.map_err(|e| refused(mount, live::TOPIC_SETTINGS, e))?)))
+        }
+        #[cfg(feature = "live")]
+        "stream" => {
+            let settings = live::Settings::from_map(live::STREAM_SETTINGS, &mount.settings);
+            Ok(Arc::new(live::Streams::new(settings.map_err(|e| refused(mount, live::STREAM_SETTINGS, e))?)))
+        }
         #[cfg(feature = "s3")]
         "s3" => {
             let settings = s3::Settings::from_map(&mount.settings).map_err(|e| refused(mount, s3::KNOWN_SETTINGS, e))?;
@@ -80,7 +165,7 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             Ok(opened)
         }
         other => Err(Error::new(
-            ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
+            ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {}", known_kinds()).into()),
             "open mount",
         )
         .with("bucket", &mount.bucket)
@@ -118,17 +203,17 @@ pub fn opener(upkeep: Upkeep, limits: ShieldLimits) -> Opener {
         let (upkeep, limits) = (upkeep.clone(), limits.clone());
         Box::pin(async move {
             let opened = open(&mount, &upkeep).await?;
-            let kind = KINDS_BY_NAME.iter().find(|kind| **kind == mount.provider).copied().unwrap_or("other");
+            let kind = KINDS.iter().find(|kind| kind.name == mount.provider).map_or("other", |kind| kind.name);
             Ok(Arc::new(Shield::new(opened, limits, metrics().mount_meter(kind))) as Arc<dyn Provider>)
         })
     })
 }
 
-/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. Memory never
-/// is: each mount of it is a store of its own.
+/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. What is in memory
+/// never is: each mount of it is a store of its own.
 #[must_use]
 pub fn shareable(kind: &str) -> bool {
-    kind != "memory"
+    !["memory", "pubsub", "stream"].contains(&kind)
 }
 
 /// Refuses what cannot be a mount's prefix.
@@ -157,6 +242,10 @@ mod tests {
     async fn kinds_and_settings_that_nobody_knows_are_named() {
         for (mount, named, known) in [
             (record("memroy", &[]), "memroy", "local, memory"),
+            #[cfg(feature = "database")]
+            (record("kv", &[("url", "sqlite:/x"), ("spaec", "s")]), "spaec", "space"),
+            #[cfg(feature = "live")]
+            (record("pubsub", &[("mesages", "1")]), "mesages", "messages"),
             (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
             (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
             #[cfg(feature = "s3")]

@@ -37,6 +37,8 @@ pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
 /// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by
 /// `:ALGORITHM=base64`. To be read with [`crate::uploads::parse_parts`], which knows the short forms of long lists too.
 pub const PARTS: &str = crate::uploads::PARTS_ATTRIBUTE;
+/// How the object got its name, when it was renamed with a token: the token and the name before.
+pub const RENAME: &str = "rename";
 /// The id of the upload that a multipart object came from, written by `uploads`. Not for anybody else's eyes.
 pub const UPLOAD: &str = crate::uploads::UPLOAD_ATTRIBUTE;
 

@@ -221,7 +221,7 @@ fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
     let mut attributes = copy.attributes.clone().unwrap_or_else(|| {
         let mut attributes = info.attributes.clone();
         // Whose the source is, and who may read it, is not a property of the copy.
-        for name in [attribute::ACL, attribute::OWNER] {
+        for name in [attribute::ACL, attribute::OWNER, attribute::RENAME] {
             attributes.remove(name);
         }
         // Nor is what protects it, or its name.

@@ -95,6 +95,8 @@ codes! {
     InvalidToken BAD_REQUEST "The provided token is malformed or otherwise invalid.";
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     LimitExceeded CONFLICT "There may be no more of these.";
+    IdempotencyParameterMismatch BAD_REQUEST "Parameters on this idempotent request are inconsistent with parameters used in previous request(s).";
+    InvalidWriteOffset BAD_REQUEST "The write offset value that you specified does not match the current object size.";
     KmsDisabledException BAD_REQUEST "The key of the key management service is disabled.";
     KmsNotFoundException BAD_REQUEST "The key of the key management service does not exist.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
@@ -346,6 +348,7 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::LimitExceeded => Code::LimitExceeded.into(),
         ErrorKind::MetaUnavailable => Code::ServiceUnavailable.into(),
         ErrorKind::Encryption(fault) => from_encryption(fault),
+        ErrorKind::IdempotencyMismatch => Code::IdempotencyParameterMismatch.into(),
         ErrorKind::SlowDown => Code::SlowDown.into(),
         ErrorKind::Internal => Code::InternalError.into(),
     }
@@ -397,6 +400,7 @@ fn from_provider(kind: provider::ErrorKind) -> Failure {
                 Err(_) => failure,
             }
         }
+        Kind::WriteOffset { size } => Failure::new(Code::InvalidWriteOffset).field("ActualObjectSize", size.to_string()),
         Kind::InvalidKey => {
             Failure::because(Code::InvalidArgument, "The storage behind this bucket cannot hold an object of this name.")
         }

@@ -22,11 +22,38 @@ pub const CLAIM: &str = "claim ";
 #[derive(Debug, Default)]
 pub struct Bond {
     /// The id of the user or role that it acts as.
-    pub(super) entity: Option<String>,
+    entity: Option<Box<str>>,
+    /// What most have not.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Default)]
+struct More {
     /// The session, of a temporary credential. Its sealed secret is left out.
-    pub(super) session: Option<Box<SessionRecord>>,
+    session: Option<SessionRecord>,
     /// Session policies, and the policy of a service account.
-    pub(super) limits: Option<Vec<Policy>>,
+    limits: Option<Vec<Policy>>,
+    /// Presigned requests are good only when they were signed at or after this moment, in milliseconds since the epoch.
+    presigned_after: Option<i64>,
+}
+
+impl Bond {
+    fn new(entity: Option<&str>, more: More) -> Self {
+        let any = more.session.is_some() || more.limits.is_some() || more.presigned_after.is_some();
+        Self { entity: entity.map(Box::from), more: any.then(|| Box::new(more)) }
+    }
+
+    pub(super) fn session(&self) -> Option<&SessionRecord> {
+        self.more.as_ref()?.session.as_ref()
+    }
+
+    pub(super) fn presigned_after(&self) -> Option<i64> {
+        self.more.as_ref()?.presigned_after
+    }
+
+    fn limits(&self) -> Option<&[Policy]> {
+        self.more.as_ref()?.limits.as_deref()
+    }
 }
 
 /// Who acts. Cheap to clone.
@@ -39,12 +66,12 @@ pub struct Actor {
 
 impl Tokens {
     /// What a key of the store is bound to.
-    pub(super) async fn bond(&self, key: &KeyRecord, account: &Identity) -> Result<Bond> {
+    pub(super) async fn bond(&self, key: &KeyRecord, account: &Identity, presigned_after: Option<i64>) -> Result<Bond> {
         match key {
             KeyRecord::Lasting(key) => {
                 let policy = key.service.as_ref().and_then(|service| service.policy.as_deref());
                 let limits = policy.map(|text| vec![read(Some(text), &key.access_key)]);
-                Ok(Bond { entity: key.user.clone(), session: None, limits })
+                Ok(Bond::new(key.user.as_deref(), More { session: None, limits, presigned_after }))
             }
             KeyRecord::Temporary(session) => {
                 let mut limits: Vec<Policy> = session.policy.iter().map(|text| read(Some(text), &session.access_key)).collect();
@@ -54,11 +81,9 @@ impl Tokens {
                 }
                 // A federated user may what the session policy says, and nothing without one.
                 let bound = !limits.is_empty() || session.kind == SessionKind::Federated;
-                Ok(Bond {
-                    entity: session.entity.clone(),
-                    limits: bound.then_some(limits),
-                    session: Some(Box::new(SessionRecord { sealed_secret: Vec::new(), ..session.clone() })),
-                })
+                let limits = bound.then_some(limits);
+                let kept = SessionRecord { sealed_secret: Vec::new(), ..session.clone() };
+                Ok(Bond::new(session.entity.as_deref(), More { session: Some(kept), limits, presigned_after }))
             }
         }
     }
@@ -89,13 +114,13 @@ impl Credential {
     /// Whether it came with a session token.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
-        self.bond.session.is_some()
+        self.bond.session().is_some()
     }
 
     /// Whether this is its session token; a credential that lasts has none. The time it takes tells nothing.
     #[must_use]
     pub fn has_token(&self, token: &str) -> bool {
-        self.bond.session.as_ref().is_some_and(|session| session.token_hash.ct_eq(&hash_of_token(token)).into())
+        self.bond.session().is_some_and(|session| session.token_hash.ct_eq(&hash_of_token(token)).into())
     }
 }
 
@@ -124,7 +149,7 @@ impl Actor {
     /// The session, of a temporary credential.
     #[must_use]
     pub fn session(&self) -> Option<&SessionRecord> {
-        self.bond().and_then(|bond| bond.session.as_deref())
+        self.bond().and_then(Bond::session)
     }
 
     /// The credential; `None` for who does not sign.
@@ -140,13 +165,13 @@ impl Actor {
     /// Whether it is the account itself, whom nothing binds.
     #[must_use]
     pub fn is_account(&self) -> bool {
-        self.holder.is_none() && self.bond().is_none_or(|bond| bond.limits.is_none())
+        self.holder.is_none() && !self.has_limits()
     }
 
     /// Whether a session policy, or the policy of a service account, binds it.
     #[must_use]
     pub fn has_limits(&self) -> bool {
-        self.bond().is_some_and(|bond| bond.limits.is_some())
+        self.bond().is_some_and(|bond| bond.limits().is_some())
     }
 
     /// As policies see it.
@@ -179,7 +204,7 @@ impl Actor {
         Bounds {
             identity: self.holder.as_ref().map(|holder| holder.policies.as_slice()),
             boundary: self.holder.as_ref().and_then(|holder| holder.boundary.as_ref()),
-            session: self.bond().and_then(|bond| bond.limits.as_deref()),
+            session: self.bond().and_then(Bond::limits),
         }
     }
 

@@ -39,11 +39,23 @@ pub(super) struct Limits {
     /// Keys that are not there.
     pub(super) unknown: u64,
     pub(super) unknown_for: Duration,
+    /// What users and roles may do is read again after this.
+    pub(super) policies_for: Duration,
+    /// So many changes of others are read at once.
+    pub(super) page: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { known: 100_000, known_for: Duration::from_secs(300), unknown: 10_000, unknown_for: Duration::from_secs(1) }
+        let seconds = Duration::from_secs;
+        Self {
+            known: 100_000,
+            known_for: seconds(300),
+            unknown: 10_000,
+            unknown_for: seconds(1),
+            policies_for: seconds(60),
+            page: 1000,
+        }
     }
 }
 
@@ -62,7 +74,8 @@ pub struct CacheCounts {
 
 #[derive(Debug)]
 pub(super) struct Cache {
-    known: Moka<String, Known>,
+    /// The name is one with that in the credential.
+    known: Moka<Arc<str>, Known>,
     /// The epoch in which the key was not there.
     unknown: Moka<String, u64>,
     epochs: Box<[AtomicU64]>,
@@ -74,8 +87,8 @@ pub(super) struct Cache {
 /// An entry does not outlive its key.
 struct EndOfKey;
 
-impl Expiry<String, Known> for EndOfKey {
-    fn expire_after_create(&self, _: &String, known: &Known, _: Instant) -> Option<Duration> {
+impl Expiry<Arc<str>, Known> for EndOfKey {
+    fn expire_after_create(&self, _: &Arc<str>, known: &Known, _: Instant) -> Option<Duration> {
         let end = known.credential.expires()?;
         let left = end.saturating_sub(unix_millis()).max(0);
         Some(Duration::from_millis(u64::try_from(left).unwrap_or_default()))
@@ -119,7 +132,7 @@ impl Cache {
     /// The credential from the cache, or from `read` and then cached.
     pub(super) async fn get<F, Fut>(&self, access_key: &str, read: F) -> Result<Option<Arc<Credential>>>
     where
-        F: Fn() -> Fut + Send + Sync,
+        F: Fn(Arc<str>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Option<Arc<Credential>>>> + Send,
     {
         let epoch = self.epoch(access_key);
@@ -141,21 +154,22 @@ impl Cache {
 
     async fn load<F, Fut>(&self, access_key: &str, read: F) -> Result<Option<Arc<Credential>>>
     where
-        F: Fn() -> Fut + Send + Sync,
+        F: Fn(Arc<str>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<Option<Arc<Credential>>>> + Send,
     {
         let epoch = self.epoch(access_key);
         let now = || epoch.load(Ordering::SeqCst);
+        let name: Arc<str> = Arc::from(access_key);
         for _ in 0..ATTEMPTS {
             let load = async {
                 let epoch = now();
-                match read().await {
+                match read(name.clone()).await {
                     Ok(Some(credential)) => Ok(Known { credential, epoch }),
                     Ok(None) => Err(Nothing::Unknown { epoch }),
                     Err(error) => Err(Nothing::Failed(error)),
                 }
             };
-            let (found, begun) = match self.known.try_get_with_by_ref(access_key, load).await {
+            let (found, begun) = match self.known.try_get_with(name.clone(), load).await {
                 Ok(Known { credential, epoch }) => (Some(credential), epoch),
                 Err(nothing) => match &*nothing {
                     Nothing::Unknown { epoch } => (None, *epoch),
@@ -170,7 +184,7 @@ impl Cache {
             }
             self.known.invalidate(access_key).await;
         }
-        read().await
+        read(name).await
     }
 
     /// Forgets a key, after the store has changed. What is being read right now does not come back.
@@ -251,6 +265,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::meta::identities::suite::account;
     use crate::tokens::Secret;
+    use crate::tokens::layer::NEVER;
 
     const SHORT: Duration = Duration::from_millis(50);
 
@@ -286,15 +301,14 @@ mod tests {
     fn credential(access_key: &str) -> Arc<Credential> {
         let identity = account("1", "me");
         let secret = Secret::new(format!("secret of {access_key}"));
-        let expires = access_key.strip_prefix("ends ").and_then(|end| end.parse().ok());
-        let (presigned_after, bond) = (None, crate::tokens::actor::Bond::default());
+        let expires = access_key.strip_prefix("ends ").and_then(|end| end.parse().ok()).unwrap_or(NEVER);
+        let bond = crate::tokens::actor::Bond::default();
         Arc::new(Credential {
             access_key: access_key.into(),
             secret,
             identity: Arc::new(identity),
             bond,
             expires,
-            presigned_after,
             noted: std::sync::atomic::AtomicI64::new(0),
         })
     }
@@ -329,11 +343,11 @@ mod tests {
     }
 
     async fn get(cache: &Cache, source: &Source, access_key: &str) -> bool {
-        cache.get(access_key, || source.read(Ok(Some(credential(access_key))))).await.unwrap().is_some()
+        cache.get(access_key, |_| source.read(Ok(Some(credential(access_key))))).await.unwrap().is_some()
     }
 
     async fn get_unknown(cache: &Cache, source: &Source, access_key: &str) -> bool {
-        cache.get(access_key, || source.read(Ok(None))).await.unwrap().is_some()
+        cache.get(access_key, |_| source.read(Ok(None))).await.unwrap().is_some()
     }
 
     #[tokio::test]
@@ -431,7 +445,7 @@ mod tests {
             let (cache, source) = (Arc::clone(&cache), Arc::clone(&source));
             tokio::spawn(async move {
                 let first = AtomicUsize::new(0);
-                let answer = || source.read(Ok((first.fetch_add(1, Ordering::SeqCst) == 0).then(|| credential("a"))));
+                let answer = |_: Arc<str>| source.read(Ok((first.fetch_add(1, Ordering::SeqCst) == 0).then(|| credential("a"))));
                 cache.get("a", answer).await.unwrap().is_some()
             })
         };
@@ -469,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_that_never_rests_is_read_by_the_call_itself() {
         let (cache, source) = (Cache::new(Limits::default()), Source::open());
-        let read = || async {
+        let read = |_: Arc<str>| async {
             cache.forget("a").await;
             source.read(Ok(Some(credential("a")))).await
         };
@@ -483,7 +497,9 @@ mod tests {
         let calls = join_all((0..10).map(|_| {
             let (cache, source) = (Arc::clone(&cache), Arc::clone(&source));
             tokio::spawn(async move {
-                let down = || source.read(Err(Error::new(ErrorKind::MetaUnavailable, "read access key").with("disk", "gone")));
+                let down = |_: Arc<str>| {
+                    source.read(Err(Error::new(ErrorKind::MetaUnavailable, "read access key").with("disk", "gone")))
+                };
                 cache.get("a", down).await.unwrap_err()
             })
         }));

@@ -141,7 +141,7 @@ impl Tokens {
     pub async fn renew_session(&self, old: &Credential) -> Result<Issued> {
         const OPERATION: &str = "renew session";
         let refused = |why: &'static str| Err(Error::new(ErrorKind::InvalidRequest(why.into()), OPERATION));
-        let Some(session) = &old.bond.session else { return refused("Only temporary credentials are renewed") };
+        let Some(session) = old.bond.session() else { return refused("Only temporary credentials are renewed") };
         let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         let (now, grace) = (unix_millis(), millis(RENEWAL_GRACE));
         if session.expires.saturating_sub(now) > grace {
@@ -164,7 +164,7 @@ impl Tokens {
             token_hash: hash_of_token(token.expose()),
             issued: now,
             expires,
-            ..(**session).clone()
+            ..session.clone()
         };
         record.context.insert(BEGAN.to_owned(), began.to_string());
         let renewed = self.store.renew_session(&session.token_hash, ended_after, &record).await;

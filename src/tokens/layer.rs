@@ -33,21 +33,22 @@ const MAX_ACCESS_KEY: usize = 128;
 /// Who acts: an account.
 pub type Identity = AccountRecord;
 
-/// An access key that may be used now.
+/// In place of the end of a credential that has none.
+pub(super) const NEVER: i64 = i64::MAX;
+
+/// An access key that may be used now. There are 100 000 of these in the cache: what few of them have is in a box.
 #[derive(Debug)]
 pub struct Credential {
     /// The public half.
-    pub access_key: String,
+    pub access_key: Arc<str>,
     /// The secret half.
     pub secret: Secret,
     /// Whose it is.
     pub identity: Arc<Identity>,
     /// What it is bound to beyond its account.
     pub(super) bond: Bond,
-    /// When it ends by itself, in milliseconds since the epoch.
-    pub(super) expires: Option<i64>,
-    /// Presigned requests are good only when they were signed at or after this moment, in milliseconds since the epoch.
-    pub(super) presigned_after: Option<i64>,
+    /// When it ends by itself, in milliseconds since the epoch; or [`NEVER`].
+    pub(super) expires: i64,
     /// When its use was last noted, in milliseconds since the epoch: see [`super::key_use`].
     pub(super) noted: AtomicI64,
 }
@@ -56,13 +57,13 @@ impl Credential {
     /// When it ends by itself, in milliseconds since the epoch.
     #[must_use]
     pub fn expires(&self) -> Option<i64> {
-        self.expires
+        (self.expires != NEVER).then_some(self.expires)
     }
 
     /// Whether a presigned request that was signed at this moment (milliseconds since the epoch; `None`: nobody knows) is still good.
     #[must_use]
     pub fn admits_presigned(&self, signed: Option<i64>) -> bool {
-        self.presigned_after.is_none_or(|after| signed.is_some_and(|signed| signed >= after))
+        self.bond.presigned_after().is_none_or(|after| signed.is_some_and(|signed| signed >= after))
     }
 }
 
@@ -87,6 +88,8 @@ pub struct Tokens {
     pub(super) revoked_keys: RevokedKeys,
     /// The number of the last change that is taken into account.
     pub(super) last_change: AtomicI64,
+    /// How many changes are read at once.
+    pub(super) page: usize,
     pub(super) issuers: Issuers,
     pub(super) uses: KeyUses,
     people: People,
@@ -144,9 +147,10 @@ impl Tokens {
             store,
             seal,
             cache,
-            powers: Powers::new(),
+            powers: Powers::new(limits.policies_for, limits.known_for),
             revoked_keys,
             last_change,
+            page: limits.page,
             issuers: Issuers::new(settings),
             uses: KeyUses::default(),
             people,
@@ -208,13 +212,13 @@ impl Tokens {
         if self.revoked_keys.contains(access_key) {
             return Ok(None);
         }
-        let found = self.cache.get(access_key, || self.read(access_key)).await?;
+        let found = self.cache.get(access_key, |access_key| self.read(access_key)).await?;
         // Of a session that is over the caller is told so: see `Credential::has_ended`.
         Ok(found.filter(|found| found.is_temporary() || !found.has_ended()))
     }
 
-    async fn read(&self, access_key: &str) -> Result<Option<Arc<Credential>>> {
-        let Some(found) = self.store.credential(access_key).await? else { return Ok(None) };
+    async fn read(&self, access_key: Arc<str>) -> Result<Option<Arc<Credential>>> {
+        let Some(found) = self.store.credential(&access_key).await? else { return Ok(None) };
         let (sealed, active, began) = match &found.key {
             KeyRecord::Lasting(key) => (&key.sealed_secret, key.active, key.created),
             KeyRecord::Temporary(session) => (&session.sealed_secret, true, session.issued),
@@ -222,16 +226,16 @@ impl Tokens {
         if !active || !found.account.active || found.revocations.iter().any(|revocation| revocation.ends(began)) {
             return Ok(None);
         }
-        let secret = self.seal.open(access_key, sealed).await?;
-        let bond = self.bond(&found.key, &found.account).await?;
+        let secret = self.seal.open(&access_key, sealed).await?;
         let presigned = found.revocations.iter().filter(|revocation| matches!(revocation.what, Revoked::Presigned(_)));
         let presigned_after = presigned.map(|revocation| revocation.before).max();
+        let bond = self.bond(&found.key, &found.account, presigned_after).await?;
         let expires = match &found.key {
-            KeyRecord::Lasting(key) => key.expires,
-            KeyRecord::Temporary(session) => Some(session.expires),
+            KeyRecord::Lasting(key) => key.expires.unwrap_or(NEVER),
+            KeyRecord::Temporary(session) => session.expires,
         };
-        let (access_key, identity) = (access_key.to_owned(), self.people.shared(found.account).await);
-        Ok(Some(Arc::new(Credential { access_key, secret, identity, bond, expires, presigned_after, noted: AtomicI64::new(0) })))
+        let identity = self.people.shared(found.account).await;
+        Ok(Some(Arc::new(Credential { access_key, secret, identity, bond, expires, noted: AtomicI64::new(0) })))
     }
 
     /// Creates the identity `name` if there is none, and an access key for it. Halves that are not given are generated
@@ -267,8 +271,8 @@ impl Tokens {
         }
         let identity = self.identity(name, root).await?;
         let access_key = self.add_key(access_key, &secret, &identity.id, None).await?.access_key;
-        let (identity, bond) = (Arc::new(identity), Bond::default());
-        Ok(Credential { access_key, secret, identity, bond, expires: None, presigned_after: None, noted: AtomicI64::new(0) })
+        let (access_key, identity, bond) = (Arc::from(access_key), Arc::new(identity), Bond::default());
+        Ok(Credential { access_key, secret, identity, bond, expires: NEVER, noted: AtomicI64::new(0) })
     }
 
     /// The identity of this name, created if there is none.

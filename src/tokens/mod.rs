@@ -12,8 +12,6 @@ mod issue;
 mod key_use;
 mod keyring;
 mod layer;
-#[cfg(test)]
-mod load;
 mod master_key;
 mod openid;
 mod people;

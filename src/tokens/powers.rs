@@ -1,12 +1,15 @@
 //! What users and roles may do: their policies, compiled once and cached.
 //!
 //! Every change of identities in this process is followed by [`Tokens::policies_changed`], and calls that begin afterwards see it. What
-//! another process changed is heard of within a second, and seen when an entry ends, after [`KNOWN_FOR`], at the latest.
+//! another process changed is heard of within a second, and seen when an entry is read again, after a minute, at the latest.
+//!
+//! While the store cannot be asked, nothing can be changed in it either: then an entry is good for longer, so that a key which is cached goes
+//! on until its own entry ends, and not only until that of its user does.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moka::future::Cache as Moka;
 use moka::policy::EvictionPolicy;
@@ -14,13 +17,11 @@ use moka::policy::EvictionPolicy;
 use super::builtin::BuiltIn;
 use super::layer::Tokens;
 use super::policy::Policy;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::meta::{AppliedPolicy, EntityRecord, PolicyRecord, PolicySource, PolicyUse};
 
 /// How many users and roles are remembered.
 const MOST: u64 = 100_000;
-/// How long.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// How many groups of accounts have a count of changes of their own.
 const GROUPS: usize = 256;
 
@@ -37,14 +38,26 @@ pub struct Holder {
 
 #[derive(Debug)]
 pub(super) struct Powers {
-    known: Moka<String, (u64, Arc<Holder>)>,
+    known: Moka<String, Known>,
+    /// How long without looking again.
+    fresh_for: Duration,
     epochs: Box<[AtomicU64]>,
 }
 
+#[derive(Clone, Debug)]
+struct Known {
+    epoch: u64,
+    read: Instant,
+    holder: Arc<Holder>,
+}
+
 impl Powers {
-    pub(super) fn new() -> Self {
-        let known = Moka::builder().max_capacity(MOST).time_to_live(KNOWN_FOR).eviction_policy(EvictionPolicy::lru());
-        Self { known: known.build(), epochs: (0..GROUPS).map(|_| AtomicU64::new(0)).collect() }
+    /// `keys_for` is how long a key is cached. A key's entry begins before that of its user is looked at, and that is fresh then: so it lasts
+    /// as long as any key that came in with it.
+    pub(super) fn new(fresh_for: Duration, keys_for: Duration) -> Self {
+        let known = Moka::builder().max_capacity(MOST).time_to_live(fresh_for.saturating_add(keys_for));
+        let known = known.eviction_policy(EvictionPolicy::lru()).build();
+        Self { known, fresh_for, epochs: (0..GROUPS).map(|_| AtomicU64::new(0)).collect() }
     }
 
     fn epoch(&self, account: &str) -> &AtomicU64 {
@@ -63,19 +76,33 @@ impl Tokens {
     pub async fn holder(&self, account: &str, entity: &str) -> Result<Option<Arc<Holder>>> {
         let powers = &self.powers;
         let begun = powers.epoch(account).load(Ordering::SeqCst);
-        if let Some((epoch, holder)) = powers.known.get(entity).await
-            && epoch == begun
-        {
-            return Ok(Some(holder));
+        let known = powers.known.get(entity).await.filter(|known| known.epoch == begun);
+        match known {
+            Some(known) if known.read.elapsed() < powers.fresh_for => Ok(Some(known.holder)),
+            known => Box::pin(self.read_holder(account, entity, begun, known)).await,
         }
-        Box::pin(async {
-            let Some(found) = self.store.entity(entity).await?.filter(|found| found.account == account) else { return Ok(None) };
-            let holder = Arc::new(compile(found, self.store.applied_policies(entity).await?));
-            // What was read before a change is not good after it: the epoch tells.
-            powers.known.insert(entity.to_owned(), (begun, holder.clone())).await;
-            Ok(Some(holder))
-        })
-        .await
+    }
+
+    async fn read_holder(&self, account: &str, entity: &str, epoch: u64, known: Option<Known>) -> Result<Option<Arc<Holder>>> {
+        let read = async || -> Result<Option<Arc<Holder>>> {
+            let found = self.store.entity(entity).await?.filter(|found| found.account == account);
+            let Some(found) = found else { return Ok(None) };
+            Ok(Some(Arc::new(compile(found, self.store.applied_policies(entity).await?))))
+        };
+        match (read().await, known) {
+            (Ok(Some(holder)), _) => {
+                // What was read before a change is not good after it: the epoch tells.
+                let known = Known { epoch, read: Instant::now(), holder: holder.clone() };
+                self.powers.known.insert(entity.to_owned(), known).await;
+                Ok(Some(holder))
+            }
+            (Ok(None), _) => {
+                self.powers.known.invalidate(entity).await;
+                Ok(None)
+            }
+            (Err(error), Some(known)) if matches!(error.kind(), ErrorKind::MetaUnavailable) => Ok(Some(known.holder)),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Forgets what users and roles of an account may do, after one of them, a group or a policy has changed.

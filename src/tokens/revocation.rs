@@ -29,8 +29,6 @@ const KNOWN_FOR: Duration = Duration::from_secs(25 * 60 * 60);
 const WAIT: Duration = Duration::from_millis(500);
 /// The pause after the store could not be asked.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Changes of one page.
-const PAGE: usize = 1000;
 
 /// How long after its end a session may still be renewed.
 pub const RENEWAL_GRACE: Duration = Duration::from_secs(4 * 60 * 60);
@@ -127,11 +125,16 @@ impl Tokens {
     pub async fn follow_changes(self: Arc<Self>, buckets: impl Fn(Option<&str>) + Send + Sync) {
         let kept = Duration::from_secs(CHANGES_KEPT_SECS / 2);
         let mut heard = Instant::now();
+        let mut more = false;
         loop {
-            self.store.changed(WAIT).await;
+            // Behind a full page there may be another, of which nobody will be told once more.
+            if !std::mem::take(&mut more) {
+                self.store.changed(WAIT).await;
+            }
             let after = self.last_change.load(Ordering::SeqCst);
-            match self.store.changes(after, PAGE).await {
+            match self.store.changes(after, self.page).await {
                 Ok(changes) => {
+                    more = changes.len() >= self.page;
                     if heard.elapsed() > kept {
                         // Some may be gone from the store by now.
                         self.all_policies_changed();

@@ -12,13 +12,18 @@ const READABLE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
 /// A secret that is wiped when dropped and never printed.
-pub struct Secret(Zeroizing<String>);
+pub struct Secret(Zeroizing<Box<str>>);
 
 impl Secret {
     /// Takes a secret.
     #[must_use]
     pub fn new(secret: String) -> Self {
-        Self(Zeroizing::new(secret))
+        Self::copied(&Zeroizing::new(secret))
+    }
+
+    /// Exactly as large as it is: a text that is cut to its size where it lies may leave a copy that nobody wipes.
+    fn copied(secret: &Zeroizing<String>) -> Self {
+        Self(Zeroizing::new(Box::from(secret.as_str())))
     }
 
     /// The secret itself: for signing, and for showing it once.
@@ -35,7 +40,7 @@ impl Secret {
 
     /// A new one: 40 characters, 238 random bits.
     pub(super) fn generate() -> Result<Self> {
-        random_text(40, SECRET).map(Self)
+        random_text(40, SECRET).map(|text| Self::copied(&text))
     }
 }
 
@@ -57,7 +62,7 @@ pub(super) fn generate_id(prefix: &str) -> Result<String> {
 
 /// A new session token: 120 characters, more than 700 random bits, none of which needs quoting in a URL.
 pub(super) fn generate_token() -> Result<Secret> {
-    random_text(120, SECRET).map(Secret)
+    random_text(120, SECRET).map(|text| Secret::copied(&text))
 }
 
 /// A new canonical id: 64 hexadecimal digits.

@@ -35,13 +35,13 @@ async fn create(tokens: &Tokens, name: &str, access_key: &str) -> Result<Credent
 async fn a_key_that_was_created_is_found() {
     let (tokens, _) = layer().await;
     let created = create(&tokens, "zoe", "ZOE").await.unwrap();
-    assert_eq!((created.access_key.as_str(), created.secret.expose()), ("ZOE", SECRET));
+    assert_eq!((&*created.access_key, created.secret.expose()), ("ZOE", SECRET));
     assert_eq!((created.identity.name.as_str(), created.identity.root), ("zoe", false));
     assert_eq!(created.identity.id.len(), 64);
     assert!(created.identity.id.bytes().all(|byte| byte.is_ascii_hexdigit()));
     for _ in 0..2 {
         let found = tokens.credential("ZOE").await.unwrap().unwrap();
-        assert_eq!((found.access_key.as_str(), found.secret.expose()), ("ZOE", SECRET));
+        assert_eq!((&*found.access_key, found.secret.expose()), ("ZOE", SECRET));
         assert_eq!(found.identity, created.identity);
     }
     assert_eq!((tokens.cache_counts().hits, tokens.cache_counts().misses), (1, 1));
@@ -59,7 +59,7 @@ async fn generated_halves() {
         assert_eq!(created.secret.expose().len(), 40);
         assert!(created.secret.expose().bytes().all(|byte| byte.is_ascii_alphanumeric()));
         assert!(tokens.credential(&created.access_key).await.unwrap().unwrap().secret.matches(created.secret.expose()));
-        assert!(seen.insert(created.access_key) && seen.insert(created.secret.expose().to_owned()));
+        assert!(seen.insert(created.access_key.to_string()) && seen.insert(created.secret.expose().to_owned()));
     }
 }
 
@@ -366,6 +366,29 @@ async fn revocation_reaches_every_gateway_on_postgres() {
     revocation_reaches_every_gateway(open).await;
 }
 
+/// Those who fell behind do not wait between one page of changes and the next: a hundred of them, half a second each, would be too late.
+#[tokio::test]
+async fn many_changes_at_once_are_heard_at_once() {
+    let store = store().await;
+    let limits = Limits { page: 1, ..Limits::default() };
+    let ours = Arc::new(Tokens::open_with(Arc::clone(&store), MASTER, None, limits, &Settings::default()).await.unwrap());
+    let theirs = Tokens::open(store, MASTER).await.unwrap();
+    create(&theirs, "me", "AAA").await.unwrap();
+    assert!(ours.credential("AAA").await.unwrap().is_some());
+    for n in 0..100 {
+        theirs.revoke(Revoked::Key(format!("KEY{n}")), "").await.unwrap();
+    }
+    theirs.revoke(Revoked::Key("AAA".into()), "").await.unwrap();
+    let following = tokio::spawn(Arc::clone(&ours).follow_changes(|_| {}));
+    let refused = async {
+        while ours.credential("AAA").await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), refused).await.expect("a page at a time, with a wait after each");
+    following.abort();
+}
+
 #[tokio::test]
 async fn an_account_that_is_revoked_is_read_again() {
     let (tokens, store) = layer().await;
@@ -408,5 +431,80 @@ async fn while_the_store_is_down_the_cached_go_on_and_nobody_else() {
     assert!(tokens.credential("BBB").await.unwrap().is_none());
     for _ in 0..3 {
         assert_eq!(kind(tokens.credential("CCC").await), "MetaUnavailable");
+    }
+}
+
+/// What a user may do is read again every minute; a key of the user goes on for as long as it is cached.
+#[tokio::test]
+async fn while_the_store_is_down_the_keys_of_users_go_on_with_what_they_may() {
+    let store = store().await;
+    let limits = Limits { policies_for: Duration::ZERO, ..Limits::default() };
+    let tokens = Tokens::open_with(Arc::clone(&store), MASTER, None, limits, &Settings::default()).await.unwrap();
+    let account = create(&tokens, "tenant", "AAA").await.unwrap().identity;
+    let user = |id: &str| crate::meta::identities::suite::entity(id, &account.id, crate::meta::EntityKind::User, id);
+    let policy = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}}"#;
+    let mut keys = Vec::new();
+    for id in ["U", "V"] {
+        store.create_entity(&user(id)).await.unwrap();
+        store.put_inline_policy(id, "p", policy).await.unwrap();
+        let (key, _) = tokens.create_key_for(&account, Some(id)).await.unwrap();
+        keys.push(tokens.credential(&key.access_key).await.unwrap().unwrap());
+    }
+    let (seen, unseen) = (keys[0].clone(), keys[1].clone());
+    let may = |actor: &Actor, action| actor.may(action, policy::Target::s3("b/k"), &|_| Vec::new());
+    let before = tokens.actor(seen.clone()).await.unwrap().unwrap();
+    assert!(may(&before, "s3:GetObject") && !may(&before, "s3:PutObject"));
+    store.delete_inline_policy("U", "p").await.unwrap();
+    tokens.policies_changed(&account.id);
+    assert!(!may(&tokens.actor(seen.clone()).await.unwrap().unwrap(), "s3:GetObject"));
+    store.put_inline_policy("U", "p", policy).await.unwrap();
+    assert!(may(&tokens.actor(seen.clone()).await.unwrap().unwrap(), "s3:GetObject"), "read again each time");
+    store.close().await;
+    let down = tokens.actor(seen.clone()).await.unwrap().unwrap();
+    assert!(may(&down, "s3:GetObject") && !may(&down, "s3:PutObject"));
+    assert_eq!(kind(tokens.actor(unseen).await), "MetaUnavailable", "nobody is let in whose policies are not known");
+    tokens.policies_changed(&account.id);
+    assert_eq!(kind(tokens.actor(seen).await), "MetaUnavailable", "what is known to have changed is not good");
+}
+
+/// Within four hours of the end, on either side of it, and for seven days in all.
+#[tokio::test]
+async fn a_session_is_renewed_around_its_end_and_for_a_week() {
+    const HOUR: i64 = 3_600_000;
+    const WEEK: i64 = 7 * 24 * HOUR;
+    let (tokens, store) = layer().await;
+    let account = create(&tokens, "tenant", "AAA").await.unwrap().identity.id.clone();
+    let now = crate::runtime::unix_millis();
+    for (n, (issued, expires, began, lasts)) in [
+        (now - HOUR, now + 4 * HOUR - 60_000, None, Some(5 * HOUR - 60_000)),
+        (now - HOUR, now + 4 * HOUR + 60_000, None, None),
+        (now - 12 * HOUR, now - 4 * HOUR + 60_000, None, Some(8 * HOUR + 60_000)),
+        (now - 12 * HOUR, now - 4 * HOUR - 60_000, None, None),
+        (now - HOUR, now + HOUR, Some(now - WEEK + HOUR), Some(HOUR)),
+        (now - HOUR, now + HOUR, Some(now - WEEK - 1), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let access_key = format!("SESSION{n}");
+        let token = u8::try_from(n).unwrap();
+        let record = crate::meta::SessionRecord {
+            sealed_secret: tokens.seal.seal(&access_key, SECRET).unwrap(),
+            issued,
+            expires,
+            context: began.map(|began| ("began".to_owned(), began.to_string())).into_iter().collect(),
+            ..crate::meta::identities::suite::session(&access_key, token, &account, None)
+        };
+        store.create_session(&record).await.unwrap();
+        let old = tokens.credential(&access_key).await.unwrap().unwrap();
+        let renewed = tokens.renew_session(&old).await;
+        match lasts {
+            Some(lasts) => {
+                let expires = renewed.unwrap().expires;
+                assert!((now + lasts..now + lasts + 60_000).contains(&expires), "{n}: {}", expires - now - lasts);
+                assert!(tokens.credential(&access_key).await.unwrap().is_none(), "{n}: the old one is over");
+            }
+            None => assert!(kind(renewed).starts_with("InvalidRequest"), "{n}"),
+        }
     }
 }

@@ -1,50 +1,128 @@
 //! Delete, and the directories that it leaves empty.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Key, Result};
+use tokio::sync::oneshot;
 
 use crate::create::{Spot, spot};
 use crate::error::{fault, missing};
 use crate::name::{Form, KeyPath, encoded, split};
 use crate::store::Store;
 
+/// How many deletions are made in one go at most. Whoever comes meanwhile waits for the next.
+const BATCH: usize = 64;
+/// How many such goes may be under way: one makes its changes while others wait for the disk.
+const DURABLE_BATCHES: usize = 4;
+
+/// Deletions that wait for each other: those that come together are made on one thread, one after the other as their directory's
+/// lock would have it anyway, and share the flush of the directory. The requests under way bound what waits.
+#[derive(Debug)]
+pub(crate) struct Deletions(Mutex<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    free: usize,
+    waiting: VecDeque<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    keys: Vec<DeleteKey>,
+    tell: oneshot::Sender<Vec<Result<DeleteOutcome>>>,
+}
+
+impl Deletions {
+    pub(crate) fn new(durable: bool) -> Self {
+        Self(Mutex::new(Queue { free: if durable { DURABLE_BATCHES } else { 1 }, waiting: VecDeque::new() }))
+    }
+
+    /// Puts a request in the queue; whether a thread is to be started for it.
+    fn join(&self, asked: Asked) -> bool {
+        let mut queue = self.0.lock();
+        queue.waiting.push_back(asked);
+        let start = queue.free > 0;
+        queue.free -= usize::from(start);
+        start
+    }
+
+    /// What is to be made next. `None` ends a thread: its place is free again, and the next who joins starts another.
+    fn next(&self) -> Option<Vec<Asked>> {
+        let mut queue = self.0.lock();
+        if queue.waiting.is_empty() {
+            queue.free += 1;
+            return None;
+        }
+        let count = queue.waiting.len().min(BATCH);
+        // Nothing is begun for those who do not wait any more.
+        Some(queue.waiting.drain(..count).filter(|asked| !asked.tell.is_closed()).collect())
+    }
+}
+
 impl Store {
     pub(crate) async fn delete(self: &Arc<Self>, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
-        let (store, wanted) = (Arc::clone(self), keys.to_vec());
-        match self.writes.run(move || Ok(store.delete_all(&wanted))).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                let again = || Error::new(*error.kind(), "delete").with("cause", &error);
-                keys.iter().map(|_| Err(again())).collect()
+        if self.surely_absent(keys) {
+            return keys.iter().map(|_| Ok(DeleteOutcome::Absent)).collect();
+        }
+        let (tell, told) = oneshot::channel();
+        if self.deletions.join(Asked { keys: keys.to_vec(), tell }) {
+            let store = Arc::clone(self);
+            if let Err(error) = self.writes.serve(move || store.delete_waiting()) {
+                // Nobody is refused by a pool that is open; whoever waits with us is told the same.
+                while self.deletions.next().is_some() {}
+                return failed(keys, &error);
+            }
+        }
+        told.await.unwrap_or_else(|gone| failed(keys, &Error::new(ErrorKind::Internal, "delete").caused_by(gone)))
+    }
+
+    /// Whether it is one key, and the kernel knows without asking the disk that it is not there.
+    fn surely_absent(&self, keys: &[DeleteKey]) -> bool {
+        let [DeleteKey { key, when: DeleteWhen::Always }] = keys else { return false };
+        matches!(self.load_cached(&KeyPath::new(key.as_str())), Ok(Some(None)))
+    }
+
+    /// Makes the deletions that wait, until there are none.
+    fn delete_waiting(&self) {
+        while let Some(batch) = self.deletions.next() {
+            let keys: Vec<_> = batch.iter().flat_map(|asked| &asked.keys).collect();
+            // A panic is logged by the hook, and told to those who wait by the end of their channels. The others have to be served.
+            let Ok(outcomes) = catch_unwind(AssertUnwindSafe(|| self.delete_all(&keys))) else { continue };
+            let mut outcomes = outcomes.into_iter();
+            for Asked { keys, tell } in batch {
+                let _ = tell.send(outcomes.by_ref().take(keys.len()).collect());
             }
         }
     }
 
     /// Deletes all keys, then flushes each directory that changed once.
-    fn delete_all(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
-        let mut changed = Vec::with_capacity(keys.len());
-        let mut outcomes: Vec<_> = keys
-            .iter()
-            .map(|wanted| {
-                let (outcome, dir) = self.delete_one(&wanted.key, &wanted.when)?;
-                changed.push(dir);
+    fn delete_all(&self, keys: &[&DeleteKey]) -> Vec<Result<DeleteOutcome>> {
+        let mut changed: HashMap<(u64, u64), (OwnedFd, Vec<usize>)> = HashMap::new();
+        let mut outcomes = Vec::with_capacity(keys.len());
+        for (number, wanted) in keys.iter().enumerate() {
+            outcomes.push(self.delete_one(&wanted.key, &wanted.when).and_then(|(outcome, dir)| {
+                if let Some(dir) = dir.filter(|_| self.flush.durable()) {
+                    let stat = fstat(&dir).map_err(|e| fault("flush a deletion", e))?;
+                    changed.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| (dir, Vec::new())).1.push(number);
+                }
                 Ok(outcome)
-            })
-            .collect();
-        let mut flushed = HashSet::new();
-        for dir in changed.into_iter().flatten() {
-            let done = fstat(&dir).and_then(|stat| {
-                if flushed.insert((stat.st_dev, stat.st_ino)) { self.flush.directory(dir.as_fd()) } else { Ok(()) }
-            });
-            if let Err(errno) = done {
-                // Which of the keys it was is not worth telling apart: none of them is surely gone.
-                outcomes.iter_mut().filter(|o| o.is_ok()).for_each(|o| *o = Err(fault("flush a deletion", errno)));
+            }));
+        }
+        for (dir, numbers) in changed.into_values() {
+            if let Err(errno) = self.flush.directory(dir.as_fd()) {
+                // None of these is surely gone.
+                for number in numbers {
+                    if let Some(outcome) = outcomes.get_mut(number) {
+                        *outcome = Err(fault("flush a deletion", errno));
+                    }
+                }
             }
         }
         outcomes
@@ -175,4 +253,8 @@ impl Store {
         }
         opened(b"")
     }
+}
+
+fn failed(keys: &[DeleteKey], error: &Error) -> Vec<Result<DeleteOutcome>> {
+    keys.iter().map(|_| Err(Error::new(*error.kind(), "delete").with("cause", error))).collect()
 }

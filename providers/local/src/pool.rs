@@ -59,11 +59,17 @@ impl Pool {
         F: FnOnce() -> Result<T> + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
-        let work: Work = Box::new(move || {
+        self.serve(move || {
             if !tell.is_closed() {
                 let _ = tell.send(work());
             }
-        });
+        })?;
+        Ok(Running(told))
+    }
+
+    /// Does the work as soon as there is a thread for it, whoever waits.
+    pub(crate) fn serve(&self, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let work: Work = Box::new(work);
         let first = {
             let mut share = self.0.lock();
             if share.closed {
@@ -82,7 +88,7 @@ impl Pool {
             let share = Arc::clone(&self.0);
             tokio::task::spawn_blocking(move || serve(&share, work));
         }
-        Ok(Running(told))
+        Ok(())
     }
 
     /// Starts the work and waits for its end.

@@ -45,7 +45,7 @@ impl Store {
         // Read it back: the file system may keep less than nanoseconds.
         let stat = fstat(staged.fd()).map_err(failed)?;
         let stamp = Stamp::of(&stat);
-        let meta = Meta { stamp, etag: etag.clone(), beside: Beside::Here(attributes.clone()) };
+        let meta = Meta { stamp, etag: etag.clone(), beside: Beside::Here(attributes.clone()), growing: false };
         staged.record = self.attach(staged.fd(), stat.st_ino, key, meta)?;
         Ok(ObjectInfo { key: key.clone(), size: stamp.size, etag, modified: stamp.modified(), attributes })
     }

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatfs, fst
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Result};
 
+use crate::delete::Deletions;
 use crate::error::{Sys, fault};
 use crate::etag::EtagCache;
 use crate::flush::Flush;
@@ -51,6 +52,7 @@ pub(crate) struct Store {
     pub(crate) writes: Pool,
     pub(crate) lists: Pool,
     pub(crate) hashes: Pool,
+    pub(crate) deletions: Deletions,
     /// For writers that use a processor. More of them would only fight for the lock of a directory.
     pub(crate) busy: Gate,
 }
@@ -91,6 +93,7 @@ impl Store {
             writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores }),
             lists: Pool::new(2 * cores),
             hashes: Pool::new(cores),
+            deletions: Deletions::new(durable),
             busy: Gate::new(2 * cores),
             settings,
             root,

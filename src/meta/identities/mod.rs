@@ -54,9 +54,16 @@ pub trait IdentityStore: Send + Sync {
     /// Whether any root account has a key of its own that is active.
     async fn has_root_key(&self) -> Result<bool>;
 
-    /// Sets (or with `None` removes) a named document of an account, such as an OpenID Connect provider. False when there is no such
-    /// account, or nothing to remove.
-    async fn set_account_document(&self, account: &str, kind: &str, name: &str, document: Option<&str>) -> Result<bool>;
+    /// Replaces `from` by `to` as a named document of an account, such as an OpenID Connect provider; `None` is no document. False when what
+    /// is there is not `from`, or there is no such account: look again and try again.
+    async fn set_account_document(
+        &self,
+        account: &str,
+        kind: &str,
+        name: &str,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<bool>;
     /// All documents of a kind of an account: name and text, in name order.
     async fn account_documents(&self, account: &str, kind: &str) -> Result<Vec<(String, String)>>;
 

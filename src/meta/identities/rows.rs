@@ -10,12 +10,14 @@ macro_rules! identity_rows {
 
         use $crate::meta::identities::*;
 
-        /// A key or a session with its account and its entity.
+        /// A key with its account and its user, and a revocation of one of them.
         pub(super) struct LastingCredential(
             pub(super) AccessKeyRecord,
             pub(super) AccountRecord,
             pub(super) Option<EntityRecord>,
+            pub(super) Option<RevocationRecord>,
         );
+        /// A session with its account and its entity.
         pub(super) struct TemporaryCredential(
             pub(super) SessionRecord,
             pub(super) AccountRecord,
@@ -82,8 +84,18 @@ macro_rules! identity_rows {
             id.map(|_| entity(row, first)).transpose()
         }
 
-        fn revoked(row: &$row) -> sqlx::Result<Revoked> {
-            word(row, 0, Revoked::parse)
+        fn revocation(row: &$row, first: usize) -> sqlx::Result<RevocationRecord> {
+            Ok(RevocationRecord {
+                what: word(row, first, Revoked::parse)?,
+                before: time(row, first + 1)?,
+                until: time_or_none(row, first + 2)?,
+                reason: row.try_get(first + 3)?,
+            })
+        }
+
+        fn revocation_or_none(row: &$row, first: usize) -> sqlx::Result<Option<RevocationRecord>> {
+            let what: Option<String> = row.try_get(first)?;
+            what.map(|_| revocation(row, first)).transpose()
         }
 
         impl FromRow<'_, $row> for AccountRecord {
@@ -140,7 +152,8 @@ macro_rules! identity_rows {
 
         impl FromRow<'_, $row> for LastingCredential {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
-                Ok(Self(AccessKeyRecord::from_row(row)?, account(row, 9)?, entity_or_none(row, 15)?))
+                let (account, entity) = (account(row, 9)?, entity_or_none(row, 15)?);
+                Ok(Self(AccessKeyRecord::from_row(row)?, account, entity, revocation_or_none(row, 27)?))
             }
         }
 
@@ -152,7 +165,7 @@ macro_rules! identity_rows {
 
         impl FromRow<'_, $row> for RevocationRecord {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
-                Ok(Self { what: revoked(row)?, before: time(row, 1)?, until: time_or_none(row, 2)?, reason: row.try_get(3)? })
+                revocation(row, 0)
             }
         }
 

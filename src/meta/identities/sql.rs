@@ -117,10 +117,12 @@ pub(crate) const DELETE_ACCOUNT: &str =
 pub(crate) const HAS_ROOT_KEY: &str = "SELECT EXISTS (SELECT 1 FROM accounts a JOIN access_keys k ON k.account = a.id \
      WHERE a.root AND a.active AND k.active AND k.user_id IS NULL)";
 
-pub(crate) const SET_ACCOUNT_DOCUMENT: &str = "INSERT INTO account_documents (account, kind, name, document) \
-     SELECT id, $2, $3, $4 FROM accounts WHERE id = $1 \
-     ON CONFLICT (account, kind, name) DO UPDATE SET document = excluded.document";
-pub(crate) const DELETE_ACCOUNT_DOCUMENT: &str = "DELETE FROM account_documents WHERE account = $1 AND kind = $2 AND name = $3";
+pub(crate) const ADD_ACCOUNT_DOCUMENT: &str = "INSERT INTO account_documents (account, kind, name, document) \
+     SELECT id, $2, $3, $4 FROM accounts WHERE id = $1 ON CONFLICT DO NOTHING";
+pub(crate) const REPLACE_ACCOUNT_DOCUMENT: &str =
+    "UPDATE account_documents SET document = $5 WHERE account = $1 AND kind = $2 AND name = $3 AND document = $4";
+pub(crate) const DELETE_ACCOUNT_DOCUMENT: &str =
+    "DELETE FROM account_documents WHERE account = $1 AND kind = $2 AND name = $3 AND document = $4";
 pub(crate) const ACCOUNT_DOCUMENTS: &str =
     "SELECT name, document FROM account_documents WHERE account = $1 AND kind = $2 ORDER BY name";
 
@@ -201,7 +203,9 @@ pub(crate) const SESSION_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM access_keys
 pub(crate) const SESSION: &str = concat!("SELECT ", session!(""), " FROM sessions WHERE token_hash = $1");
 pub(crate) const DELETE_SESSION: &str = "DELETE FROM sessions WHERE token_hash = $1";
 
-/// A key with its account and its user. The columns of the account begin at 9, those of the user at 15.
+/// A key with its account and its user, once for each revocation that names one of them, and once when there is none: one statement, since
+/// this is what the first request of a key waits for. The columns of the account begin at 9, those of the user at 15, those of the
+/// revocation at 27.
 pub(crate) const LASTING_CREDENTIAL: &str = concat!(
     "SELECT ",
     key!("k."),
@@ -209,7 +213,10 @@ pub(crate) const LASTING_CREDENTIAL: &str = concat!(
     account!("a."),
     ", ",
     entity!("e."),
-    " FROM access_keys k JOIN accounts a ON a.id = k.account LEFT JOIN entities e ON e.id = k.user_id WHERE k.access_key = $1"
+    ", r.what, r.before, r.until, r.reason FROM access_keys k JOIN accounts a ON a.id = k.account \
+     LEFT JOIN entities e ON e.id = k.user_id LEFT JOIN revocations r ON r.what IN \
+     ('key:' || k.access_key, 'presigned:' || k.access_key, 'account:' || k.account, 'sessions:' || k.user_id) \
+     WHERE k.access_key = $1 ORDER BY r.what"
 );
 /// A session with its account and its entity. The columns of the account begin at 13, those of the entity at 19.
 pub(crate) const TEMPORARY_CREDENTIAL: &str = concat!(

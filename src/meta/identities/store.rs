@@ -69,11 +69,23 @@ macro_rules! identity_store {
                 patiently(|| query_scalar(sql::HAS_ROOT_KEY).fetch_one(self.reading())).await.map_err(failed("look for root key"))
             }
 
-            async fn set_account_document(&self, account: &str, kind: &str, name: &str, document: Option<&str>) -> Result<bool> {
+            async fn set_account_document(
+                &self,
+                account: &str,
+                kind: &str,
+                name: &str,
+                from: Option<&str>,
+                to: Option<&str>,
+            ) -> Result<bool> {
+                let words = match (from, to) {
+                    (None, None) => return Ok(true),
+                    (None, Some(_)) => sql::ADD_ACCOUNT_DOCUMENT,
+                    (Some(_), Some(_)) => sql::REPLACE_ACCOUNT_DOCUMENT,
+                    (Some(_), None) => sql::DELETE_ACCOUNT_DOCUMENT,
+                };
                 let statement = || {
-                    let statement = if document.is_some() { sql::SET_ACCOUNT_DOCUMENT } else { sql::DELETE_ACCOUNT_DOCUMENT };
-                    let named = query(statement).bind(account.to_owned()).bind(kind.to_owned()).bind(name.to_owned());
-                    if let Some(document) = document { named.bind(document.to_owned()) } else { named }
+                    let named = query(words).bind(account.to_owned()).bind(kind.to_owned()).bind(name.to_owned());
+                    from.into_iter().chain(to).fold(named, |named, document| named.bind(document.to_owned()))
                 };
                 self.change("set account document", ErrorKind::NoSuchEntity, Topic::Document, account, statement).await
             }
@@ -319,26 +331,21 @@ macro_rules! identity_store {
 
             async fn credential(&self, access_key: &str) -> Result<Option<CredentialRecord>> {
                 const OPERATION: &str = "read credential";
-                let lasting: Option<rows::LastingCredential> =
-                    self.one(OPERATION, sql::LASTING_CREDENTIAL, &[access_key]).await?;
-                let found = match lasting {
-                    Some(rows::LastingCredential(key, account, entity)) => Some((KeyRecord::Lasting(key), account, entity)),
-                    None => {
-                        let temporary = self.one(OPERATION, sql::TEMPORARY_CREDENTIAL, &[access_key]).await?;
-                        temporary
-                            .map(|rows::TemporaryCredential(key, account, entity)| (KeyRecord::Temporary(key), account, entity))
-                    }
-                };
-                let Some((key, account, entity)) = found else { return Ok(None) };
-                let token = match &key {
-                    KeyRecord::Lasting(_) => None,
-                    KeyRecord::Temporary(session) => Some(&session.token_hash),
-                };
-                let names = names(access_key, token, entity.as_ref().map(|entity| entity.id.as_str()), &account.id);
+                let lasting: Vec<rows::LastingCredential> =
+                    self.page(OPERATION, sql::LASTING_CREDENTIAL, &[access_key], None).await?;
+                let mut rows = lasting.into_iter();
+                if let Some(rows::LastingCredential(key, account, entity, first)) = rows.next() {
+                    let revocations = first.into_iter().chain(rows.filter_map(|row| row.3)).collect();
+                    return Ok(Some(CredentialRecord { key: KeyRecord::Lasting(key), account, entity, revocations }));
+                }
+                let found = self.one(OPERATION, sql::TEMPORARY_CREDENTIAL, &[access_key]).await?;
+                let Some(rows::TemporaryCredential(session, account, entity)) = found else { return Ok(None) };
+                let holder = entity.as_ref().map(|entity| entity.id.as_str());
+                let names = names(access_key, Some(&session.token_hash), holder, &account.id);
                 // Read last: what is revoked after this is told as a change.
                 let names = [names[0].as_str(), &names[1], &names[2], &names[3], &names[4]];
                 let revocations = self.page(OPERATION, sql::REVOCATIONS_NAMED, &names, None).await?;
-                Ok(Some(CredentialRecord { key, account, entity, revocations }))
+                Ok(Some(CredentialRecord { key: KeyRecord::Temporary(session), account, entity, revocations }))
             }
 
             async fn revoke(&self, revocation: &RevocationRecord) -> Result<()> {

@@ -177,7 +177,7 @@ pub(crate) async fn accounts_that_hold_something_stay(store: Store) {
         assert_eq!(kind(store.delete_account(id).await), "DeleteConflict", "{id}");
     }
     store.create_session(&session("S", 1, "4", None)).await.unwrap();
-    store.set_account_document("4", "oidc", "x", Some("y")).await.unwrap();
+    store.set_account_document("4", "oidc", "x", None, Some("y")).await.unwrap();
     assert!(store.delete_account("4").await.unwrap());
     assert!(!store.delete_account("4").await.unwrap());
     assert_eq!(store.session(&[1; 32]).await.unwrap(), None);
@@ -191,18 +191,28 @@ pub(crate) async fn accounts_that_hold_something_stay(store: Store) {
 }
 
 pub(crate) async fn account_documents(store: Store) {
-    assert!(!store.set_account_document("1", "oidc", "a", Some("x")).await.unwrap());
+    assert!(!store.set_account_document("1", "oidc", "a", None, Some("x")).await.unwrap());
     store.create_account(&account("1", "one")).await.unwrap();
     store.create_account(&account("2", "two")).await.unwrap();
-    assert!(store.set_account_document("1", "oidc", "b", Some("{\"b\":  1}")).await.unwrap());
-    assert!(store.set_account_document("1", "oidc", "a", Some("x")).await.unwrap());
-    assert!(store.set_account_document("1", "oidc", "a", Some("y")).await.unwrap());
-    assert!(store.set_account_document("1", "alias", "a", Some("z")).await.unwrap());
+    let set = async |kind: &str, name: &str, from: Option<&str>, to: Option<&str>| {
+        store.set_account_document("1", kind, name, from, to).await.unwrap()
+    };
+    assert!(set("oidc", "b", None, Some("{\"b\":  1}")).await);
+    assert!(set("oidc", "a", None, Some("x")).await);
+    assert!(!set("oidc", "a", None, Some("w")).await, "there is one");
+    assert!(!set("oidc", "a", Some("w"), Some("y")).await, "it is another");
+    assert!(set("oidc", "a", Some("x"), Some("y")).await);
+    assert!(
+        !set("oidc", "a", Some("x"), Some("w")).await && !set("oidc", "a", Some("x"), None).await,
+        "it was changed meanwhile"
+    );
+    assert!(set("alias", "a", None, Some("z")).await);
     let all = [("a".to_owned(), "y".to_owned()), ("b".to_owned(), "{\"b\":  1}".to_owned())];
     assert_eq!(store.account_documents("1", "oidc").await.unwrap(), all, "text stays as it was given");
     assert_eq!(store.account_documents("2", "oidc").await.unwrap(), []);
-    assert!(store.set_account_document("1", "oidc", "a", None).await.unwrap());
-    assert!(!store.set_account_document("1", "oidc", "a", None).await.unwrap());
+    assert!(set("oidc", "a", Some("y"), None).await);
+    assert!(!set("oidc", "a", Some("y"), None).await && !set("oidc", "a", Some("y"), Some("z")).await, "it is gone");
+    assert_eq!(store.account_documents("1", "oidc").await.unwrap().len(), 1);
 }
 
 // === users, groups, roles ===
@@ -558,7 +568,7 @@ pub(crate) async fn changes_are_told(store: Store) {
     tells!(store.update_access_key(&key("A", "1")), Key, "A");
     tells!(store.delete_access_key("A"), Key, "A");
     tells!(store.delete_entity("R"), Entity, "R");
-    tells!(store.set_account_document("1", "oidc", "x", Some("y")), Document, "1");
+    tells!(store.set_account_document("1", "oidc", "x", None, Some("y")), Document, "1");
     tells!(store.revoke(&revocation(Revoked::Key("A".into()), 1, None)), Revocation, "key:A");
     tells!(store.set_account_active("1", false), Account, "1");
     let before = store.last_change().await.unwrap();

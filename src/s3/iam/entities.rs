@@ -9,7 +9,7 @@ use crate::runtime::unix_millis;
 use crate::s3::xml::Xml;
 
 /// How often a change is tried again because somebody else changed the same.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 fn field(kind: EntityKind) -> &'static str {
     match kind {
@@ -91,11 +91,7 @@ pub(super) async fn change(
         }
         from = api.store().entity(&from.id).await?.ok_or_else(|| Fault::no_such("It is gone."))?;
     }
-    Err(Fault::new(
-        409,
-        "ConcurrentModification",
-        "The request was rejected because multiple requests to change this object were submitted simultaneously.",
-    ))
+    Err(Fault::changed_meanwhile())
 }
 
 async fn rename(api: &Api<'_>, kind: EntityKind, action: &str) -> Outcome {

@@ -51,6 +51,12 @@ impl Fault {
         Self::new(403, "AccessDenied", message)
     }
 
+    /// Others changed the same, over and over.
+    pub(super) fn changed_meanwhile() -> Self {
+        let message = "The request was rejected because multiple requests to change this object were submitted simultaneously.";
+        Self::new(409, "ConcurrentModification", message)
+    }
+
     /// The same with other words, when it is this code.
     pub(super) fn told(mut self, code: &str, message: impl FnOnce() -> String) -> Self {
         if self.code == code {

@@ -3,6 +3,7 @@
 
 use super::answer;
 use super::api::{Api, Outcome};
+use super::entities::ATTEMPTS;
 use super::fault::Fault;
 use super::names;
 use crate::runtime::unix_millis;
@@ -52,14 +53,14 @@ pub(super) async fn create(api: &Api<'_>) -> Outcome {
         created: unix_millis(),
     };
     let others = api.tokens.openid_providers(&api.account.id).await?;
-    if others.iter().any(|other| other.place() == place) {
+    let known = others.iter().any(|other| other.place() == place);
+    if !known && others.len() >= MAX_PROVIDERS {
+        return Err(Fault::limit(format!("Cannot exceed quota for OpenIdConnectProvidersPerAccount: {MAX_PROVIDERS}")));
+    }
+    if known || !api.tokens.add_openid_provider(&api.account.id, &provider).await? {
         let taken = format!("Provider with url {url} already exists.");
         return Err(Fault::new(409, "EntityAlreadyExists", taken));
     }
-    if others.len() >= MAX_PROVIDERS {
-        return Err(Fault::limit(format!("Cannot exceed quota for OpenIdConnectProvidersPerAccount: {MAX_PROVIDERS}")));
-    }
-    api.tokens.set_openid_provider(&api.account.id, &provider).await?;
     let mut xml = Xml::without_declaration();
     xml.text("OpenIDConnectProviderArn", &arn(api, place));
     Ok(Some(xml))
@@ -91,9 +92,16 @@ async fn found(api: &Api<'_>, action: &str) -> Result<OpenIdProvider, Fault> {
     })
 }
 
-async fn keep(api: &Api<'_>, provider: &OpenIdProvider) -> Outcome {
-    api.tokens.set_openid_provider(&api.account.id, provider).await?;
-    Ok(None)
+/// Changes the provider that the form names, from what it is now.
+async fn change(api: &Api<'_>, action: &str, to: impl Fn(&OpenIdProvider) -> Result<OpenIdProvider, Fault>) -> Outcome {
+    let mut from = found(api, action).await?;
+    for _ in 0..ATTEMPTS {
+        if api.tokens.replace_openid_provider(&api.account.id, &from, Some(&to(&from)?)).await? {
+            return Ok(None);
+        }
+        from = found(api, action).await?;
+    }
+    Err(Fault::changed_meanwhile())
 }
 
 pub(super) async fn get(api: &Api<'_>) -> Outcome {
@@ -113,49 +121,63 @@ pub(super) async fn get(api: &Api<'_>) -> Outcome {
 }
 
 pub(super) async fn delete(api: &Api<'_>) -> Outcome {
-    let provider = found(api, "iam:DeleteOpenIDConnectProvider").await?;
-    let removed = api.tokens.remove_openid_provider(&api.account.id, provider.place()).await?;
-    if removed { Ok(None) } else { Err(Fault::no_such("The provider is gone.")) }
+    let mut provider = found(api, "iam:DeleteOpenIDConnectProvider").await?;
+    for _ in 0..ATTEMPTS {
+        if api.tokens.replace_openid_provider(&api.account.id, &provider, None).await? {
+            return Ok(None);
+        }
+        provider = found(api, "iam:DeleteOpenIDConnectProvider").await?;
+    }
+    Err(Fault::changed_meanwhile())
 }
 
 pub(super) async fn add_client(api: &Api<'_>) -> Outcome {
-    let mut provider = found(api, "iam:AddClientIDToOpenIDConnectProvider").await?;
-    let client = api.params.filled("ClientID").ok_or_else(|| names::missing("ClientID"))?;
-    if !provider.clients.iter().any(|known| known == client) {
-        provider.clients.push(client.to_owned());
-    }
-    provider.clients = clients(provider.clients.iter().map(String::as_str).collect())?;
-    keep(api, &provider).await
+    change(api, "iam:AddClientIDToOpenIDConnectProvider", |provider| {
+        let client = api.params.filled("ClientID").ok_or_else(|| names::missing("ClientID"))?;
+        let mut all: Vec<&str> = provider.clients.iter().map(String::as_str).collect();
+        if !all.contains(&client) {
+            all.push(client);
+        }
+        Ok(OpenIdProvider { clients: clients(all)?, ..provider.clone() })
+    })
+    .await
 }
 
 pub(super) async fn remove_client(api: &Api<'_>) -> Outcome {
-    let mut provider = found(api, "iam:RemoveClientIDFromOpenIDConnectProvider").await?;
-    let client = api.params.filled("ClientID").ok_or_else(|| names::missing("ClientID"))?;
-    provider.clients.retain(|known| known != client);
-    keep(api, &provider).await
+    change(api, "iam:RemoveClientIDFromOpenIDConnectProvider", |provider| {
+        let client = api.params.filled("ClientID").ok_or_else(|| names::missing("ClientID"))?;
+        let mut provider = provider.clone();
+        provider.clients.retain(|known| known != client);
+        Ok(provider)
+    })
+    .await
 }
 
 pub(super) async fn set_thumbprints(api: &Api<'_>) -> Outcome {
-    let provider = found(api, "iam:UpdateOpenIDConnectProviderThumbprint").await?;
-    keep(api, &OpenIdProvider { thumbprints: thumbprints(api)?, ..provider }).await
+    let action = "iam:UpdateOpenIDConnectProviderThumbprint";
+    change(api, action, |provider| Ok(OpenIdProvider { thumbprints: thumbprints(api)?, ..provider.clone() })).await
 }
 
 pub(super) async fn tag(api: &Api<'_>) -> Outcome {
-    let mut provider = found(api, "iam:TagOpenIDConnectProvider").await?;
-    let new = names::tags(&api.params)?;
-    provider.tags.retain(|name, _| !new.keys().any(|n| n.eq_ignore_ascii_case(name)));
-    provider.tags.extend(new);
-    if provider.tags.len() > MAX_TAGS {
-        return Err(Fault::limit(format!("There may be at most {MAX_TAGS} tags")));
-    }
-    keep(api, &provider).await
+    change(api, "iam:TagOpenIDConnectProvider", |provider| {
+        let (mut provider, new) = (provider.clone(), names::tags(&api.params)?);
+        provider.tags.retain(|name, _| !new.keys().any(|n| n.eq_ignore_ascii_case(name)));
+        provider.tags.extend(new);
+        if provider.tags.len() > MAX_TAGS {
+            return Err(Fault::limit(format!("There may be at most {MAX_TAGS} tags")));
+        }
+        Ok(provider)
+    })
+    .await
 }
 
 pub(super) async fn untag(api: &Api<'_>) -> Outcome {
-    let mut provider = found(api, "iam:UntagOpenIDConnectProvider").await?;
-    let names = names::members(&api.params, "TagKeys", "");
-    provider.tags.retain(|name, _| !names.iter().any(|n| n.eq_ignore_ascii_case(name)));
-    keep(api, &provider).await
+    change(api, "iam:UntagOpenIDConnectProvider", |provider| {
+        let (mut provider, names) = (provider.clone(), names::members(&api.params, "TagKeys", ""));
+        provider.tags.retain(|name, _| !names.iter().any(|n| n.eq_ignore_ascii_case(name)));
+        Ok(provider)
+    })
+    .await
 }
 
 pub(super) async fn list_tags(api: &Api<'_>) -> Outcome {

@@ -50,7 +50,7 @@ pub(super) fn credentials(xml: &mut Xml, issued: &Issued) {
 
 /// A session of the one who asks, before it is named and bound.
 fn new_session(api: &Api<'_>, kind: SessionKind, seconds: u32) -> NewSession {
-    let parent = api.actor.credential().map(|credential| credential.access_key.clone());
+    let parent = api.actor.credential().map(|credential| credential.access_key.to_string());
     NewSession {
         account: api.account.id.clone(),
         entity: api.actor.holder().map(|holder| holder.entity.id.clone()),

@@ -444,3 +444,32 @@ async fn what_only_the_body_tells_is_decided_too() {
     assert_eq!((deleted.elements("Key"), deleted.element("Code")), (vec!["a/k", "b/k"], Some("AccessDenied")));
     assert_eq!((g.get("/bucket/a/k").await.status, g.get("/bucket/b/k").await.status), (404, 200));
 }
+
+/// Two who change the same at once: both changes are there, or one is told to try again.
+#[tokio::test]
+async fn no_client_of_a_provider_is_lost() {
+    let g = Gateway::with_bucket().await;
+    let arn = well(&g, ANN, "CreateOpenIDConnectProvider", &[("Url", "https://idp.example.org")]).await;
+    let arn = arn.element("OpenIDConnectProviderArn").unwrap();
+    let named = |name: String| {
+        let g = &g;
+        async move {
+            let fields = [("OpenIDConnectProviderArn", arn), ("ClientID", name.as_str())];
+            let answer = act(g, ANN, "AddClientIDToOpenIDConnectProvider", &fields).await;
+            let lost = answer.status == 409 && answer.element("Code") == Some("ConcurrentModification");
+            assert!(answer.status == 200 || lost, "{}", answer.text());
+            (answer.status == 200).then_some(name)
+        }
+    };
+    let done = futures::future::join_all((0..8).map(|n| named(format!("client-{n}")))).await;
+    let mut wanted: Vec<String> = done.into_iter().flatten().collect();
+    assert!(wanted.len() >= 2, "{wanted:?}");
+    wanted.sort();
+    let shown = well(&g, ANN, "GetOpenIDConnectProvider", &[("OpenIDConnectProviderArn", arn)]).await;
+    let kept: Vec<String> = (0..8).map(|n| format!("client-{n}")).filter(|name| shown.text().contains(name)).collect();
+    assert_eq!(kept, wanted);
+    let twice = act(&g, ANN, "CreateOpenIDConnectProvider", &[("Url", "https://idp.example.org/")]).await;
+    assert_eq!((twice.status, twice.element("Code")), (409, Some("EntityAlreadyExists")));
+    well(&g, ANN, "DeleteOpenIDConnectProvider", &[("OpenIDConnectProviderArn", arn)]).await;
+    assert_eq!(act(&g, ANN, "GetOpenIDConnectProvider", &[("OpenIDConnectProviderArn", arn)]).await.status, 404);
+}

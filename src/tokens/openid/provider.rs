@@ -73,8 +73,13 @@ impl Tokens {
     /// # Errors
     /// `MetaUnavailable`.
     pub async fn openid_providers(&self, account: &str) -> Result<Vec<OpenIdProvider>> {
+        Ok(self.provider_documents(account).await?.into_iter().map(|(provider, _)| provider).collect())
+    }
+
+    /// The providers with the texts that they were read from.
+    async fn provider_documents(&self, account: &str) -> Result<Vec<(OpenIdProvider, String)>> {
         let documents = self.store.account_documents(account, KIND).await?;
-        Ok(documents.iter().filter_map(|(_, text)| serde_json::from_str(text).ok()).collect())
+        Ok(documents.into_iter().filter_map(|(_, text)| Some((serde_json::from_str(&text).ok()?, text))).collect())
     }
 
     /// The provider of an account at a place.
@@ -85,22 +90,36 @@ impl Tokens {
         Ok(self.openid_providers(account).await?.into_iter().find(|provider| provider.place() == place))
     }
 
-    /// Registers a provider, or replaces the one at its place.
-    ///
-    /// # Errors
-    /// `NoSuchEntity` when there is no such account, `MetaUnavailable`.
-    pub async fn set_openid_provider(&self, account: &str, provider: &OpenIdProvider) -> Result<()> {
-        const OPERATION: &str = "set identity provider";
-        let text = serde_json::to_string(provider).map_err(|e| Error::new(ErrorKind::Internal, OPERATION).caused_by(e))?;
-        let set = self.store.set_account_document(account, KIND, provider.place(), Some(&text)).await?;
-        if set { Ok(()) } else { Err(Error::new(ErrorKind::NoSuchEntity, OPERATION)) }
-    }
-
-    /// Removes the provider at a place; false when there was none.
+    /// Registers a provider. False when there is one at its place, or no such account.
     ///
     /// # Errors
     /// `MetaUnavailable`.
-    pub async fn remove_openid_provider(&self, account: &str, place: &str) -> Result<bool> {
-        self.store.set_account_document(account, KIND, place, None).await
+    pub async fn add_openid_provider(&self, account: &str, provider: &OpenIdProvider) -> Result<bool> {
+        self.store.set_account_document(account, KIND, provider.place(), None, Some(&written(provider)?)).await
     }
+
+    /// Replaces `from` by `to`, or, for `None`, by nothing. False when what is there is not `from`, or no more: look again and try again.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the two are of different issuers, `MetaUnavailable`.
+    pub async fn replace_openid_provider(
+        &self,
+        account: &str,
+        from: &OpenIdProvider,
+        to: Option<&OpenIdProvider>,
+    ) -> Result<bool> {
+        if to.is_some_and(|to| to.url != from.url) {
+            let message = "the issuer stays as it is";
+            return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "replace identity provider"));
+        }
+        // Compared as it is kept: another version may have written it in another way.
+        let known = self.provider_documents(account).await?.into_iter().find(|(known, _)| known == from);
+        let Some((_, kept)) = known else { return Ok(false) };
+        let to = to.map(written).transpose()?;
+        self.store.set_account_document(account, KIND, from.place(), Some(&kept), to.as_deref()).await
+    }
+}
+
+fn written(provider: &OpenIdProvider) -> Result<String> {
+    serde_json::to_string(provider).map_err(|error| Error::new(ErrorKind::Internal, "write identity provider").caused_by(error))
 }

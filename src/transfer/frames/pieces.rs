@@ -14,7 +14,7 @@ use super::{FileReader, joined, page_cache};
 
 /// The largest piece of a file in bytes. One system call may send as much, so it bounds how long a thread is kept from others;
 /// larger pieces were not measured to be cheaper.
-const PIECE_BYTES: u64 = 512 * 1024;
+const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// A part of a body.
 #[derive(Debug)]

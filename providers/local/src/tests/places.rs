@@ -123,6 +123,46 @@ async fn writers_and_deleters_of_one_directory_do_not_lose_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn deletions_that_come_together_each_have_their_own_answer() {
+    for durability in [Durability::Os, Durability::Fsync] {
+        let mount = mount_with(|settings| settings.durability = durability);
+        for number in 0..40 {
+            mount.put(&format!("dir{}/{number}", number % 3), &"x".repeat(number)).await;
+        }
+        let mut tasks = tokio::task::JoinSet::new();
+        // Each key is deleted by three, alone and among others; one of them is cut off before it could end.
+        for number in 0..40 {
+            let name = key(&format!("dir{}/{number}", number % 3));
+            for with in [None, Some("none/such"), None] {
+                let (local, name) = (mount.local.clone(), name.clone());
+                tasks.spawn(async move {
+                    let keys: Vec<_> = with.map(key).into_iter().chain([name]).map(Into::into).collect();
+                    let outcomes = local.delete(&keys).await;
+                    assert_eq!(outcomes.len(), keys.len());
+                    if keys.len() > 1 {
+                        assert_eq!(*outcomes[0].as_ref().unwrap(), DeleteOutcome::Absent);
+                    }
+                    (number, *outcomes.last().unwrap().as_ref().unwrap())
+                });
+            }
+            let (local, name) = (mount.local.clone(), key("none/such/either"));
+            tokio::spawn(async move { local.delete(&[name.into()]).await }).abort();
+        }
+        let mut deleted = [0; 40];
+        while let Some(done) = tasks.join_next().await {
+            if let (number, DeleteOutcome::Deleted { size }) = done.unwrap() {
+                assert_eq!(size, number as u64);
+                deleted[number] += 1;
+            }
+        }
+        assert_eq!(deleted, [1; 40]);
+        assert!(["dir0", "dir1", "dir2"].iter().all(|dir| !mount.path(dir).exists()));
+        mount.put("again", "x").await;
+        assert_eq!(mount.delete("again").await.unwrap(), DeleteOutcome::Deleted { size: 1 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_object_is_never_hidden_while_directories_come_and_go_beside_it() {
     let mount = mount();
     let other = Local::open(settings(&mount.root())).unwrap();
