@@ -84,10 +84,12 @@ pub enum ErrorKind {
 pub enum EncryptionFault {
     /// The object is encrypted with a key of the customer's, which did not come along.
     KeyNeeded,
-    /// The customer's key is not the one that the object, or the upload, was encrypted with.
+    /// The customer's key is not the one that the object was encrypted with.
     OtherKey,
     /// A customer's key came along for an object that is not encrypted with one.
     NotApplicable,
+    /// A part came with another key than the one that its upload was begun with.
+    UploadOtherKey,
     /// A part came without the customer's key that its upload was begun with.
     UploadKeyNeeded,
     /// A part came with a customer's key to an upload that was begun without.

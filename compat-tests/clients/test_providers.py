@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import http.client
+import io
 import json
 import os
 import subprocess
@@ -61,7 +62,7 @@ def test_kv(rig):
     _, s3, bucket = rig
     put = {"Bucket": bucket, "Key": "kv/counter"}
     etag = s3.put_object(**put, Body=b"0", Metadata={"a": "b"})["ETag"]
-    answers = race(6, lambda n: code(s3.put_object, **put, Body=str(n).encode(), IfMatch=etag))
+    answers = race(6, lambda n: code(s3.put_object, **put, Body=b"n%d" % n, IfMatch=etag))
     assert sorted(answers) == [""] + ["PreconditionFailed"] * 5
     answers = race(6, lambda n: code(s3.put_object, Bucket=bucket, Key="kv/new", Body=b"x", IfNoneMatch="*"))
     assert sorted(answers) == [""] + ["PreconditionFailed"] * 5
@@ -94,6 +95,9 @@ def test_page(rig):
     tail = os.urandom(20_000)
     s3.put_object(Bucket=bucket, Key="page/b", Body=tail, WriteOffsetBytes=len(body))
     assert s3.get_object(Bucket=bucket, Key="page/b")["Body"].read() == body + tail
+    s3.upload_fileobj(io.BytesIO(body * 4), bucket, "page/parts")
+    head = s3.head_object(Bucket=bucket, Key="page/parts")
+    assert head["ETag"].endswith('-3"') and s3.get_object(Bucket=bucket, Key="page/parts")["Body"].read() == body * 4
     s3.delete_object(Bucket=bucket, Key="page/b")
     assert code(s3.get_object, Bucket=bucket, Key="page/b") == "NoSuchKey"
 

@@ -297,12 +297,14 @@ fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
     if !json {
         let count = |field: &str| plan[field].as_u64().unwrap_or_default();
         say(&format!(
-            "at {}: of {} looked at, {} objects and {} versions expire ({} bytes), {} delete markers go, {} uploads are aborted; nothing was changed\n",
+            "at {}: of {} looked at, {} objects and {} versions expire ({} bytes), {} move to another storage class ({} bytes), {} delete markers go, {} uploads are aborted; nothing was changed\n",
             plan["at"].as_str().unwrap_or_default(),
             count("seen"),
             count("expire"),
             count("expire_versions"),
             count("bytes"),
+            count("moves"),
+            count("moved_bytes"),
             count("remove_markers"),
             count("abort_uploads"),
         ))?;

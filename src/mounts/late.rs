@@ -284,6 +284,16 @@ impl Versions for LateMount {
         self.versions_of().await?.change_version(key, version, change, guard).await
     }
 
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.versions_of().await?.hollow_version(key, version, change, guard).await
+    }
+
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {
         self.versions_of().await?.list_versions(query).await
     }

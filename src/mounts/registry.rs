@@ -17,6 +17,7 @@ use sluice_provider_s3 as s3;
 
 use tokio::sync::Semaphore;
 
+use super::tiers::{CLASS_PREFIX, CLASSES, class_of};
 use super::{Shield, ShieldLimits, Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
@@ -46,7 +47,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "kv",
         about: "small values in SQLite or PostgreSQL, each in a row",
-        settings: "url, space, password_file, connections, max_value_bytes",
+        settings: "url, space, password_file, durability, connections, max_value_bytes",
         built: cfg!(feature = "database"),
     },
     Kind {
@@ -59,7 +60,7 @@ pub const KINDS: [Kind; 7] = [
     Kind {
         name: "page",
         about: "objects in pages in SQLite or PostgreSQL",
-        settings: "url, space, password_file, connections, page_bytes, keep_secs",
+        settings: "url, space, password_file, durability, connections, page_bytes, keep_secs",
         built: cfg!(feature = "database"),
     },
     Kind {
@@ -219,10 +220,15 @@ pub fn shareable(kind: &str) -> bool {
 /// Refuses what cannot be a mount's prefix.
 ///
 /// # Errors
-/// `InvalidArgument` when it is longer than [`MAX_PREFIX_BYTES`].
+/// `InvalidArgument` when it is longer than [`MAX_PREFIX_BYTES`], or means a storage class that there is none of.
 pub fn check_prefix(prefix: &str) -> Result<()> {
     if prefix.len() > MAX_PREFIX_BYTES {
         let message = format!("A mount prefix has at most {MAX_PREFIX_BYTES} bytes, this one has {}", prefix.len());
+        return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
+    }
+    if prefix.starts_with(CLASS_PREFIX) && class_of(prefix).is_none() {
+        let known = CLASSES.join(", ");
+        let message = format!("A mount at a prefix that begins with {CLASS_PREFIX:?} keeps a storage class; those are {known}");
         return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
     }
     Ok(())
@@ -278,5 +284,6 @@ mod tests {
     fn a_prefix_leaves_a_byte_of_the_key() {
         assert!(check_prefix(&"x".repeat(1023)).is_ok() && check_prefix("").is_ok());
         assert!(check_prefix(&"x".repeat(1024)).is_err());
+        assert!(check_prefix("storage-class:GLACIER").is_ok() && check_prefix("storage-class:STANDARD").is_err());
     }
 }

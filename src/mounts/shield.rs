@@ -358,6 +358,16 @@ impl Versions for Shield {
         self.once("set_attributes", Clock::Runs, self.kept()?.change_version(key, version, change, guard)).await
     }
 
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.once("hollow", Clock::Runs, self.kept()?.hollow_version(key, version, change, guard)).await
+    }
+
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {
         let facet = self.kept()?;
         self.read("list", || facet.list_versions(query)).await

@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use sluice_provider as provider;
-use sluice_provider::{Key, UploadId};
+use sluice_provider::{Key, ListQuery, UploadId};
 use tokio::sync::OnceCell;
 
 use super::namespace::first_entry;
@@ -17,7 +17,7 @@ use super::refresh::Changed;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
-use crate::mounts::{self, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, opener};
+use crate::mounts::{self, Blob, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, class_of, opener};
 use crate::runtime::unix_millis;
 
 /// How long the last look into a bucket may keep its writers waiting.
@@ -223,7 +223,8 @@ impl Namespaces {
     /// nothing that is locked goes out of reach.
     ///
     /// # Errors
-    /// `NoSuchBucket`, `NoSuchEntity`, `ObjectLocked`; the provider's when it cannot be asked whether it is empty.
+    /// `NoSuchBucket`, `NoSuchEntity`, `ObjectLocked`; `DeleteConflict` when objects in a storage class would lose their keys or their
+    /// bytes; the provider's when it cannot be asked whether it is empty.
     pub async fn unmount(&self, bucket: &str, prefix: &str) -> Result<()> {
         let namespace = self.get(bucket).await?;
         let _changes = namespace.changes.lock().await;
@@ -232,6 +233,15 @@ impl Namespaces {
             && !first_entry(mount.provider).await?.entries.is_empty()
         {
             return Err(Error::new(ErrorKind::ObjectLocked, "unmount").with("bucket", bucket));
+        }
+        // Nothing moves to a storage class, and nothing is written, between the look and the end.
+        let classes = !namespace.mounts.load().classes().is_empty();
+        let _alone = if classes { Some(namespace.gate().enter_alone().await?) } else { None };
+        let looked = async { if classes { has_moved_objects(&namespace, prefix).await } else { Ok(false) } };
+        let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look into storage classes");
+        if tokio::time::timeout(LAST_LOOK, looked).await.map_err(slow)?? {
+            let error = Error::new(ErrorKind::DeleteConflict, "unmount what objects in a storage class need");
+            return Err(error.with("bucket", bucket).with("prefix", format!("{prefix:?}")));
         }
         if !self.store.remove_mount(bucket, prefix).await? {
             let unknown = Error::new(ErrorKind::NoSuchEntity, "unmount");
@@ -384,6 +394,24 @@ async fn free_parts(namespace: &Namespace, upload: &UploadRecord) -> provider::R
         Some(multipart) => multipart.abort(&Key::new(key)?, &UploadId::new(upload.upload_id.as_str())?).await,
         None => Ok(()),
     }
+}
+
+/// Whether the bytes of any object lie on the mount of a storage class whose key is at this prefix; or, when the prefix is such a mount,
+/// whether any lie there.
+async fn has_moved_objects(namespace: &Namespace, prefix: &str) -> Result<bool> {
+    let table = namespace.mounts.load_full();
+    let bucket = Blob::prefix(&namespace.bucket.name);
+    let (asked, begins) = match class_of(prefix) {
+        Some(_) => (table.at(prefix).into_iter().collect::<Vec<_>>(), bucket),
+        None => (table.classes().iter().collect(), format!("{bucket}{prefix}")),
+    };
+    for mount in asked {
+        let query = ListQuery { prefix: begins.clone(), limit: 1, ..ListQuery::default() };
+        if !mount.provider.list(&query).await?.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn no_such_bucket(name: &str) -> Error {

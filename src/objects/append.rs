@@ -12,6 +12,7 @@ use super::{Objects, attribute, lock};
 use crate::encryption::is_encrypted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handles::Purpose;
+use crate::mounts::is_stranded;
 use crate::namespaces::{Namespace, watch};
 use crate::transfer::{Algorithm, ChecksumType, combine, decode, encode, md5_hex};
 
@@ -23,6 +24,8 @@ enum Obstacle {
     Locked,
     Encrypted,
     Metadata,
+    /// Its bytes lie on a mount that this gateway does not know (yet).
+    Elsewhere,
 }
 
 impl Objects {
@@ -77,6 +80,9 @@ impl Objects {
                         "You cannot specify both a write offset value and user-defined object metadata for existing objects.";
                     Error::new(ErrorKind::InvalidRequest(why.into()), "append")
                 }
+                Some(Obstacle::Elsewhere) => {
+                    provider::Error::new(provider::ErrorKind::Unavailable, "append to an object in a storage class").into()
+                }
                 Some(Obstacle::Locked) => Error::new(ErrorKind::ObjectLocked, "append to what is locked"),
                 None => Error::new(ErrorKind::AccessDenied, "append to what is sealed").caused_by(error),
             }),
@@ -86,7 +92,9 @@ impl Objects {
 }
 
 fn hindered(info: &ObjectInfo, with_metadata: bool) -> Option<Obstacle> {
-    if !lock::may_remove(&info.attributes, false) {
+    if is_stranded(info) {
+        Some(Obstacle::Elsewhere)
+    } else if !lock::may_remove(&info.attributes, false) {
         Some(Obstacle::Locked)
     } else if is_encrypted(&info.attributes) {
         Some(Obstacle::Encrypted)

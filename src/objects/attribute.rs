@@ -15,7 +15,7 @@ pub const EXPIRES: &str = "expires";
 /// x-amz-website-redirect-location.
 pub const WEBSITE_REDIRECT: &str = "website-redirect";
 /// x-amz-storage-class, when not STANDARD.
-pub const STORAGE_CLASS: &str = "storage-class";
+pub const STORAGE_CLASS: &str = crate::mounts::CLASS_ATTRIBUTE;
 /// User metadata: this prefix and the lower-case name after `x-amz-meta-`.
 pub const USER_PREFIX: &str = "meta.";
 /// Tags, URL-encoded as `x-amz-tagging` sends them.

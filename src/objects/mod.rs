@@ -21,6 +21,7 @@ mod place;
 mod read;
 mod rename;
 mod request;
+mod transition;
 mod versions;
 mod write;
 

@@ -360,7 +360,9 @@ fn from_encryption(fault: &EncryptionFault) -> Failure {
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve \
              the object.",
         ),
-        EncryptionFault::OtherKey => {
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html: whoever has another key has no access.
+        EncryptionFault::OtherKey => Code::AccessDenied.into(),
+        EncryptionFault::UploadOtherKey => {
             Failure::request("The provided encryption parameters did not match the ones used originally.")
         }
         EncryptionFault::NotApplicable => Failure::request("The encryption parameters are not applicable to this object."),

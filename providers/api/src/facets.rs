@@ -104,8 +104,8 @@ pub enum FollowFrom {
     Oldest,
     /// With what comes from now on.
     Now,
-    /// With this number: a message, or a byte.
-    At(u64),
+    /// Behind what was seen: the number of the last message, or how many bytes.
+    Since(u64),
 }
 
 /// What a follower is told.
@@ -145,7 +145,8 @@ pub trait Follow: Send + Sync {
     /// Begins to follow.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Busy`](crate::ErrorKind::Busy) when there are too many followers.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Busy`](crate::ErrorKind::Busy) when there are too many followers,
+    /// [`ErrorKind::RangeNotSatisfiable`](crate::ErrorKind::RangeNotSatisfiable) for what nobody can have seen yet.
     async fn follow(&self, key: &Key, from: FollowFrom) -> Result<Followed>;
 
     /// Seals an object: from now on nothing is added to it, and those who follow it come to its end.

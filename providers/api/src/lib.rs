@@ -30,7 +30,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use attributes::{AttributeChange, Attributes, SIZE_ATTRIBUTE, known_size};
+pub use attributes::{AttributeChange, Attributes, CLASS_ATTRIBUTE, SIZE_ATTRIBUTE, known_size};
 pub use body::{Body, ByteStream, Object, PutBody, Seal};
 pub use error::{BodyFault, Error, ErrorKind, Result};
 pub use facets::{

@@ -17,6 +17,9 @@ pub(crate) const RELEASED: i64 = 1;
 /// Its pages are being removed.
 pub(crate) const COLLECTING: i64 = 2;
 
+/// A part of an upload.
+pub(crate) const PART: i64 = 3;
+
 /// How many bytes are stored, or read, in one go.
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Ranges up to this size are read at once.

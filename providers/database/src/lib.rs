@@ -16,6 +16,7 @@ mod backend;
 mod bodies;
 mod error;
 mod list;
+mod multipart;
 mod provider;
 mod row;
 mod settings;

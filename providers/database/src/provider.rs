@@ -91,13 +91,18 @@ impl Database {
     /// What was replaced or deleted goes at once where nothing is to be kept. Nobody waits for it.
     fn tidy(&self) {
         if self.settings.kind == Kind::Pages && self.settings.keep.is_zero() {
-            let this = self.clone();
-            drop(tokio::spawn(async move {
-                if let Err(error) = this.sweep().await {
-                    tracing::warn!(%error, "pages are left to the next sweep");
-                }
-            }));
+            self.collect_now();
         }
+    }
+
+    /// Removes what is due. Nobody waits for it.
+    pub(crate) fn collect_now(&self) {
+        let this = self.clone();
+        drop(tokio::spawn(async move {
+            if let Err(error) = this.sweep().await {
+                tracing::warn!(%error, "pages are left to the next sweep");
+            }
+        }));
     }
 
     async fn find(&self, key: &Key, wanted: Option<&ETag>) -> Result<(Stored, ObjectInfo)> {
@@ -200,7 +205,8 @@ impl Provider for Database {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        None
+        // What fits into a row needs no parts.
+        (self.settings.kind == Kind::Pages).then_some(self)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {

@@ -8,7 +8,7 @@ use sluice_provider::{Error, ErrorKind, Result};
 
 /// The names of all settings, for messages.
 pub const KNOWN_SETTINGS: &str =
-    "url, space, password_file, connections, max_value_bytes (kv), page_bytes (page), keep_secs (page)";
+    "url, space, password_file, connections, durability, max_value_bytes (kv), page_bytes (page), keep_secs (page)";
 
 /// How objects are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub space: String,
     /// Connections to a server, at most.
     pub connections: u32,
+    /// Whether what was acknowledged in a SQLite file survives the loss of power; a server has its own setting.
+    pub flush: bool,
     /// The largest value in bytes.
     pub max_value_bytes: u64,
     /// The size of a page in bytes, for objects that are written from now on.
@@ -57,7 +59,7 @@ impl Settings {
         let refused = |name: &str, why: &str| {
             Error::new(ErrorKind::Unsupported, "setting of a database mount").with("name", name).with("reason", why)
         };
-        let (mut url, mut space, mut password_file) = (None, None, None);
+        let (mut url, mut space, mut password_file, mut flush) = (None, None, None, true);
         let (mut connections, mut max_value_bytes, mut page_bytes, mut keep) = (8, 1024 * 1024, 16 * 1024, 900);
         let number = |name: &str, value: &str, range: std::ops::RangeInclusive<u64>| match value.parse::<u64>() {
             Ok(number) if range.contains(&number) => Ok(number),
@@ -68,6 +70,11 @@ impl Settings {
                 ("url", _) => url = Some(value.as_str()),
                 ("space", _) => space = Some(value.clone()),
                 ("password_file", _) => password_file = Some(PathBuf::from(value)),
+                ("durability", _) => match value.as_str() {
+                    "fsync" => flush = true,
+                    "os" => flush = false,
+                    _ => return Err(refused(name, "it is `fsync` or `os`")),
+                },
                 ("connections", _) => connections = number(name, value, 2..=1000)?,
                 ("max_value_bytes", Kind::Values) => max_value_bytes = number(name, value, VALUE_BYTES)?,
                 ("page_bytes", Kind::Pages) => page_bytes = number(name, value, PAGE_BYTES)?,
@@ -85,6 +92,7 @@ impl Settings {
             kind,
             place,
             space,
+            flush,
             connections: u32::try_from(connections).unwrap_or(8),
             max_value_bytes,
             page_bytes: u32::try_from(page_bytes).unwrap_or(16 * 1024),

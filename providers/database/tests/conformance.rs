@@ -13,7 +13,8 @@ async fn subject(kind: Kind) -> Subject {
     let url = std::env::var("SLUICE_TEST_POSTGRES");
     let url = url.unwrap_or_else(|_| format!("sqlite:{}", dir.path().join("objects.db").display()));
     let space = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut map = [("url".to_owned(), url), ("space".to_owned(), space)];
+    let durability = ("durability".to_owned(), "os".to_owned());
+    let mut map = [("url".to_owned(), url), ("space".to_owned(), space), durability];
     let settings = Settings::from_map(kind, &map.clone().into()).unwrap();
     let (one, two) = (Database::open(settings.clone()).await.unwrap(), Database::open(settings).await.unwrap());
     // Somebody else's rows, in the same tables, which nothing must show.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use sluice_provider::{
-    Attributes, Body, ETag, Error, ErrorKind, Key, Object, Provider, PutBody, PutOptions, RangeSpec, ReadOptions, Seal,
+    Attributes, Body, ETag, Error, ErrorKind, Key, Object, PartNumber, Provider, PutBody, PutOptions, RangeSpec, ReadOptions,
+    Seal, UploadId,
 };
 use sluice_provider_database::{Database, Kind, Settings};
 
@@ -21,7 +22,7 @@ struct Mount {
 async fn mount(keep: &str) -> Mount {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", dir.path().join("objects.db").display());
-    let map = [("url", url.as_str()), ("space", "s"), ("keep_secs", keep)];
+    let map = [("url", url.as_str()), ("space", "s"), ("keep_secs", keep), ("durability", "os")];
     let map = map.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
     let database = Database::open(Settings::from_map(Kind::Pages, &map).unwrap()).await.unwrap();
     Mount { database, _dir: dir }
@@ -85,6 +86,22 @@ async fn of_200_mib_nothing_is_left() {
     assert_eq!(m.pages().await, (200 << 20) / PAGE as i64);
     m.database.delete(&[key("k").into()]).await.remove(0).unwrap();
     m.settles_at(0).await;
+}
+
+#[tokio::test]
+async fn of_an_upload_the_object_is_left() {
+    let m = mount("900").await;
+    let facet = m.database.multipart().unwrap();
+    let upload = UploadId::new("u").unwrap();
+    facet.create(&key("k"), &upload).await.unwrap();
+    let mut parts = Vec::new();
+    for number in 1..=3 {
+        let token = facet.put_part(&key("k"), &upload, PartNumber::new(number).unwrap(), body(2)).await.unwrap();
+        parts.push((token, 2 << 20));
+    }
+    let done = facet.complete(&key("k"), &upload, &parts[..2], &ETag::new("e-2").unwrap(), &PutOptions::default()).await.unwrap();
+    assert_eq!(done.size, 4 << 20);
+    m.settles_at((4 << 20) / PAGE as i64).await;
 }
 
 #[tokio::test]

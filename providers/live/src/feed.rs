@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
-use sluice_provider::{BodyFault, Error, ErrorKind, Event, PutBody, Result};
+use sluice_provider::{BodyFault, Error, ErrorKind, Event, FollowFrom, PutBody, Result};
 use tokio::sync::Notify;
 
 use crate::limits::{Following, Held, Limits};
@@ -58,6 +58,23 @@ pub(crate) struct Snapshot {
     pub(crate) start: u64,
     pub(crate) next: u64,
     pub(crate) pieces: Vec<Bytes>,
+}
+
+impl Snapshot {
+    /// Where a follower begins; `next` is how far behind what was seen the next number is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RangeNotSatisfiable`] for what nobody can have seen: numbers of another life of the object.
+    pub(crate) fn begin(&self, from: FollowFrom, next: u64) -> Result<u64> {
+        match from {
+            FollowFrom::Oldest => Ok(self.start),
+            FollowFrom::Now => Ok(self.next),
+            FollowFrom::Since(seen) => match seen.checked_add(next) {
+                Some(at) if at <= self.next => Ok(at),
+                _ => Err(Error::new(ErrorKind::RangeNotSatisfiable { size: self.next }, "follow").with("since", seen)),
+            },
+        }
+    }
 }
 
 impl Feed {

@@ -139,8 +139,8 @@ impl Topics {
         let info_name = Key::new(format!("{key}{INFO}"))?;
         let (bytes, held) = gather(&mut body, self.settings.max_message_bytes, &self.limits).await?;
         let seal = body.seal()?;
-        let mut attributes = put.attributes.clone();
-        attributes.extend(seal.attributes.iter());
+        // Those of the seal are of this message, and not of what a read of the topic is.
+        let attributes = put.attributes.clone();
         let mut objects = self.objects.write();
         let now = SystemTime::now();
         let there = match objects.get(key) {
@@ -151,7 +151,7 @@ impl Topics {
         let current = there.as_ref().map(|topic| topic.info(key, &topic.feed.snapshot())).transpose()?;
         put.when.check(current.as_ref().map(|info| &info.etag))?;
         let topic = match there {
-            Some(topic) => Topic { etag: seal.etag, attributes, modified: now, ..topic },
+            Some(topic) => Topic { etag: seal.etag.clone(), attributes, modified: now, ..topic },
             None => {
                 if matches!(objects.get(&info_name), Some(Entry::Topic(_))) {
                     return Err(
@@ -163,12 +163,13 @@ impl Topics {
                 }
                 let feed = Feed::new(Window::Messages(self.settings.messages));
                 objects.insert(info_name, Entry::Info(key.clone()));
-                Topic { feed, etag: seal.etag, attributes, created: now, modified: now }
+                Topic { feed, etag: seal.etag.clone(), attributes, created: now, modified: now }
             }
         };
         let size = bytes.len() as u64;
         let sequence = topic.feed.add(Self::message(bytes), held);
         let mut attributes = topic.attributes.clone();
+        attributes.extend(seal.attributes.iter());
         attributes.set(SEQUENCE_ATTRIBUTE, sequence.to_string());
         let info = ObjectInfo { key: key.clone(), size, etag: topic.etag.clone(), modified: now, attributes };
         objects.insert(key.clone(), Entry::Topic(topic));
@@ -286,11 +287,7 @@ impl Follow for Topics {
             return Err(Error::new(ErrorKind::Unsupported, "follow what tells of a topic").with("key", key));
         }
         let snapshot = topic.feed.snapshot();
-        let at = match from {
-            FollowFrom::Oldest => snapshot.start,
-            FollowFrom::Now => snapshot.next,
-            FollowFrom::At(at) => at,
-        };
+        let at = snapshot.begin(from, 1)?;
         Ok(Followed { info: topic.info(key, &snapshot)?, messages: true, events: topic.feed.follow(at, place) })
     }
 

@@ -138,8 +138,11 @@ impl Provider for Streams {
         }
         let body = body(&snapshot, &range);
         if read.range.is_none() && snapshot.start > 0 {
-            // All that there is: its length is what a reader of all is told, and where it begins.
+            // All that there is: its length is what a reader of all is told, and where it begins. What was computed of all bytes is not
+            // true of these, and offsets in them are not offsets in the stream.
             info.size = range.end - range.start;
+            info.etag = ETag::new(format!("{}-from{}", info.etag, snapshot.start))?;
+            info.attributes = info.attributes.iter().filter(|(name, _)| !name.starts_with("checksum.")).collect();
             info.attributes.set(SEQUENCE_ATTRIBUTE, snapshot.start.to_string());
             return Ok(Object { range: 0..info.size, info, body });
         }
@@ -294,11 +297,7 @@ impl Follow for Streams {
     async fn follow(&self, key: &Key, from: FollowFrom) -> Result<Followed> {
         let place = self.limits.follower()?;
         let found = self.find(key, None)?;
-        let at = match from {
-            FollowFrom::Oldest => found.feed.snapshot().start,
-            FollowFrom::Now => found.feed.snapshot().next,
-            FollowFrom::At(at) => at,
-        };
+        let at = found.feed.snapshot().begin(from, 0)?;
         Ok(Followed { info: found.info, messages: false, events: found.feed.follow(at, place) })
     }
 

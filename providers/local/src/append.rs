@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rustix::fs::{OFlags, Timespec, Timestamps, XattrFlags, fsetxattr, fstat, ftruncate, futimens};
+use rustix::fs::{OFlags, Stat, Timespec, Timestamps, XattrFlags, fsetxattr, fstat, ftruncate, futimens};
 use sluice_provider::{
     Append, AppendOptions, Appended, Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutWhen, Result, Seal,
     Versioning,
@@ -189,7 +189,7 @@ impl Store {
         let stamp = match written {
             Ok(stamp) => stamp,
             Err(errno) => {
-                self.give_back(file.as_fd(), info, opened.stamp, stat.st_atime.into());
+                self.give_back(file.as_fd(), info, opened.stamp, &stat);
                 return Err(failed(errno));
             }
         };
@@ -203,11 +203,13 @@ impl Store {
     }
 
     /// Undoes what an append has begun. What cannot be undone is no harm: the object is what it was.
-    fn give_back(&self, file: BorrowedFd<'_>, info: &ObjectInfo, stamp: Stamp, accessed: i64) {
+    #[allow(clippy::unnecessary_cast, reason = "the types of stat differ between platforms")]
+    fn give_back(&self, file: BorrowedFd<'_>, info: &ObjectInfo, stamp: Stamp, was: &Stat) {
         let undone = (|| -> Sys<()> {
             ftruncate(file, info.size)?;
             let modified = Timespec { tv_sec: stamp.seconds, tv_nsec: stamp.nanoseconds.into() };
-            futimens(file, &Timestamps { last_access: Timespec { tv_sec: accessed, tv_nsec: 0 }, last_modification: modified })?;
+            let accessed = Timespec { tv_sec: was.st_atime as i64, tv_nsec: 0 };
+            futimens(file, &Timestamps { last_access: accessed, last_modification: modified })?;
             if Stamp::of(&fstat(file)?) != stamp {
                 return Ok(());
             }

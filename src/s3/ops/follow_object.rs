@@ -48,13 +48,8 @@ pub(crate) async fn follow(call: &mut Call) -> Answer {
         Some((_, text)) if text == "now" => FollowFrom::Now,
         Some((name, text)) => {
             let bad = || Failure::argument(name, &text, "It is the number of the last message or of the next byte, or `now`.");
-            FollowFrom::At(text.parse::<u64>().map_err(|_| bad())?)
+            FollowFrom::Since(text.parse::<u64>().map_err(|_| bad())?)
         }
-    };
-    // Of messages, the last one that was seen is named; of bytes, the next one.
-    let from = match from {
-        FollowFrom::At(last) if found.attributes.get(MESSAGES).is_some() => FollowFrom::At(last.saturating_add(1)),
-        from => from,
     };
     let followed = call.parts.objects.follow(&namespace, &call.key, from).await?;
     let mut response = Response::new(Body::empty());
@@ -78,9 +73,6 @@ pub(crate) async fn close(call: &mut Call) -> Answer {
     set(&mut response, "x-amz-object-size", &info.size.to_string());
     Ok(response)
 }
-
-/// What only topics have.
-const MESSAGES: &str = sluice_provider::SEQUENCE_ATTRIBUTE;
 
 fn raw(events: BoxStream<'static, Result<Event>>, messages: bool) -> BoxStream<'static, Result<Bytes>> {
     let bytes = events.map(move |event| match event? {

@@ -99,6 +99,7 @@ macro_rules! conformance {
                 conditions_look_at_the_current_one
                 a_guard_has_the_last_word
                 attributes_of_versions
+                a_version_without_its_bytes
                 copies_of_versions
                 uploads_become_versions
             }

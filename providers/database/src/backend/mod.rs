@@ -48,7 +48,7 @@ impl fmt::Debug for Backend {
     }
 }
 
-fn schema(bytes: &str) -> [String; 4] {
+fn schema(bytes: &str) -> [String; 6] {
     [
         format!(
             "CREATE TABLE IF NOT EXISTS sluice_objects (space TEXT NOT NULL, name {bytes} NOT NULL, size BIGINT NOT NULL, \
@@ -63,6 +63,13 @@ fn schema(bytes: &str) -> [String; 4] {
             "CREATE TABLE IF NOT EXISTS sluice_pages (body BIGINT NOT NULL, number BIGINT NOT NULL, bytes {bytes} NOT NULL, \
              PRIMARY KEY (body, number))"
         ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS sluice_uploads (space TEXT NOT NULL, upload TEXT NOT NULL, name {bytes} NOT NULL, \
+             PRIMARY KEY (space, upload))"
+        ),
+        "CREATE TABLE IF NOT EXISTS sluice_parts (space TEXT NOT NULL, upload TEXT NOT NULL, body BIGINT NOT NULL, \
+         size BIGINT NOT NULL, page_bytes BIGINT NOT NULL, PRIMARY KEY (space, upload, body))"
+            .to_owned(),
     ]
 }
 
@@ -76,7 +83,7 @@ impl Backend {
                     .filename(path)
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full)
+                    .synchronous(if settings.flush { SqliteSynchronous::Full } else { SqliteSynchronous::Off })
                     .busy_timeout(ACQUIRE)
                     .disable_statement_logging();
                 let pool = |size| sqlx::sqlite::SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE);

@@ -7,7 +7,7 @@ use sluice_provider::{
 use sqlx::{AssertSqlSafe, Pool, Row as _, Transaction};
 
 use super::{BEGIN, Db, FOR_UPDATE, LOCK_KEY};
-use crate::bodies::{COLLECTING, RELEASED, STAGED};
+use crate::bodies::{COLLECTING, PART, RELEASED, STAGED};
 use crate::error::failed;
 use crate::row::{Stored, now, to_json};
 
@@ -309,6 +309,116 @@ impl Store {
         new.info(key.clone()).map(Some)
     }
 
+    pub(crate) async fn begin_upload(&self, space: &str, key: &Key, upload: &str) -> Result<()> {
+        let error = failed("create upload");
+        let statement =
+            "INSERT INTO sluice_uploads (space, upload, name) VALUES ($1, $2, $3) ON CONFLICT (space, upload) DO NOTHING";
+        let query = sqlx::query(statement).bind(space).bind(upload).bind(key.as_str().as_bytes());
+        query.execute(&self.writer).await.map_err(error)?;
+        // A second try of the same call finds it there; one of another key does not.
+        match self.has_upload(space, key, upload).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Conflict, "upload of another key").with("upload", upload)),
+        }
+    }
+
+    pub(crate) async fn has_upload(&self, space: &str, key: &Key, upload: &str) -> Result<bool> {
+        let statement = "SELECT 1 FROM sluice_uploads WHERE space = $1 AND upload = $2 AND name = $3";
+        let query = sqlx::query(statement).bind(space).bind(upload).bind(key.as_str().as_bytes());
+        Ok(query.fetch_optional(&self.readers).await.map_err(failed("upload"))?.is_some())
+    }
+
+    /// Makes a staged body a part; `false` when the upload is gone.
+    pub(crate) async fn add_part(&self, space: &str, key: &Key, upload: &str, part: (i64, u64, u32)) -> Result<bool> {
+        let error = failed("part");
+        let (body, bytes, page_bytes) = part;
+        let mut tx = self.begin("part").await?;
+        if !hold_upload(&mut tx, space, key, upload).await.map_err(&error)? {
+            return Ok(false);
+        }
+        let statement = "UPDATE sluice_bodies SET state = $3 WHERE body = $1 AND state = $2";
+        let query = sqlx::query(statement).bind(body).bind(STAGED).bind(PART);
+        if query.execute(&mut *tx).await.map_err(&error)?.rows_affected() != 1 {
+            return Err(Error::new(ErrorKind::Conflict, "a part that was swept meanwhile"));
+        }
+        let statement = "INSERT INTO sluice_parts (space, upload, body, size, page_bytes) VALUES ($1, $2, $3, $4, $5)";
+        let query = sqlx::query(statement).bind(space).bind(upload).bind(body).bind(i64::try_from(bytes).unwrap_or(i64::MAX));
+        query.bind(i64::from(page_bytes)).execute(&mut *tx).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)?;
+        Ok(true)
+    }
+
+    /// The parts of an upload; `None` when it is gone.
+    pub(crate) async fn parts(&self, space: &str, key: &Key, upload: &str) -> Result<Option<Vec<Stored>>> {
+        if !self.has_upload(space, key, upload).await? {
+            return Ok(None);
+        }
+        let statement = "SELECT body, size, page_bytes FROM sluice_parts WHERE space = $1 AND upload = $2";
+        let rows = sqlx::query(statement).bind(space).bind(upload).fetch_all(&self.readers).await.map_err(failed("parts"))?;
+        let read = |row: &Row| {
+            let (body, size, page_bytes) = (row.try_get("body")?, row.try_get("size")?, row.try_get("page_bytes")?);
+            Ok(Stored { size, etag: String::new(), modified: 0, attributes: String::new(), body, page_bytes })
+        };
+        rows.iter().map(read).collect::<sqlx::Result<_>>().map(Some).map_err(failed("parts"))
+    }
+
+    /// Marks a part as being removed; whether there was one.
+    pub(crate) async fn drop_part(&self, space: &str, key: &Key, upload: &str, body: i64) -> Result<bool> {
+        let error = failed("discard part");
+        let mut tx = self.begin("discard part").await?;
+        if !hold_upload(&mut tx, space, key, upload).await.map_err(&error)? {
+            return Ok(false);
+        }
+        let statement = "DELETE FROM sluice_parts WHERE space = $1 AND upload = $2 AND body = $3";
+        let query = sqlx::query(statement).bind(space).bind(upload).bind(body);
+        let there = query.execute(&mut *tx).await.map_err(&error)?.rows_affected() > 0;
+        if there {
+            let statement = "UPDATE sluice_bodies SET state = $2 WHERE body = $1";
+            sqlx::query(statement).bind(body).bind(COLLECTING).execute(&mut *tx).await.map_err(&error)?;
+        }
+        tx.commit().await.map_err(&error)?;
+        Ok(there)
+    }
+
+    /// Puts what was made of the parts in its place, and ends the upload; `None` when it is gone.
+    pub(crate) async fn complete(
+        &self,
+        space: &str,
+        key: &Key,
+        upload: &str,
+        new: &Stored,
+        when: &PutWhen,
+    ) -> Result<Option<ObjectInfo>> {
+        let error = failed("complete");
+        let mut tx = self.begin("complete").await?;
+        lock(&mut tx, space, &[key]).await.map_err(&error)?;
+        if !hold_upload(&mut tx, space, key, upload).await.map_err(&error)? {
+            return Ok(None);
+        }
+        let there = current(&mut tx, space, key).await.map_err(&error)?;
+        let info = there.as_ref().map(|there| there.info(key.clone())).transpose()?;
+        when.check(info.as_ref().map(|info| &info.etag))?;
+        adopt(&mut tx, new.body).await?;
+        write(&mut tx, space, key, new, None).await.map_err(&error)?;
+        release(&mut tx, space, there.map_or(0, |there| there.body)).await.map_err(&error)?;
+        // Given up by now, whoever still reads them; the next sweep removes them.
+        forget_upload(&mut tx, space, upload).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)?;
+        new.info(key.clone()).map(Some)
+    }
+
+    /// Ends an upload; answers the bodies of its parts, which are being removed.
+    pub(crate) async fn end_upload(&self, space: &str, key: &Key, upload: &str) -> Result<Vec<i64>> {
+        let error = failed("abort");
+        let mut tx = self.begin("abort").await?;
+        if !hold_upload(&mut tx, space, key, upload).await.map_err(&error)? {
+            return Ok(Vec::new());
+        }
+        let bodies = forget_upload(&mut tx, space, upload).await.map_err(&error)?;
+        tx.commit().await.map_err(&error)?;
+        Ok(bodies)
+    }
+
     /// Bodies that belong to nobody and are due, and are being removed from now on: staged ones that nobody wrote to since one moment,
     /// released ones of another.
     pub(crate) async fn collect_due(&self, space: &str, staged: i64, released: i64) -> Result<Vec<i64>> {
@@ -352,6 +462,27 @@ impl Store {
         let read = || Ok((row.try_get("pages")?, row.try_get("orphans")?));
         read().map_err(error)
     }
+}
+
+/// Whether an upload is there, which it then is until the transaction ends.
+async fn hold_upload(tx: &mut Transaction<'_, Db>, space: &str, key: &Key, upload: &str) -> sqlx::Result<bool> {
+    let statement = format!("SELECT 1 FROM sluice_uploads WHERE space = $1 AND upload = $2 AND name = $3{FOR_UPDATE}");
+    let query = sqlx::query(AssertSqlSafe(statement)).bind(space).bind(upload).bind(key.as_str().as_bytes());
+    Ok(query.fetch_optional(&mut **tx).await?.is_some())
+}
+
+/// Removes the rows of an upload; its parts are being removed from now on.
+async fn forget_upload(tx: &mut Transaction<'_, Db>, space: &str, upload: &str) -> sqlx::Result<Vec<i64>> {
+    let statement = "DELETE FROM sluice_uploads WHERE space = $1 AND upload = $2";
+    sqlx::query(statement).bind(space).bind(upload).execute(&mut **tx).await?;
+    let statement = "DELETE FROM sluice_parts WHERE space = $1 AND upload = $2 RETURNING body";
+    let rows = sqlx::query(statement).bind(space).bind(upload).fetch_all(&mut **tx).await?;
+    let bodies: Vec<i64> = rows.iter().map(|row| row.try_get("body")).collect::<sqlx::Result<_>>()?;
+    for body in &bodies {
+        let statement = "UPDATE sluice_bodies SET state = $2 WHERE body = $1";
+        sqlx::query(statement).bind(*body).bind(COLLECTING).execute(&mut **tx).await?;
+    }
+    Ok(bodies)
 }
 
 /// Moves the bytes of a staged body behind those of another, page by page: the last page of that is filled up first.
