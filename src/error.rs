@@ -71,6 +71,8 @@ pub enum ErrorKind {
     Encryption(EncryptionFault),
     /// The metadata store cannot be reached.
     MetaUnavailable,
+    /// A token that was given to another request.
+    IdempotencyMismatch,
     /// Too much at once.
     SlowDown,
     /// A fault of the program.
@@ -82,10 +84,12 @@ pub enum ErrorKind {
 pub enum EncryptionFault {
     /// The object is encrypted with a key of the customer's, which did not come along.
     KeyNeeded,
-    /// The customer's key is not the one that the object, or the upload, was encrypted with.
+    /// The customer's key is not the one that the object was encrypted with.
     OtherKey,
     /// A customer's key came along for an object that is not encrypted with one.
     NotApplicable,
+    /// A part came with another key than the one that its upload was begun with.
+    UploadOtherKey,
     /// A part came without the customer's key that its upload was begun with.
     UploadKeyNeeded,
     /// A part came with a customer's key to an upload that was begun without.
@@ -101,6 +105,9 @@ pub enum EncryptionFault {
     /// The key management service cannot be reached, or fails.
     ServiceUnavailable,
 }
+
+/// The context that names a mount by its prefix.
+pub const MOUNT: &str = "mount";
 
 /// An error with its story.
 pub struct Error(Box<Inner>);
@@ -136,6 +143,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
+    }
+
+    /// A fact that was added.
+    #[must_use]
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether it is the provider's word of this kind.

@@ -68,10 +68,12 @@ def test_ranges_with_a_customers_key(s3, bucket, server):
     assert base64.b64decode(head["ChecksumSHA256"]) == hashlib.sha256(whole).digest()
     assert head["SSECustomerAlgorithm"] == "AES256" and "SSECustomerKeyMD5" in head
     assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["Size"] == len(whole)
-    for wrong in ({}, {**CUSTOMER, "SSECustomerKey": bytes(32)}):
+    for wrong, code, status in (({}, "InvalidRequest", 400), ({**CUSTOMER, "SSECustomerKey": bytes(32)}, "AccessDenied", 403)):
         with pytest.raises(botocore.exceptions.ClientError) as refused:
             s3.get_object(Bucket=bucket, Key="k", **wrong)
-        assert refused.value.response["Error"]["Code"] == "InvalidRequest"
+        assert refused.value.response["Error"]["Code"] == code
+        with pytest.raises(botocore.exceptions.ClientError, match=str(status)):
+            s3.head_object(Bucket=bucket, Key="k", **wrong)
     s3.copy_object(Bucket=bucket, Key="plain", CopySource={"Bucket": bucket, "Key": "k"}, **SOURCE)
     assert s3.get_object(Bucket=bucket, Key="plain")["Body"].read() == whole
 

@@ -74,6 +74,7 @@ impl From<Error> for Failure {
             }
             ErrorKind::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "NotImplemented"),
             ErrorKind::AccessDenied => (StatusCode::FORBIDDEN, "AccessDenied"),
+            ErrorKind::IdempotencyMismatch => (StatusCode::BAD_REQUEST, "IdempotencyParameterMismatch"),
             ErrorKind::SlowDown => (StatusCode::TOO_MANY_REQUESTS, "SlowDown"),
             ErrorKind::MetaUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
             // A mount that does not open: the operator asked for it and has to know why.

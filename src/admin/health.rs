@@ -76,7 +76,8 @@ async fn check_mounts(parts: &Parts) -> Mounts {
             return vec![(FailedMount { bucket: bucket.name, prefix: String::new() }, false)];
         };
         let mut outcomes = Vec::new();
-        for mount in namespace.mounts.load_full().iter() {
+        let table = namespace.mounts.load_full();
+        for mount in table.iter().chain(table.classes()) {
             let good = matches!(tokio::time::timeout(PATIENCE, mount.provider.check()).await, Ok(Ok(())));
             outcomes.push((FailedMount { bucket: bucket.name.clone(), prefix: mount.prefix.to_string() }, good));
         }

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 use serde::Serialize;
+use sluice_provider::VersionId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -24,6 +25,8 @@ struct Plan {
     expire_versions: u64,
     remove_markers: u64,
     bytes: u64,
+    moves: u64,
+    moved_bytes: u64,
     abort_uploads: u64,
     steps: Vec<Planned>,
 }
@@ -36,6 +39,8 @@ struct Planned {
     version_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     upload_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage_class: Option<String>,
     rule: String,
     due: String,
     size: u64,
@@ -73,6 +78,8 @@ pub(super) async fn plan(parts: &Parts, bucket: &str, at: Option<String>, limit:
         expire_versions: tally.versions,
         remove_markers: tally.markers,
         bytes: tally.bytes,
+        moves: tally.moved,
+        moved_bytes: tally.moved_bytes,
         abort_uploads: tally.aborted,
         steps,
     };
@@ -80,22 +87,28 @@ pub(super) async fn plan(parts: &Parts, bucket: &str, at: Option<String>, limit:
 }
 
 fn planned(step: &Step) -> Planned {
-    let (action, upload_id, version) = match &step.action {
-        Action::Expire(_) => ("expire", None, None),
-        Action::ExpireVersion(removal) => ("expire-version", None, removal.version),
-        Action::RemoveMarker(removal) => ("remove-marker", None, removal.version),
-        Action::AbortUpload(upload) => ("abort-upload", Some(upload.clone()), None),
-    };
-    let version_id = version.map(|version| version.to_string());
-    Planned {
-        version_id,
-        action,
+    let mut planned = Planned {
+        action: "",
         key: step.key.clone(),
-        upload_id,
+        version_id: None,
+        upload_id: None,
+        storage_class: None,
         rule: step.rule.clone(),
         due: shown(step.due),
         size: step.size,
+    };
+    let version = |version: Option<VersionId>| version.map(|version| version.to_string());
+    match &step.action {
+        Action::Expire(_) => planned.action = "expire",
+        Action::ExpireVersion(removal) => (planned.action, planned.version_id) = ("expire-version", version(removal.version)),
+        Action::RemoveMarker(removal) => (planned.action, planned.version_id) = ("remove-marker", version(removal.version)),
+        Action::Move(to) => {
+            (planned.action, planned.version_id) = ("move", version(Some(to.version)));
+            planned.storage_class = Some(to.class.clone());
+        }
+        Action::AbortUpload(upload) => (planned.action, planned.upload_id) = ("abort-upload", Some(upload.clone())),
     }
+    planned
 }
 
 fn shown(time: SystemTime) -> String {

@@ -1,4 +1,4 @@
-//! `/api/v1/buckets/{bucket}/mounts`
+//! `/api/v1/buckets/{bucket}/mounts`, `/api/v1/buckets/{bucket}/caps` and `/api/v1/providers`
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, Failure, json};
 use super::service::Parts;
 use crate::meta::MountRecord;
+use crate::mounts::{KINDS, Kind};
 
 /// A setting by whose name one can tell that it is a secret is shown as this.
 const HIDDEN: &str = "********";
@@ -37,6 +38,63 @@ struct Listed {
 pub(super) async fn list(parts: &Parts, bucket: &str) -> Result<Answer, Failure> {
     let mounts = parts.namespaces.mounts(bucket).await?;
     Ok(json(StatusCode::OK, &Mounts { mounts: mounts.into_iter().map(listed).collect() }))
+}
+
+#[derive(Serialize)]
+struct Kinds {
+    providers: Vec<Kind>,
+}
+
+#[derive(Serialize)]
+struct Capabilities {
+    mounts: Vec<Capable>,
+}
+
+/// What a mount can do, as far as it is known: of one that is not open yet, what is hoped for.
+#[derive(Serialize)]
+struct Capable {
+    prefix: String,
+    provider: String,
+    writable: bool,
+    conditions: bool,
+    attributes: bool,
+    persistent: bool,
+    max_object_bytes: Option<u64>,
+    multipart: bool,
+    versions: bool,
+    append: bool,
+    rename: bool,
+    follow: bool,
+}
+
+/// The kinds of providers.
+pub(super) fn kinds() -> Answer {
+    json(StatusCode::OK, &Kinds { providers: KINDS.to_vec() })
+}
+
+/// What the mounts of a bucket can do.
+pub(super) async fn capabilities(parts: &Parts, bucket: &str) -> Result<Answer, Failure> {
+    let namespace = parts.namespaces.get(bucket).await?;
+    let table = namespace.mounts.load();
+    let capable = table.iter().map(|mount| {
+        let provider = &mount.provider;
+        let features = provider.features();
+        Capable {
+            prefix: mount.prefix.to_string(),
+            provider: mount.kind.to_string(),
+            writable: features.writable,
+            conditions: features.conditions,
+            attributes: features.attributes,
+            persistent: features.persistent,
+            max_object_bytes: features.max_object_bytes,
+            multipart: provider.multipart().is_some(),
+            versions: provider.versions().is_some(),
+            append: provider.appends().is_some(),
+            rename: provider.renames().is_some(),
+            follow: provider.follows().is_some(),
+        }
+    });
+    Ok(json(StatusCode::OK, &Capabilities { mounts: capable.collect() }))
 }
 
 /// Mounts a provider.

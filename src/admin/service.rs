@@ -51,6 +51,8 @@ pub struct Parts {
     pub instance_id: Arc<str>,
     /// The bearer token of the API.
     pub token: Arc<Secret>,
+    /// Memory that the gateway is meant to have, in bytes; 0: what the system lets it have.
+    pub memory_limit: u64,
 }
 
 /// Who is at the other end. Among the request's extensions, for the audit log.
@@ -166,6 +168,10 @@ impl Admin {
                     _ => Err(not_allowed("GET, HEAD, POST, DELETE")),
                 }
             }
+            ["api", "v1", "buckets", bucket, "caps"] if read => mounts::capabilities(parts, &decoded(bucket)?).await,
+            ["api", "v1", "buckets", _, "caps"] => Err(not_allowed("GET, HEAD")),
+            ["api", "v1", "providers"] if read => Ok(mounts::kinds()),
+            ["api", "v1", "providers"] => Err(not_allowed("GET, HEAD")),
             ["api", "v1", "buckets", bucket, "lifecycle", "plan"] if read => {
                 let query = head.uri.query().unwrap_or("");
                 lifecycle::plan(parts, &decoded(bucket)?, query_value(query, "at")?, query_value(query, "limit")?).await

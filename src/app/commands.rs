@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,8 +12,12 @@ use super::data_dir::{DataDir, Hold, admin_token_path};
 use super::failure::{DONE, Failure};
 use super::{doctor, serve};
 use crate::admin::{Client, read_admin_token};
-use crate::config::{self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place};
+use crate::config::{
+    self, Cli, Command, ConfigCommand, KeyCommand, LifecycleCommand, Loaded, MetaCommand, MountCommand, Place, ProviderCommand,
+};
 use crate::meta::{self, Revoked};
+use crate::mounts::KINDS;
+use crate::runtime::Trust;
 use crate::tokens::{Secret, Tokens};
 
 /// Does what the command line says.
@@ -22,6 +27,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Key(command) => key(command),
         Command::Mount(command) => mount(command),
+        Command::Provider(command) => provider(command),
         Command::Meta(command) => metadata(command),
         Command::Lifecycle(command) => lifecycle(command),
         Command::Doctor(args) => doctor::run(args),
@@ -55,15 +61,25 @@ fn find(place: &Place) -> Result<Gateway, Failure> {
             read_admin_token(&path).map_err(Failure::of(format!("the admin token {}", path.display())))
         }
     };
+    let client = |address: &str, cert: &Path| {
+        let client = Client::new(address, token(&loaded)?);
+        if cert.as_os_str().is_empty() {
+            return Ok(Gateway::Running(client));
+        }
+        let trust = Trust::new(None, Some(cert)).map_err(Failure::of("admin.tls_cert"))?;
+        Ok(Gateway::Running(client.with_trust(trust)))
+    };
+    let configured_cert = Path::new(&loaded.config.admin.tls_cert);
     match DataDir::hold(&path, false)? {
         Hold::Theirs(holder) => {
             let configured = place.admin_listen.is_some() || holder.admin.is_empty();
             let address = if configured { &loaded.config.admin.listen } else { &holder.admin };
-            Ok(Gateway::Running(Client::new(address, token(&loaded)?)))
+            let named = !configured_cert.as_os_str().is_empty();
+            client(address, if named { configured_cert } else { &holder.admin_cert })
         }
         // A gateway with its data elsewhere, or on another machine: reached by its address and token alone.
         _ if loaded.secrets.admin_token.is_some() && place.admin_listen.is_some() => {
-            Ok(Gateway::Running(Client::new(&loaded.config.admin.listen, token(&loaded)?)))
+            client(&loaded.config.admin.listen, configured_cert)
         }
         Hold::Ours(dir) if loaded.config.sqlite_path().is_none_or(|path| path.exists()) => {
             Ok(Gateway::Stopped(Box::new((dir, loaded))))
@@ -217,6 +233,56 @@ fn mount(command: &MountCommand) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
+fn provider(command: &ProviderCommand) -> Result<u8, Failure> {
+    match command {
+        ProviderCommand::Ls { json } => {
+            let list = json!({ "providers": KINDS });
+            print_list(&list, "providers", &["name", "built", "about"], *json)?;
+        }
+        ProviderCommand::Describe { bucket: Some(bucket), json, place, .. } => {
+            let Gateway::Running(client) = find(place)? else {
+                return Err(Failure::new("the gateway is not running: what its mounts can do is known to it alone"));
+            };
+            let path = format!("/api/v1/buckets/{}/caps", encoded(bucket));
+            let list = client.call("GET", &path, None).map_err(Failure::of("describe"))?;
+            let columns = [
+                "prefix",
+                "provider",
+                "writable",
+                "conditions",
+                "attributes",
+                "persistent",
+                "multipart",
+                "versions",
+                "append",
+                "rename",
+                "follow",
+            ];
+            if !json {
+                say(&format!("{}\n", columns.join("\t")))?;
+            }
+            print_list(&list, "mounts", &columns, *json)?;
+        }
+        ProviderCommand::Describe { kind, json, .. } => {
+            let wanted = kind.as_deref().unwrap_or_default();
+            let kind = KINDS.iter().find(|kind| kind.name == wanted).ok_or_else(|| {
+                let known: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+                Failure::new(format!("there is no provider {wanted:?}; there are {}", known.join(", ")))
+            })?;
+            if *json {
+                say(&format!("{}\n", json!(kind)))?;
+            } else {
+                let built = if kind.built { "yes" } else { "no: it was left out of this build" };
+                say(&format!(
+                    "name      {}\nis        {}\nsettings  {}\nbuilt     {built}\n",
+                    kind.name, kind.about, kind.settings
+                ))?;
+            }
+        }
+    }
+    Ok(DONE)
+}
+
 fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
     let LifecycleCommand::Plan { bucket, at, limit, json, place } = command;
     let Gateway::Running(client) = find(place)? else {
@@ -231,12 +297,14 @@ fn lifecycle(command: &LifecycleCommand) -> Result<u8, Failure> {
     if !json {
         let count = |field: &str| plan[field].as_u64().unwrap_or_default();
         say(&format!(
-            "at {}: of {} looked at, {} objects and {} versions expire ({} bytes), {} delete markers go, {} uploads are aborted; nothing was changed\n",
+            "at {}: of {} looked at, {} objects and {} versions expire ({} bytes), {} move to another storage class ({} bytes), {} delete markers go, {} uploads are aborted; nothing was changed\n",
             plan["at"].as_str().unwrap_or_default(),
             count("seen"),
             count("expire"),
             count("expire_versions"),
             count("bytes"),
+            count("moves"),
+            count("moved_bytes"),
             count("remove_markers"),
             count("abort_uploads"),
         ))?;

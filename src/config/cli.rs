@@ -30,6 +30,9 @@ pub enum Command {
     /// Mounts of a bucket: add, list, remove. The gateway must be running.
     #[command(subcommand)]
     Mount(MountCommand),
+    /// Kinds of providers: list them, describe one, or what the mounts of a bucket can do.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
     /// The metadata store: copy it, seal its secrets anew.
     #[command(subcommand)]
     Meta(MetaCommand),
@@ -229,6 +232,34 @@ To exchange the master key:
     },
 }
 
+/// Providers.
+#[derive(Debug, Subcommand)]
+pub enum ProviderCommand {
+    /// List the kinds of providers. No gateway need run.
+    #[command(after_help = "Examples:\n  sluice provider ls\n  sluice provider ls --json")]
+    Ls {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Describe a kind of provider, or what the mounts of a bucket can do (the gateway must be running).
+    #[command(after_help = "Examples:\n  sluice provider describe kv\n  sluice provider describe --bucket photos")]
+    Describe {
+        /// The kind.
+        #[arg(required_unless_present = "bucket", conflicts_with = "bucket")]
+        kind: Option<String>,
+        /// The bucket.
+        #[arg(long)]
+        bucket: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Which gateway.
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
 /// Mounts.
 #[derive(Debug, Subcommand)]
 pub enum MountCommand {
@@ -236,7 +267,8 @@ pub enum MountCommand {
     #[command(after_help = "\
 Examples:
   sluice mount add photos archive/ local --set root=/mnt/archive
-  sluice mount add photos tmp/ memory")]
+  sluice mount add photos tmp/ memory
+  sluice mount add photos storage-class:GLACIER_IR local --set root=/mnt/slow")]
     Add {
         /// The bucket.
         bucket: String,

@@ -17,7 +17,8 @@ mod settings;
 mod validate;
 
 pub use cli::{
-    Cli, Command, ConfigCommand, DoctorArgs, KeyCommand, LifecycleCommand, MetaCommand, MountCommand, Place, ServeArgs,
+    Cli, Command, ConfigCommand, DoctorArgs, KeyCommand, LifecycleCommand, MetaCommand, MountCommand, Place, ProviderCommand,
+    ServeArgs,
 };
 pub use default_mount::DefaultMountSettings;
 pub use error::ConfigError;

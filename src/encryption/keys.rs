@@ -20,6 +20,10 @@ use super::writer::{self, Sealing};
 use crate::error::{EncryptionFault, Error, ErrorKind, Result};
 use crate::tokens::Keyring;
 
+/// The key of those who ask for `aws:kms` and name no key, where none is configured: the gateway's own, as AWS has one of this name for
+/// each account. A master key wraps what it protects.
+const GATEWAY_KMS_KEY: &str = "aws/s3";
+
 /// What binds the key that vouches for parts to its data key.
 const VOUCHER: &[u8] = b"sluice voucher";
 
@@ -138,7 +142,10 @@ impl Encryption {
         if envelope.method == Method::Customer && customer.is_none() {
             return Err(fault(EncryptionFault::UploadKeyNeeded, "encrypt a part"));
         }
-        let outer = self.unwrap(at, &envelope, customer).await?;
+        let outer = self.unwrap(at, &envelope, customer).await.map_err(|error| match error.kind() {
+            ErrorKind::Encryption(EncryptionFault::OtherKey) => fault(EncryptionFault::UploadOtherKey, "encrypt a part"),
+            _ => error,
+        })?;
         let key = DataKey::random()?;
         let head = outer.wrap(&key, &part_purpose(number.get()))?;
         let sealing = Sealing {
@@ -246,8 +253,14 @@ impl Encryption {
                 envelope.context.clone_from(context);
                 envelope.bucket_key = *bucket_key;
                 let purpose = purpose(at, &envelope)?;
-                let name = name.as_ref().or(self.default_key.as_ref());
-                let name = name.ok_or_else(|| fault(EncryptionFault::NoDefaultKey, "choose a key"))?;
+                let Some(name) = name.as_ref().or(self.default_key.as_ref()) else {
+                    if self.kms.is_some() {
+                        return Err(fault(EncryptionFault::NoDefaultKey, "choose a key"));
+                    }
+                    envelope.key = GATEWAY_KMS_KEY.to_owned();
+                    envelope.wrapped.0 = self.master()?.seal(&purpose, &key.to_hex())?;
+                    return Ok(envelope);
+                };
                 match &self.kms {
                     Some(kms) if !self.vault.has(name).await => {
                         let made = kms.make(name, at, context, *bucket_key).await?;
@@ -276,6 +289,13 @@ impl Encryption {
             }
             (_, Some(_)) => return Err(fault(EncryptionFault::NotApplicable, "read")),
             (Method::Gateway, None) => self.master()?.open(&purpose, wrapped).await?,
+            (Method::Kms, None) if envelope.key == GATEWAY_KMS_KEY && envelope.outer.is_none() => {
+                // A key of that name in the keyring is another one.
+                match self.vault.unseal(&envelope.key, &purpose, wrapped).await {
+                    Ok(text) => text,
+                    Err(_) => self.master()?.open(&purpose, wrapped).await?,
+                }
+            }
             (Method::Kms, None) if envelope.outer.is_some() => {
                 let (Some(kms), Some(outer)) = (&self.kms, &envelope.outer) else {
                     return Err(fault(EncryptionFault::NoSuchKey(envelope.key.clone()), "read"));

@@ -10,7 +10,8 @@ pub struct Settings {
     /// base64 of 32 bytes. The first key of a line wraps, the others only open, so that keys can rotate. Read at the start, and again when
     /// a name or a key is met that is not known. Empty: no such keys.
     pub keyring_file: String,
-    /// The key of requests that ask for `aws:kms` and name none. Empty: such a request is refused.
+    /// The key of requests that ask for `aws:kms` and name none. Empty: the gateway's own, `aws/s3`, which its master keys wrap; where
+    /// `kms_endpoint` is set, such a request is refused.
     pub default_kms_key: String,
     /// Whether keys of customers (SSE-C) are taken only from requests that came over TLS, here or at a trusted proxy
     /// (`server.trusted_proxies`), as on AWS.

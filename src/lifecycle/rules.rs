@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::transitions::{Move, NoncurrentMove};
+
 const DAY: u64 = 24 * 60 * 60;
 
 /// The lifecycle configuration of a bucket, valid as S3 understands it: whoever builds one has checked it.
@@ -30,6 +32,10 @@ pub struct Rule {
     pub expiration: Option<Expiration>,
     /// What happens to versions that were replaced or deleted.
     pub noncurrent: Option<NoncurrentExpiration>,
+    /// Where current versions move.
+    pub transitions: Vec<Move>,
+    /// Where versions move that were replaced or deleted.
+    pub noncurrent_transitions: Vec<NoncurrentMove>,
     /// Uploads that were begun so many days ago are aborted.
     pub abort_uploads_after_days: Option<u32>,
 }
@@ -108,7 +114,7 @@ impl Configuration {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    fn enabled(&self) -> impl Iterator<Item = &Rule> {
+    pub(super) fn enabled(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.enabled)
     }
 
@@ -127,7 +133,8 @@ impl Configuration {
     /// Whether any rule is about current or noncurrent versions or delete markers.
     #[must_use]
     pub fn looks_at_versions(&self) -> bool {
-        self.enabled().any(|rule| rule.expiration.is_some() || rule.noncurrent.is_some())
+        let noncurrent = |rule: &Rule| rule.noncurrent.is_some() || !rule.noncurrent_transitions.is_empty();
+        self.expires_objects() || self.moves_objects() || self.enabled().any(noncurrent)
     }
 
     /// Whether any rule is about uploads.
@@ -212,7 +219,7 @@ impl Filter {
         !self.tags.is_empty() || self.larger_than.is_some() || self.smaller_than.is_some()
     }
 
-    fn fits(&self, subject: &Subject<'_>) -> bool {
+    pub(super) fn fits(&self, subject: &Subject<'_>) -> bool {
         self.fits_key(subject.key)
             && self.larger_than.is_none_or(|size| subject.size > size)
             && self.smaller_than.is_none_or(|size| subject.size < size)
@@ -221,7 +228,7 @@ impl Filter {
 }
 
 /// A moment and so many days, rounded up to midnight UTC.
-fn after(moment: SystemTime, days: u32) -> SystemTime {
+pub(super) fn after(moment: SystemTime, days: u32) -> SystemTime {
     let since = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // A part of a second counts as a second: what was made just after midnight is a day behind it.
     let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);

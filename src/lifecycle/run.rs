@@ -1,7 +1,12 @@
 //! Carrying it out, and saying what would be carried out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use sluice_provider as provider;
 
 use super::lease::Lease;
 use super::scan::{Action, Scan, Step};
@@ -14,6 +19,8 @@ use crate::uploads::Uploads;
 
 /// Buckets that are asked for in one step.
 const BUCKETS: usize = 1000;
+/// Objects that move at once.
+const MOVES_AT_ONCE: usize = 4;
 
 /// The lifecycle of all buckets.
 #[derive(Debug)]
@@ -23,6 +30,8 @@ pub struct Lifecycle {
     pub(super) uploads: Arc<Uploads>,
     settings: Settings,
     lease: Option<Lease>,
+    /// When the storage classes of buckets were swept last.
+    pub(super) swept: Mutex<HashMap<String, SystemTime>>,
 }
 
 /// What a run did, or a plan would do, to a bucket.
@@ -38,6 +47,10 @@ pub struct Tally {
     pub markers: u64,
     /// The bytes of the objects and versions.
     pub bytes: u64,
+    /// Objects and versions that moved to another storage class.
+    pub moved: u64,
+    /// The bytes of what moved.
+    pub moved_bytes: u64,
     /// Uploads that were aborted.
     pub aborted: u64,
     /// What was due and stays, since it could not be removed or was changed meanwhile: the next run looks at it again.
@@ -55,13 +68,17 @@ impl Tally {
                 self.versions += 1;
                 self.bytes += step.size;
             }
+            Action::Move(_) => {
+                self.moved += 1;
+                self.moved_bytes += step.size;
+            }
             Action::RemoveMarker(_) => self.markers += 1,
             Action::AbortUpload(_) => self.aborted += 1,
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.expired + self.versions + self.markers + self.aborted + self.left == 0
+        self.expired + self.versions + self.markers + self.moved + self.aborted + self.left == 0
     }
 }
 
@@ -69,7 +86,7 @@ impl Lifecycle {
     /// Over the layers beneath.
     #[must_use]
     pub fn new(namespaces: Arc<Namespaces>, objects: Arc<Objects>, uploads: Arc<Uploads>, settings: Settings) -> Self {
-        Self { namespaces, objects, uploads, settings, lease: None }
+        Self { namespaces, objects, uploads, settings, lease: None, swept: Mutex::default() }
     }
 
     /// Shared with the other gateways of a metadata store: [`Self::run_shared`] runs only when it is this one's turn.
@@ -119,7 +136,12 @@ impl Lifecycle {
     /// As [`Self::plan`]. What cannot be removed is no error: it is logged, counted and left to the next run.
     pub async fn run(&self, bucket: &str, now: SystemTime) -> Result<Tally> {
         let mut tally = Tally::default();
-        let Some(mut scan) = Scan::new(self.namespaces.get(bucket).await?, now) else { return Ok(tally) };
+        let namespace = self.namespaces.get(bucket).await?;
+        let swept = self.sweep(&namespace, now).await;
+        if swept > 0 {
+            tracing::info!(bucket, swept, "bytes in storage classes that nothing referred to");
+        }
+        let Some(mut scan) = Scan::new(namespace, now) else { return Ok(tally) };
         let mut seen = 0;
         while let Some(due) = self.next_page(&mut scan).await? {
             metrics().lifecycle_saw(scan.seen - std::mem::replace(&mut seen, scan.seen));
@@ -128,12 +150,16 @@ impl Lifecycle {
             for steps in due.chunks(portion) {
                 let began = tokio::time::Instant::now();
                 self.carry_out(&scan.namespace, steps, &mut tally).await;
-                let share = Duration::from_secs_f64(steps.len() as f64 / f64::from(self.settings.removals_per_sec.max(1)));
-                tokio::time::sleep_until(began + share).await;
+                tokio::time::sleep_until(began + self.share(steps.len() as u64)).await;
             }
         }
         tally.seen = scan.seen;
         Ok(tally)
+    }
+
+    /// How long so many steps may take at least.
+    pub(super) fn share(&self, steps: u64) -> Duration {
+        Duration::from_secs_f64(steps as f64 / f64::from(self.settings.removals_per_sec.max(1)))
     }
 
     /// One run over all buckets. A bucket that fails is logged and keeps nobody else's from its turn.
@@ -159,6 +185,8 @@ impl Lifecycle {
                         versions = tally.versions,
                         markers = tally.markers,
                         bytes = tally.bytes,
+                        moved = tally.moved,
+                        moved_bytes = tally.moved_bytes,
                         aborted = tally.aborted,
                         left = tally.left,
                         "lifecycle"
@@ -176,8 +204,10 @@ impl Lifecycle {
         let before = *tally;
         let mut removals = Vec::new();
         let mut removed = Vec::new();
+        self.move_due(namespace, steps, tally).await;
         for step in steps {
             match &step.action {
+                Action::Move(_) => {}
                 Action::Expire(removal) | Action::ExpireVersion(removal) | Action::RemoveMarker(removal) => {
                     removals.push(removal.clone());
                     removed.push(step);
@@ -201,9 +231,33 @@ impl Lifecycle {
             ("expire", tally.expired - before.expired),
             ("expire_version", tally.versions - before.versions),
             ("remove_marker", tally.markers - before.markers),
+            ("move", tally.moved - before.moved),
             ("abort_upload", tally.aborted - before.aborted),
             ("left", tally.left - before.left),
         ]);
+    }
+}
+
+impl Lifecycle {
+    /// Moves what is to be moved, several objects at a time.
+    async fn move_due(&self, namespace: &Namespace, steps: &[Step], tally: &mut Tally) {
+        let moves: Vec<_> = steps
+            .iter()
+            .filter_map(|step| match &step.action {
+                Action::Move(to) => Some((step, to)),
+                _ => None,
+            })
+            .map(|(step, to)| async move { (step, self.objects.transition(namespace, &step.key, to).await) })
+            .collect();
+        let mut moves = futures::stream::iter(moves).buffer_unordered(MOVES_AT_ONCE);
+        while let Some((step, moved)) = moves.next().await {
+            match moved {
+                Ok(_) => tally.count(step),
+                // Deleted meanwhile.
+                Err(error) if error.is_provider(provider::ErrorKind::NotFound) => {}
+                Err(error) => leave(namespace, step, &error, tally),
+            }
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use sluice_provider as provider;
 use sluice_provider::{DeleteWhen, ListEntry, ListFrom, ListQuery, ObjectInfo, VersionId, Versioning, is_marker, version_of};
 
 use super::rules::{Configuration, Subject};
+use super::transitions::DueMove;
 use super::{Lifecycle, SETTING};
 use crate::error::{ErrorKind, Result};
 use crate::meta::UploadCursor;
+use crate::mounts::{MountTable, Transition};
 use crate::namespaces::Namespace;
 use crate::objects::{ReadRequest, Removal, attribute};
 
@@ -40,6 +42,8 @@ pub enum Action {
     ExpireVersion(Removal),
     /// A delete marker beneath which nothing is left is removed.
     RemoveMarker(Removal),
+    /// The bytes of the object, or of a noncurrent version, move to the mount of a storage class.
+    Move(Transition),
     /// The upload of this id is aborted.
     AbortUpload(String),
 }
@@ -66,6 +70,8 @@ struct Walked {
 pub(super) struct Scan {
     pub(super) namespace: Arc<Namespace>,
     configuration: Arc<Configuration>,
+    /// The mounts as they were when the walk began: what classes they keep.
+    mounts: Arc<MountTable>,
     now: SystemTime,
     place: Place,
     /// How many objects and uploads were looked at.
@@ -78,13 +84,30 @@ impl Scan {
         let configuration = namespace.compiled(SETTING, Configuration::from_json)?;
         let place = if namespace.versioning() != Versioning::Off && configuration.looks_at_versions() {
             Place::Versions(ListFrom::Start, None)
-        } else if configuration.expires_objects() {
+        } else if configuration.expires_objects() || configuration.moves_objects() {
             Place::Objects(ListFrom::Start)
         } else {
             uploads(&configuration)
         };
-        Some(Self { namespace, configuration, now, place, seen: 0 })
+        let mounts = namespace.mounts.load_full();
+        Some(Self { namespace, configuration, mounts, now, place, seen: 0 })
     }
+
+    fn keeps(&self, class: &str) -> bool {
+        self.mounts.keeps_class(class)
+    }
+
+    /// The step that moves a version.
+    fn moving(&self, info: ObjectInfo, to: &DueMove<'_>) -> Step {
+        let (version, size, key) = (version_of(&info.attributes), info.size, info.key.as_str().to_owned());
+        let transition = Transition { version, etag: info.etag, modified: info.modified, class: to.class.to_owned() };
+        Step { action: Action::Move(transition), key, rule: to.rule.to_owned(), due: to.at, size }
+    }
+}
+
+/// The storage class of an object, as far as its attributes are told.
+fn class_of(info: &ObjectInfo) -> Option<&str> {
+    info.attributes.get(attribute::STORAGE_CLASS)
 }
 
 impl Lifecycle {
@@ -118,12 +141,13 @@ impl Lifecycle {
 
     async fn object_due(&self, scan: &Scan, info: ObjectInfo) -> Result<Option<Step>> {
         let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: None };
-        let is_due = |found: Option<(SystemTime, &str)>| found.filter(|(at, _)| *at <= scan.now).is_some();
-        if !is_due(scan.configuration.expiry(&subject)) {
+        let expires = scan.configuration.expiry(&subject).is_some_and(|(at, _)| at <= scan.now);
+        let moves = scan.configuration.due_move(&subject, class_of(&info), scan.now, |class| scan.keeps(class)).is_some();
+        if !expires && !moves {
             return Ok(None);
         }
         // A listing may leave the attributes out: only what may be due is worth a look of its own.
-        let info = if scan.configuration.looks_at_tags() {
+        let info = if moves || scan.configuration.looks_at_tags() {
             match self.whole(scan, &info, None).await? {
                 Some(info) => info,
                 None => return Ok(None),
@@ -133,7 +157,10 @@ impl Lifecycle {
         };
         let tags = attribute::tags(&info.attributes);
         let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: Some(&tags) };
-        let Some((due, rule)) = scan.configuration.expiry(&subject).filter(|(at, _)| *at <= scan.now) else { return Ok(None) };
+        let Some((due, rule)) = scan.configuration.expiry(&subject).filter(|(at, _)| *at <= scan.now) else {
+            let to = scan.configuration.due_move(&subject, class_of(&info), scan.now, |class| scan.keeps(class));
+            return Ok(to.map(|to| scan.moving(info.clone(), &to)));
+        };
         let when = DeleteWhen::IfMatch { etag: Some(info.etag.clone()), modified: Some(info.modified), size: Some(info.size) };
         let (rule, key) = (rule.to_owned(), info.key.as_str().to_owned());
         let removal = Removal { key: info.key, version: None, when };
@@ -168,7 +195,7 @@ impl Lifecycle {
                     let (since, newer) = (walked.replaced, walked.noncurrent);
                     walked.replaced = info.modified;
                     walked.noncurrent += 1;
-                    due.extend(self.noncurrent_due(scan, info, since, newer).await?);
+                    due.extend(noncurrent_due(scan, info, since, newer));
                 }
                 None => {
                     due.extend(walked.take().and_then(|walked| lone_marker_due(scan, walked)));
@@ -190,30 +217,6 @@ impl Lifecycle {
         Ok(due)
     }
 
-    async fn noncurrent_due(&self, scan: &Scan, info: ObjectInfo, since: SystemTime, newer: usize) -> Result<Option<Step>> {
-        let version = version_of(&info.attributes);
-        let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: None };
-        if scan.configuration.noncurrent_expiry(&subject, since, newer).is_none_or(|(at, _)| at > scan.now) {
-            return Ok(None);
-        }
-        let tags = if is_marker(&info) || !scan.configuration.looks_at_tags() {
-            Vec::new()
-        } else {
-            match self.whole(scan, &info, Some(version)).await? {
-                Some(info) => attribute::tags(&info.attributes),
-                None => return Ok(None),
-            }
-        };
-        let subject = Subject { tags: Some(&tags), ..subject };
-        let Some((due, rule)) = scan.configuration.noncurrent_expiry(&subject, since, newer).filter(|(at, _)| *at <= scan.now)
-        else {
-            return Ok(None);
-        };
-        let (rule, key, size) = (rule.to_owned(), info.key.as_str().to_owned(), info.size);
-        let removal = Removal { key: info.key, version: Some(version), when: DeleteWhen::Always };
-        Ok(Some(Step { action: Action::ExpireVersion(removal), key, rule, due, size }))
-    }
-
     async fn uploads_due(&self, scan: &mut Scan, cursor: UploadCursor) -> Result<Vec<Step>> {
         let page = self.uploads.list(&scan.namespace, "", None, &cursor, PAGE).await?;
         scan.place = page.next.map_or(Place::End, Place::Uploads);
@@ -228,6 +231,33 @@ impl Lifecycle {
         }
         Ok(due)
     }
+}
+
+/// The step for a noncurrent version. `newer` noncurrent ones of its key are younger, and it was replaced or deleted at `since`.
+fn noncurrent_due(scan: &Scan, info: ObjectInfo, since: SystemTime, newer: usize) -> Option<Step> {
+    let version = version_of(&info.attributes);
+    let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: None };
+    let expires = scan.configuration.noncurrent_expiry(&subject, since, newer).is_some_and(|(at, _)| at <= scan.now);
+    let due_move = |subject: &Subject<'_>, info: &ObjectInfo| {
+        // A marker has nothing that could move.
+        if is_marker(info) {
+            return None;
+        }
+        let kept = |class: &str| scan.keeps(class);
+        scan.configuration.due_noncurrent_move(subject, (since, newer), class_of(info), scan.now, kept)
+    };
+    if !expires && due_move(&subject, &info).is_none() {
+        return None;
+    }
+    // A listing of versions carries their attributes.
+    let tags = attribute::tags(&info.attributes);
+    let subject = Subject { key: info.key.as_str(), size: info.size, modified: info.modified, tags: Some(&tags) };
+    let Some((due, rule)) = scan.configuration.noncurrent_expiry(&subject, since, newer).filter(|(at, _)| *at <= scan.now) else {
+        return due_move(&subject, &info).map(|to| scan.moving(info.clone(), &to));
+    };
+    let (rule, key, size) = (rule.to_owned(), info.key.as_str().to_owned(), info.size);
+    let removal = Removal { key: info.key, version: Some(version), when: DeleteWhen::Always };
+    Some(Step { action: Action::ExpireVersion(removal), key, rule, due, size })
 }
 
 /// Where a walk goes on behind the objects: the uploads are nobody's business where no rule aborts any.

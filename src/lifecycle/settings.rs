@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     /// Seconds between two runs over all buckets; 0 carries nothing out.
     pub interval_secs: u64,
-    /// Objects and uploads that a run removes per second at most, so that it leaves room for the requests of clients.
+    /// Objects and uploads that a run removes, or moves to another storage class, per second at most, so that it leaves room for the
+    /// requests of clients.
     pub removals_per_sec: u32,
 }
 

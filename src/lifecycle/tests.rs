@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use sluice_provider::{Attributes, DeleteWhen, ETag, Key, ListQuery, PutBody, PutOptions, Seal};
+use sluice_provider::{AttributeChange, Attributes, DeleteWhen, ETag, Key, ListQuery, PutBody, PutOptions, Seal};
 
 use super::*;
+use crate::error::ErrorKind;
 use crate::handles::Registry;
-use crate::meta::SqliteStore;
+use crate::meta::{MountRecord, SqliteStore};
 use crate::namespaces::{DefaultMount, Namespaces};
-use crate::objects::{Objects, Removal, attribute};
+use crate::objects::{Objects, OpenBody, ReadRequest, Removal, attribute};
 use crate::uploads::{NewUpload, Uploads};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -221,6 +222,125 @@ async fn versions_and_markers_go_when_their_time_has_come() {
     assert_eq!(bench.keys().await, Vec::<String>::new());
     let query = ListQuery { limit: 10, ..ListQuery::default() };
     assert_eq!(bench.objects.list_versions(&namespace, &query).await.unwrap().entries.len(), 2);
+}
+
+fn moving(id: &str, filter: Filter, days: u32, class: &str) -> Rule {
+    let transitions = vec![Move { at: MoveAt::Days(days), class: class.to_owned() }];
+    Rule { id: id.to_owned(), enabled: true, filter, transitions, ..Rule::default() }
+}
+
+async fn keep_class(bench: &Bench, class: &str) {
+    let prefix = format!("storage-class:{class}");
+    let settings = BTreeMap::new();
+    let record = MountRecord { bucket: "bucket".into(), prefix, provider: "memory".into(), settings };
+    bench.namespaces.mount(record).await.unwrap();
+}
+
+async fn read(bench: &Bench, key: &str, version: Option<sluice_provider::VersionId>) -> (Option<String>, Bytes) {
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    let opened = bench.objects.get(&namespace, key, &ReadRequest { version, ..ReadRequest::default() }).await.unwrap();
+    let OpenBody::Full(bytes) = opened.body else { unreachable!("a small object") };
+    (opened.found.info.attributes.get(attribute::STORAGE_CLASS).map(str::to_owned), bytes)
+}
+
+fn any_size() -> Filter {
+    Filter { larger_than: Some(0), ..Filter::default() }
+}
+
+#[tokio::test]
+async fn objects_move_to_the_mount_of_their_class_as_the_plan_said() {
+    let bench = Bench::new().await;
+    for number in 0..30 {
+        bench.put(&format!("{}/{number:02}", if number % 3 == 0 { "keep" } else { "cold" }), "content", "").await;
+    }
+    bench.put("cold/empty", "", "").await;
+    let filter = Filter { prefix: Some("cold/".to_owned()), ..any_size() };
+    bench.configure(vec![moving("m", filter.clone(), 1, "GLACIER_IR"), moving("x", filter, 1, "DEEP_ARCHIVE")]).await;
+    let later = SystemTime::now() + DAY * 3;
+    assert_eq!(bench.plan(later).await.1.moved, 0, "no mount keeps the class");
+    keep_class(&bench, "GLACIER_IR").await;
+    let (keys, planned) = bench.plan(later).await;
+    assert_eq!((keys.len(), planned.moved, planned.moved_bytes), (20, 20, 140));
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap(), planned);
+    for (key, class) in [("cold/01", Some("GLACIER_IR")), ("keep/00", None)] {
+        assert_eq!(read(&bench, key, None).await, (class.map(str::to_owned), Bytes::from("content")));
+    }
+    assert_eq!((bench.plan(later).await.1.moved, bench.keys().await.len()), (0, 31));
+    // On to a cheaper class as soon as a mount keeps it, and gone when they expire.
+    keep_class(&bench, "DEEP_ARCHIVE").await;
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap().moved, 20);
+    assert_eq!(read(&bench, "cold/29", None).await.0.as_deref(), Some("DEEP_ARCHIVE"));
+    let unmount = async |prefix: &str| bench.namespaces.unmount("bucket", prefix).await;
+    assert!(matches!(unmount("storage-class:DEEP_ARCHIVE").await.unwrap_err().kind(), ErrorKind::DeleteConflict));
+    assert!(matches!(unmount("").await.unwrap_err().kind(), ErrorKind::DeleteConflict), "their keys would be gone");
+    unmount("storage-class:GLACIER_IR").await.unwrap();
+    bench.configure(vec![expiring("e", prefixed("cold/"), 1)]).await;
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap().expired, 21);
+    unmount("storage-class:DEEP_ARCHIVE").await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_replaced_before_its_turn_does_not_move() {
+    let bench = Bench::new().await;
+    keep_class(&bench, "GLACIER").await;
+    bench.put("k", "old", "").await;
+    bench.put("gone", "old", "").await;
+    bench.configure(vec![moving("m", any_size(), 1, "GLACIER")]).await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    let mut scan = scan::Scan::new(namespace, SystemTime::now() + DAY * 3).unwrap();
+    let due = bench.lifecycle.next_page(&mut scan).await.unwrap().unwrap();
+    bench.put("k", "new", "").await;
+    let removal = Removal { key: Key::new("gone").unwrap(), version: None, when: DeleteWhen::Always };
+    bench.objects.remove(&scan.namespace, vec![removal], false).await.pop().unwrap().unwrap();
+    let mut tally = Tally::default();
+    bench.lifecycle.carry_out(&scan.namespace, &due, &mut tally).await;
+    assert_eq!((due.len(), tally.moved, tally.left), (2, 0, 1));
+    assert_eq!(read(&bench, "k", None).await, (None, Bytes::from("new")));
+    bench.namespaces.unmount("bucket", "storage-class:GLACIER").await.expect("nothing was left there");
+}
+
+#[tokio::test]
+async fn what_is_locked_moves_and_is_kept() {
+    let bench = Bench::new().await;
+    let lock = crate::namespaces::Namespace::OBJECT_LOCK;
+    bench.namespaces.set_setting("bucket", crate::namespaces::Namespace::VERSIONING, Some("Enabled")).await.unwrap();
+    bench.namespaces.set_setting("bucket", lock, Some("{}")).await.unwrap();
+    keep_class(&bench, "GLACIER").await;
+    let namespace = bench.namespaces.get("bucket").await.unwrap();
+    bench.put("k", "held", "").await;
+    let hold = AttributeChange { if_match: None, set: vec![(attribute::LOCK_HOLD.to_owned(), Some("ON".to_owned()))] };
+    let held = bench.objects.change(&namespace, "k", None, &hold, &sluice_provider::Guard::none()).await.unwrap();
+    let version = sluice_provider::version_of(&held.attributes);
+    bench.put("k", "newer", "").await;
+    let to = NoncurrentMove { days: 0, keep_newest: None, class: "GLACIER".to_owned() };
+    let rule = Rule { noncurrent_transitions: vec![to], ..moving("m", any_size(), 1, "GLACIER") };
+    bench.configure(vec![rule]).await;
+    let later = SystemTime::now() + DAY * 3;
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap().moved, 2);
+    assert_eq!(read(&bench, "k", Some(version)).await, (Some("GLACIER".to_owned()), Bytes::from("held")));
+    // No way leads to the end of it: not its removal, not a rule, not unmounting its key or its bytes.
+    let removal = Removal { key: Key::new("k").unwrap(), version: Some(version), when: DeleteWhen::Always };
+    let refused = bench.objects.remove(&namespace, vec![removal], true).await.pop().unwrap().unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::ObjectLocked));
+    let noncurrent = Some(NoncurrentExpiration { days: 1, keep_newest: None });
+    bench.configure(vec![Rule { noncurrent, ..expiring("e", Filter::default(), 1) }]).await;
+    assert_eq!(bench.lifecycle.run("bucket", later).await.unwrap().left, 1);
+    for prefix in ["", "storage-class:GLACIER"] {
+        let refused = bench.namespaces.unmount("bucket", prefix).await.unwrap_err();
+        assert!(matches!(refused.kind(), ErrorKind::ObjectLocked | ErrorKind::DeleteConflict), "{refused}");
+    }
+    // Nor is it hidden behind another mount; where nothing lies there may be one.
+    let over = |prefix: &str| MountRecord {
+        bucket: "bucket".into(),
+        prefix: prefix.into(),
+        provider: "memory".into(),
+        settings: BTreeMap::new(),
+    };
+    let refused = bench.namespaces.mount(over("k")).await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::ObjectLocked), "{refused}");
+    bench.namespaces.mount(over("elsewhere/")).await.unwrap();
+    bench.lifecycle.run("bucket", later + DAY * 9).await.unwrap();
+    assert_eq!(read(&bench, "k", Some(version)).await.1, "held");
 }
 
 /// A rule without its name: prefix, bounds of the size, days, and whether it is in force.

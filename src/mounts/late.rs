@@ -8,9 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features, Guard, Key, ListPage,
-    ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
-    VersionId, Versioning, Versions,
+    Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
+    Follow, FollowFrom, Followed, Guard, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody,
+    PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, VersionId, Versioning, Versions,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -172,6 +172,56 @@ impl Provider for LateMount {
             None => Some(self),
         }
     }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        match self.outcome.opened.get() {
+            Some(provider) => provider.appends(),
+            None => Some(self),
+        }
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        match self.outcome.opened.get() {
+            Some(provider) => provider.renames(),
+            None => Some(self),
+        }
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        match self.outcome.opened.get() {
+            Some(provider) => provider.follows(),
+            None => Some(self),
+        }
+    }
+}
+
+#[async_trait]
+impl Append for LateMount {
+    async fn append(&self, key: &Key, body: PutBody, append: &AppendOptions) -> Result<ObjectInfo> {
+        let unsupported = || Error::new(ErrorKind::Unsupported, "append");
+        self.provider().await?.appends().ok_or_else(unsupported)?.append(key, body, append).await
+    }
+}
+
+#[async_trait]
+impl Rename for LateMount {
+    async fn rename(&self, from: &Key, to: &Key, rename: &RenameOptions) -> Result<ObjectInfo> {
+        let unsupported = || Error::new(ErrorKind::Unsupported, "rename");
+        self.provider().await?.renames().ok_or_else(unsupported)?.rename(from, to, rename).await
+    }
+}
+
+#[async_trait]
+impl Follow for LateMount {
+    async fn follow(&self, key: &Key, from: FollowFrom) -> Result<Followed> {
+        let unsupported = || Error::new(ErrorKind::Unsupported, "follow");
+        self.provider().await?.follows().ok_or_else(unsupported)?.follow(key, from).await
+    }
+
+    async fn seal(&self, key: &Key) -> Result<ObjectInfo> {
+        let unsupported = || Error::new(ErrorKind::Unsupported, "seal");
+        self.provider().await?.follows().ok_or_else(unsupported)?.seal(key).await
+    }
 }
 
 #[async_trait]
@@ -232,6 +282,16 @@ impl Versions for LateMount {
         guard: &Guard,
     ) -> Result<ObjectInfo> {
         self.versions_of().await?.change_version(key, version, change, guard).await
+    }
+
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.versions_of().await?.hollow_version(key, version, change, guard).await
     }
 
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {

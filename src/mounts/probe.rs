@@ -11,8 +11,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use sluice_provider::{
-    AttributeChange, Body, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId, Versions,
+    Append, AttributeChange, Body, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Follow, Key,
+    ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Rename, Result,
+    UploadId, Versions,
 };
 use sluice_provider_memory::Memory;
 
@@ -130,6 +131,18 @@ impl Provider for Probe {
 
     fn versions(&self) -> Option<&dyn Versions> {
         self.inner.versions()
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        self.inner.appends()
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        self.inner.renames()
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        self.inner.follows()
     }
 }
 

@@ -6,6 +6,10 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use sluice_provider as provider;
 use sluice_provider::{MAX_KEY_BYTES, Provider};
+#[cfg(feature = "database")]
+use sluice_provider_database as database;
+#[cfg(feature = "live")]
+use sluice_provider_live as live;
 use sluice_provider_local as local;
 use sluice_provider_memory as memory;
 #[cfg(feature = "s3")]
@@ -13,6 +17,7 @@ use sluice_provider_s3 as s3;
 
 use tokio::sync::Semaphore;
 
+use super::tiers::{CLASS_PREFIX, CLASSES, class_of};
 use super::{Shield, ShieldLimits, Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
@@ -24,10 +29,64 @@ pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn P
 /// The longest mount prefix in bytes: one byte of the key must be left to the provider.
 pub const MAX_PREFIX_BYTES: usize = MAX_KEY_BYTES - 1;
 
-/// The kinds, for messages.
-const KINDS: &str = if cfg!(feature = "s3") { "local, memory, s3" } else { "local, memory" };
-/// The kinds, as metrics name them.
-const KINDS_BY_NAME: [&str; 3] = ["local", "memory", "s3"];
+/// A kind of provider, as it is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Kind {
+    /// Its name in mounts and in metrics.
+    pub name: &'static str,
+    /// What a mount of it is.
+    pub about: &'static str,
+    /// The names of its settings.
+    pub settings: &'static str,
+    /// Whether this build has it.
+    pub built: bool,
+}
+
+/// All kinds.
+pub const KINDS: [Kind; 7] = [
+    Kind {
+        name: "kv",
+        about: "small values in SQLite or PostgreSQL, each in a row",
+        settings: "url, space, password_file, durability, connections, max_value_bytes",
+        built: cfg!(feature = "database"),
+    },
+    Kind {
+        name: "local",
+        about: "plain files of a directory",
+        settings: "root, durability, follow_symlinks, xattrs, openat2, snapshots",
+        built: true,
+    },
+    Kind { name: "memory", about: "objects in memory, gone with the process", settings: "quota_bytes", built: true },
+    Kind {
+        name: "page",
+        about: "objects in pages in SQLite or PostgreSQL",
+        settings: "url, space, password_file, durability, connections, page_bytes, keep_secs",
+        built: cfg!(feature = "database"),
+    },
+    Kind {
+        name: "pubsub",
+        about: "topics in memory: a PUT publishes a message, a GET is the last ones",
+        settings: "messages, max_message_bytes, quota_bytes, max_objects, max_followers",
+        built: cfg!(feature = "live"),
+    },
+    Kind {
+        name: "s3",
+        about: "a bucket of any S3 endpoint",
+        settings: "bucket, endpoint, region, prefix, profile, credentials_file, and more: docs/providers/s3.md",
+        built: cfg!(feature = "s3"),
+    },
+    Kind {
+        name: "stream",
+        about: "growing objects in memory that can be followed",
+        settings: "window_bytes, quota_bytes, max_objects, max_followers",
+        built: cfg!(feature = "live"),
+    },
+];
+
+/// The kinds of this build, for messages.
+fn known_kinds() -> String {
+    KINDS.iter().filter(|kind| kind.built).map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+}
 
 /// Mounts that are being opened on the blocking pool. One on a dead file system hangs there, whether or not anybody still waits for it:
 /// however often it is tried, threads are left for others.
@@ -37,6 +96,14 @@ static OPENING: Semaphore = Semaphore::const_new(16);
 impl Sweep for local::Local {
     async fn sweep(&self) -> provider::Result<()> {
         Self::sweep(self).await.map(drop)
+    }
+}
+
+#[cfg(feature = "database")]
+#[async_trait]
+impl Sweep for database::Database {
+    async fn sweep(&self) -> provider::Result<()> {
+        Self::sweep(self).await
     }
 }
 
@@ -72,6 +139,25 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             upkeep.tend(&opened);
             Ok(opened)
         }
+        #[cfg(feature = "database")]
+        kind @ ("kv" | "page") => {
+            let kind = if kind == "kv" { database::Kind::Values } else { database::Kind::Pages };
+            let settings = database::Settings::from_map(kind, &mount.settings);
+            let settings = settings.map_err(|e| refused(mount, database::KNOWN_SETTINGS, e))?;
+            let opened = Arc::new(database::Database::open(settings).await?);
+            upkeep.tend(&opened);
+            Ok(opened)
+        }
+        #[cfg(feature = "live")]
+        "pubsub" => {
+            let settings = live::Settings::from_map(live::TOPIC_SETTINGS, &mount.settings);
+            Ok(Arc::new(live::Topics::new(settings.map_err(|e| refused(mount, live::TOPIC_SETTINGS, e))?)))
+        }
+        #[cfg(feature = "live")]
+        "stream" => {
+            let settings = live::Settings::from_map(live::STREAM_SETTINGS, &mount.settings);
+            Ok(Arc::new(live::Streams::new(settings.map_err(|e| refused(mount, live::STREAM_SETTINGS, e))?)))
+        }
         #[cfg(feature = "s3")]
         "s3" => {
             let settings = s3::Settings::from_map(&mount.settings).map_err(|e| refused(mount, s3::KNOWN_SETTINGS, e))?;
@@ -80,7 +166,7 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             Ok(opened)
         }
         other => Err(Error::new(
-            ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {KINDS}").into()),
+            ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {}", known_kinds()).into()),
             "open mount",
         )
         .with("bucket", &mount.bucket)
@@ -118,26 +204,31 @@ pub fn opener(upkeep: Upkeep, limits: ShieldLimits) -> Opener {
         let (upkeep, limits) = (upkeep.clone(), limits.clone());
         Box::pin(async move {
             let opened = open(&mount, &upkeep).await?;
-            let kind = KINDS_BY_NAME.iter().find(|kind| **kind == mount.provider).copied().unwrap_or("other");
+            let kind = KINDS.iter().find(|kind| kind.name == mount.provider).map_or("other", |kind| kind.name);
             Ok(Arc::new(Shield::new(opened, limits, metrics().mount_meter(kind))) as Arc<dyn Provider>)
         })
     })
 }
 
-/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. Memory never
-/// is: each mount of it is a store of its own.
+/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. What is in memory
+/// never is: each mount of it is a store of its own.
 #[must_use]
 pub fn shareable(kind: &str) -> bool {
-    kind != "memory"
+    !["memory", "pubsub", "stream"].contains(&kind)
 }
 
 /// Refuses what cannot be a mount's prefix.
 ///
 /// # Errors
-/// `InvalidArgument` when it is longer than [`MAX_PREFIX_BYTES`].
+/// `InvalidArgument` when it is longer than [`MAX_PREFIX_BYTES`], or means a storage class that there is none of.
 pub fn check_prefix(prefix: &str) -> Result<()> {
     if prefix.len() > MAX_PREFIX_BYTES {
         let message = format!("A mount prefix has at most {MAX_PREFIX_BYTES} bytes, this one has {}", prefix.len());
+        return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
+    }
+    if prefix.starts_with(CLASS_PREFIX) && class_of(prefix).is_none() {
+        let known = CLASSES.join(", ");
+        let message = format!("A mount at a prefix that begins with {CLASS_PREFIX:?} keeps a storage class; those are {known}");
         return Err(Error::new(ErrorKind::InvalidArgument(message.into()), "mount prefix"));
     }
     Ok(())
@@ -157,6 +248,10 @@ mod tests {
     async fn kinds_and_settings_that_nobody_knows_are_named() {
         for (mount, named, known) in [
             (record("memroy", &[]), "memroy", "local, memory"),
+            #[cfg(feature = "database")]
+            (record("kv", &[("url", "sqlite:/x"), ("spaec", "s")]), "spaec", "space"),
+            #[cfg(feature = "live")]
+            (record("pubsub", &[("mesages", "1")]), "mesages", "messages"),
             (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
             (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
             #[cfg(feature = "s3")]
@@ -189,5 +284,6 @@ mod tests {
     fn a_prefix_leaves_a_byte_of_the_key() {
         assert!(check_prefix(&"x".repeat(1023)).is_ok() && check_prefix("").is_ok());
         assert!(check_prefix(&"x".repeat(1024)).is_err());
+        assert!(check_prefix("storage-class:GLACIER").is_ok() && check_prefix("storage-class:STANDARD").is_err());
     }
 }

@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features, Guard, Key, ListPage,
-    ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, ReadOptions, Result, UploadId,
-    VersionId, Versioning, Versions,
+    Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
+    Follow, FollowFrom, Followed, Guard, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody,
+    PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, VersionId, Versioning, Versions,
 };
 use tokio::time::Instant;
 
@@ -242,6 +242,18 @@ impl Provider for Shield {
     fn versions(&self) -> Option<&dyn Versions> {
         self.inner.versions().map(|_| self as &dyn Versions)
     }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        self.inner.appends().map(|_| self as &dyn Append)
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        self.inner.renames().map(|_| self as &dyn Rename)
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        self.inner.follows().map(|_| self as &dyn Follow)
+    }
 }
 
 impl Shield {
@@ -251,6 +263,35 @@ impl Shield {
 
     fn kept(&self) -> Result<&dyn Versions> {
         self.inner.versions().ok_or_else(|| unsupported("versions"))
+    }
+}
+
+#[async_trait]
+impl Append for Shield {
+    async fn append(&self, key: &Key, body: PutBody, append: &AppendOptions) -> Result<ObjectInfo> {
+        let facet = self.inner.appends().ok_or_else(|| unsupported("append"))?;
+        self.once("append", Clock::Stands, facet.append(key, body, append)).await
+    }
+}
+
+#[async_trait]
+impl Rename for Shield {
+    async fn rename(&self, from: &Key, to: &Key, rename: &RenameOptions) -> Result<ObjectInfo> {
+        let facet = self.inner.renames().ok_or_else(|| unsupported("rename"))?;
+        self.once("rename", Clock::Runs, facet.rename(from, to, rename)).await
+    }
+}
+
+#[async_trait]
+impl Follow for Shield {
+    async fn follow(&self, key: &Key, from: FollowFrom) -> Result<Followed> {
+        let facet = self.inner.follows().ok_or_else(|| unsupported("follow"))?;
+        self.once("follow", Clock::Runs, facet.follow(key, from)).await
+    }
+
+    async fn seal(&self, key: &Key) -> Result<ObjectInfo> {
+        let facet = self.inner.follows().ok_or_else(|| unsupported("seal"))?;
+        self.once("seal", Clock::Runs, facet.seal(key)).await
     }
 }
 
@@ -315,6 +356,16 @@ impl Versions for Shield {
         guard: &Guard,
     ) -> Result<ObjectInfo> {
         self.once("set_attributes", Clock::Runs, self.kept()?.change_version(key, version, change, guard)).await
+    }
+
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.once("hollow", Clock::Runs, self.kept()?.hollow_version(key, version, change, guard)).await
     }
 
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sluice_provider::{Key, ListFrom, MAX_KEY_BYTES, Provider};
 
+use super::tiers::{Tiered, class_of};
+
 /// A provider at a prefix.
 #[derive(Clone, Debug)]
 pub struct Mount {
@@ -26,6 +28,12 @@ pub struct MountTable {
     mounts: Vec<Mount>,
     /// For each mount the index of the next shorter one around it.
     parents: Vec<Option<usize>>,
+    /// All mounts as they were opened, those of storage classes too, sorted by prefix.
+    opened: Vec<Mount>,
+    /// Those that keep a storage class and serve no keys.
+    classes: Arc<Vec<Mount>>,
+    /// What serves each mount where there are storage classes; none otherwise.
+    tiered: Vec<Arc<Tiered>>,
 }
 
 /// Where a segment ends.
@@ -61,10 +69,40 @@ impl Segment<'_> {
 impl MountTable {
     /// A table of these mounts. Of two with the same prefix the later one counts.
     #[must_use]
-    pub fn new(mut mounts: Vec<Mount>) -> Self {
-        mounts.reverse();
-        mounts.sort_by(|a, b| a.prefix.cmp(&b.prefix));
-        mounts.dedup_by(|later, kept| later.prefix == kept.prefix);
+    pub fn new(mounts: Vec<Mount>) -> Self {
+        Self::default().renewed(mounts)
+    }
+
+    /// A table of these mounts, as they were opened, in the place of this one: what serves a key as before stays the same.
+    #[must_use]
+    pub fn renewed(&self, mut opened: Vec<Mount>) -> Self {
+        opened.reverse();
+        opened.sort_by(|a, b| a.prefix.cmp(&b.prefix));
+        opened.dedup_by(|later, kept| later.prefix == kept.prefix);
+        let (classes, mut mounts): (Vec<_>, Vec<_>) = opened.iter().cloned().partition(|mount| class_of(&mount.prefix).is_some());
+        let is = |a: &Mount, b: &Mount| a.prefix == b.prefix && Arc::ptr_eq(&a.provider, &b.provider);
+        let same = classes.len() == self.classes.len() && classes.iter().zip(self.classes.iter()).all(|(a, b)| is(a, b));
+        let classes = if same { Arc::clone(&self.classes) } else { Arc::new(classes) };
+        let mut tiered = Vec::new();
+        if !classes.is_empty() {
+            for mount in &mut mounts {
+                let known =
+                    self.mounts.iter().zip(&self.tiered).find(|(known, tiered)| {
+                        same && known.prefix == mount.prefix && Arc::ptr_eq(tiered.inner(), &mount.provider)
+                    });
+                match known {
+                    Some((known, known_tiered)) => {
+                        mount.provider = Arc::clone(&known.provider);
+                        tiered.push(Arc::clone(known_tiered));
+                    }
+                    None => {
+                        let new = Arc::new(Tiered::new(Arc::clone(&mount.provider), Arc::clone(&classes)));
+                        mount.provider = Arc::clone(&new) as _;
+                        tiered.push(new);
+                    }
+                }
+            }
+        }
         let mut around: Vec<usize> = Vec::new();
         let mut parents = Vec::with_capacity(mounts.len());
         for (index, mount) in mounts.iter().enumerate() {
@@ -74,7 +112,7 @@ impl MountTable {
             parents.push(around.last().copied());
             around.push(index);
         }
-        Self { mounts, parents }
+        Self { mounts, parents, opened, classes, tiered }
     }
 
     /// The mount with the longest prefix that is shorter than the key and that the key starts with, and the key without it. A key that
@@ -93,7 +131,45 @@ impl MountTable {
     /// The mount at exactly this prefix.
     #[must_use]
     pub fn at(&self, prefix: &str) -> Option<&Mount> {
-        self.mounts.binary_search_by(|m| (*m.prefix).cmp(prefix)).ok().map(|i| &self.mounts[i])
+        match self.mounts.binary_search_by(|m| (*m.prefix).cmp(prefix)) {
+            Ok(at) => self.mounts.get(at),
+            Err(_) => self.classes.iter().find(|mount| *mount.prefix == *prefix),
+        }
+    }
+
+    /// The mount at exactly this prefix as it was opened.
+    #[must_use]
+    pub fn opened(&self, prefix: &str) -> Option<&Mount> {
+        self.opened.binary_search_by(|m| (*m.prefix).cmp(prefix)).ok().and_then(|at| self.opened.get(at))
+    }
+
+    /// The mounts that keep a storage class.
+    #[must_use]
+    pub fn classes(&self) -> &[Mount] {
+        &self.classes
+    }
+
+    /// Whether a mount keeps a storage class.
+    #[must_use]
+    pub fn keeps_class(&self, class: &str) -> bool {
+        self.classes.iter().any(|mount| class_of(&mount.prefix) == Some(class))
+    }
+
+    /// What serves a key, where there are storage classes, and the key there.
+    #[must_use]
+    pub fn tiered(&self, key: &str) -> Option<(Arc<Tiered>, Key)> {
+        if key.len() > MAX_KEY_BYTES {
+            return None;
+        }
+        let at = self.owner(key)?;
+        let inner = Key::new(&key[self.mounts.get(at)?.prefix.len()..]).ok()?;
+        Some((Arc::clone(self.tiered.get(at)?), inner))
+    }
+
+    /// All mounts that have, or would have if no other were within, this key; with the key there.
+    pub fn all_with<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a Mount, Key)> {
+        let with = |mount: &'a Mount| Some((mount, Key::new(key.strip_prefix(&*mount.prefix)?).ok()?));
+        self.opened.iter().filter(|mount| class_of(&mount.prefix).is_none()).filter_map(with)
     }
 
     /// The mount of an index, as in [`Segment::mount`].
@@ -105,23 +181,23 @@ impl MountTable {
     /// A table with one more mount; it replaces one at the same prefix.
     #[must_use]
     pub fn with(&self, mount: Mount) -> Self {
-        let mut mounts = self.mounts.clone();
+        let mut mounts = self.opened.clone();
         mounts.push(mount);
-        Self::new(mounts)
+        self.renewed(mounts)
     }
 
     /// A table without the mount at a prefix.
     #[must_use]
     pub fn without(&self, prefix: &str) -> Self {
-        Self::new(self.mounts.iter().filter(|m| &*m.prefix != prefix).cloned().collect())
+        self.renewed(self.opened.iter().filter(|m| &*m.prefix != prefix).cloned().collect())
     }
 
-    /// All mounts in prefix order.
+    /// All mounts that serve keys, in prefix order.
     pub fn iter(&self) -> impl Iterator<Item = &Mount> {
         self.mounts.iter()
     }
 
-    /// How many mounts there are.
+    /// How many mounts serve keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.mounts.len()

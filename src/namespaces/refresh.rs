@@ -11,7 +11,7 @@ use super::Namespace;
 use super::registry::Namespaces;
 use crate::error::Result;
 use crate::meta::MountRecord;
-use crate::mounts::{Mount, MountTable};
+use crate::mounts::Mount;
 
 /// The pause after which a store that did not answer is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -71,10 +71,10 @@ impl Namespaces {
         if records != known {
             let table = namespace.mounts.load_full();
             let (kept, new): (Vec<_>, Vec<_>) = records.iter().cloned().partition(|record| known.contains(record));
-            let kept = kept.iter().filter_map(|record: &MountRecord| table.at(&record.prefix).cloned());
+            let kept = kept.iter().filter_map(|record: &MountRecord| table.opened(&record.prefix).cloned());
             let kept: Vec<Mount> = kept.collect();
             let opened = self.opening.open_all(new).await;
-            namespace.mounts.store(Arc::new(MountTable::new(kept.into_iter().chain(opened).collect())));
+            namespace.mounts.store(Arc::new(table.renewed(kept.into_iter().chain(opened).collect())));
             *namespace.records.lock() = records;
             self.opening.forget_unused();
             tracing::info!(bucket = name, "the mounts were changed by another gateway");

@@ -8,16 +8,16 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use sluice_provider as provider;
-use sluice_provider::{Key, UploadId};
+use sluice_provider::{Key, ListQuery, UploadId};
 use tokio::sync::OnceCell;
 
-use super::namespace::first_entry;
+use super::namespace::{first_entry, first_entry_at};
 use super::opening::Opening;
 use super::refresh::Changed;
 use super::{Namespace, check_bucket_name};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{BucketRecord, MetaStore, MountRecord, UploadCursor, UploadRecord};
-use crate::mounts::{self, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, opener};
+use crate::mounts::{self, Blob, MountTable, Opener, ShieldLimits, Upkeep, check_prefix, class_of, opener};
 use crate::runtime::unix_millis;
 
 /// How long the last look into a bucket may keep its writers waiting.
@@ -198,7 +198,8 @@ impl Namespaces {
     /// start is a mistake to be told.
     ///
     /// # Errors
-    /// `NoSuchBucket`, `EntityExists`, `InvalidArgument`, the provider's own.
+    /// `NoSuchBucket`, `EntityExists`, `InvalidArgument`, the provider's own; `ObjectLocked` when it would hide objects of a bucket with
+    /// Object Lock.
     pub async fn mount(&self, mount: MountRecord) -> Result<()> {
         check_prefix(&mount.prefix)?;
         let namespace = self.get(&mount.bucket).await?;
@@ -208,7 +209,17 @@ impl Namespaces {
             return Err(exists.with("bucket", &mount.bucket).with("prefix", format!("{:?}", mount.prefix)));
         }
         let opened = self.opening.open(&mount).await?;
-        let _permit = namespace.publishing().await?;
+        let locks = namespace.setting(Namespace::OBJECT_LOCK).is_some() && class_of(&mount.prefix).is_none();
+        // With locks, nothing is written between the look and the end.
+        let _permit = if locks { namespace.gate().enter_alone().await? } else { namespace.publishing().await? };
+        if locks {
+            let looked = tokio::time::timeout(LAST_LOOK, hides_objects(&namespace, &mount.prefix)).await;
+            let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look for locked objects");
+            if looked.map_err(slow)?? {
+                let error = Error::new(ErrorKind::ObjectLocked, "mount over objects of a bucket with Object Lock");
+                return Err(error.with("prefix", format!("{:?}", mount.prefix)));
+            }
+        }
         self.store.add_mount(&mount).await?;
         let table = namespace.mounts.load().with(opened);
         namespace.mounts.store(Arc::new(table));
@@ -223,7 +234,8 @@ impl Namespaces {
     /// nothing that is locked goes out of reach.
     ///
     /// # Errors
-    /// `NoSuchBucket`, `NoSuchEntity`, `ObjectLocked`; the provider's when it cannot be asked whether it is empty.
+    /// `NoSuchBucket`, `NoSuchEntity`, `ObjectLocked`; `DeleteConflict` when objects in a storage class would lose their keys or their
+    /// bytes; the provider's when it cannot be asked whether it is empty.
     pub async fn unmount(&self, bucket: &str, prefix: &str) -> Result<()> {
         let namespace = self.get(bucket).await?;
         let _changes = namespace.changes.lock().await;
@@ -232,6 +244,15 @@ impl Namespaces {
             && !first_entry(mount.provider).await?.entries.is_empty()
         {
             return Err(Error::new(ErrorKind::ObjectLocked, "unmount").with("bucket", bucket));
+        }
+        // Nothing moves to a storage class, and nothing is written, between the look and the end.
+        let classes = !namespace.mounts.load().classes().is_empty();
+        let _alone = if classes { Some(namespace.gate().enter_alone().await?) } else { None };
+        let looked = async { if classes { has_moved_objects(&namespace, prefix).await } else { Ok(false) } };
+        let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look into storage classes");
+        if tokio::time::timeout(LAST_LOOK, looked).await.map_err(slow)?? {
+            let error = Error::new(ErrorKind::DeleteConflict, "unmount what objects in a storage class need");
+            return Err(error.with("bucket", bucket).with("prefix", format!("{prefix:?}")));
         }
         if !self.store.remove_mount(bucket, prefix).await? {
             let unknown = Error::new(ErrorKind::NoSuchEntity, "unmount");
@@ -384,6 +405,36 @@ async fn free_parts(namespace: &Namespace, upload: &UploadRecord) -> provider::R
         Some(multipart) => multipart.abort(&Key::new(key)?, &UploadId::new(upload.upload_id.as_str())?).await,
         None => Ok(()),
     }
+}
+
+/// Whether a mount at this prefix would hide anything that another one holds.
+async fn hides_objects(namespace: &Namespace, prefix: &str) -> Result<bool> {
+    let table = namespace.mounts.load_full();
+    for mount in table.iter() {
+        let Some(rest) = prefix.strip_prefix(&*mount.prefix) else { continue };
+        if !first_entry_at(Arc::clone(&mount.provider), rest.to_owned()).await?.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the bytes of any object lie on the mount of a storage class whose key is at this prefix; or, when the prefix is such a mount,
+/// whether any lie there.
+async fn has_moved_objects(namespace: &Namespace, prefix: &str) -> Result<bool> {
+    let table = namespace.mounts.load_full();
+    let bucket = Blob::prefix(&namespace.bucket.name);
+    let (asked, begins) = match class_of(prefix) {
+        Some(_) => (table.at(prefix).into_iter().collect::<Vec<_>>(), bucket),
+        None => (table.classes().iter().collect(), format!("{bucket}{prefix}")),
+    };
+    for mount in asked {
+        let query = ListQuery { prefix: begins.clone(), limit: 1, ..ListQuery::default() };
+        if !mount.provider.list(&query).await?.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn no_such_bucket(name: &str) -> Error {

@@ -15,7 +15,7 @@ pub const EXPIRES: &str = "expires";
 /// x-amz-website-redirect-location.
 pub const WEBSITE_REDIRECT: &str = "website-redirect";
 /// x-amz-storage-class, when not STANDARD.
-pub const STORAGE_CLASS: &str = "storage-class";
+pub const STORAGE_CLASS: &str = crate::mounts::CLASS_ATTRIBUTE;
 /// User metadata: this prefix and the lower-case name after `x-amz-meta-`.
 pub const USER_PREFIX: &str = "meta.";
 /// Tags, URL-encoded as `x-amz-tagging` sends them.
@@ -37,6 +37,8 @@ pub const CHECKSUM_TYPE: &str = crate::uploads::CHECKSUM_TYPE_ATTRIBUTE;
 /// The parts of a multipart object, written by `uploads`: `number:size` separated by commas, each optionally followed by
 /// `:ALGORITHM=base64`. To be read with [`crate::uploads::parse_parts`], which knows the short forms of long lists too.
 pub const PARTS: &str = crate::uploads::PARTS_ATTRIBUTE;
+/// How the object got its name, when it was renamed with a token: the token and the name before.
+pub const RENAME: &str = "rename";
 /// The id of the upload that a multipart object came from, written by `uploads`. Not for anybody else's eyes.
 pub const UPLOAD: &str = crate::uploads::UPLOAD_ATTRIBUTE;
 

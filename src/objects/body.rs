@@ -47,7 +47,7 @@ pub(super) fn chunks(frames: Frames, guard: Guard) -> ByteStream {
     }
 }
 
-fn guarded<T: Send + 'static>(stream: BoxStream<'static, Result<T>>, guard: Guard) -> BoxStream<'static, Result<T>> {
+pub(super) fn guarded<T: Send + 'static>(stream: BoxStream<'static, Result<T>>, guard: Guard) -> BoxStream<'static, Result<T>> {
     let reader = Some((stream, guard));
     let frames = futures::stream::unfold(reader, |reader| async move {
         let (mut stream, guard) = reader?;

@@ -220,8 +220,8 @@ impl<'a> Source<'a> {
 fn kept(info: &ObjectInfo, copy: &CopyRequest) -> Attributes {
     let mut attributes = copy.attributes.clone().unwrap_or_else(|| {
         let mut attributes = info.attributes.clone();
-        // Whose the source is, and who may read it, is not a property of the copy.
-        for name in [attribute::ACL, attribute::OWNER] {
+        // Whose the source is, who may read it, and where it lies, is not a property of the copy.
+        for name in [attribute::ACL, attribute::OWNER, attribute::STORAGE_CLASS, attribute::RENAME] {
             attributes.remove(name);
         }
         // Nor is what protects it, or its name.

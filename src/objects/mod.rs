@@ -7,21 +7,26 @@
 //! - **What is written appears whole, in a bucket that exists.** Conditions on the destination are the provider's to keep.
 //! - **One listing over all mounts**, in key order; what a mount hides of another is not seen; each page costs what it returns.
 
+mod append;
 pub mod attribute;
 mod body;
 mod conditions;
 mod copy;
 mod encrypted;
+mod follow;
 mod layer;
 mod list;
 pub mod lock;
 mod place;
 mod read;
+mod rename;
 mod request;
+mod transition;
 mod versions;
 mod write;
 
 pub use layer::Objects;
+pub use rename::RenameRequest;
 pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, PartCopy, ReadConditions, ReadRequest};
 pub use versions::{Removal, Removed};
 

@@ -6,6 +6,7 @@ use sluice_provider as provider;
 use sluice_provider::{Key, Object, ObjectInfo, Provider, ReadOptions, VersionId, Versioning, Versions, is_marker, version_of};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mounts::is_stranded;
 use crate::namespaces::Namespace;
 
 /// How often a look begins again because the key was settled, or changed, under it.
@@ -51,13 +52,14 @@ impl Place {
         for _ in 0..TRIES {
             let Some(version) = &self.version else {
                 match self.provider.head(&self.key, &read).await {
-                    Ok(info) => return Ok(info),
+                    Ok(info) => return with_its_bytes(&info).map(|()| info),
                     Err(error) => self.look_behind(error).await?,
                 }
                 continue;
             };
             let found = self.facet(version)?.head_version(&self.key, Some(version), &read).await;
             let info = found.map_err(|error| no_such_version(error, version))?;
+            with_its_bytes(&info)?;
             return if is_marker(&info) { Err(marked(&info, true)) } else { Ok(info) };
         }
         Err(changing())
@@ -71,13 +73,14 @@ impl Place {
         for _ in 0..TRIES {
             let Some(version) = &self.version else {
                 match self.provider.get(&self.key, read).await {
-                    Ok(object) => return Ok(object),
+                    Ok(object) => return with_its_bytes(&object.info).map(|()| object),
                     Err(error) => self.look_behind(error).await?,
                 }
                 continue;
             };
             let found = self.facet(version)?.get_version(&self.key, version, read).await;
             let object = found.map_err(|error| no_such_version(error, version))?;
+            with_its_bytes(&object.info)?;
             return if is_marker(&object.info) { Err(marked(&object.info, true)) } else { Ok(object) };
         }
         Err(changing())
@@ -99,6 +102,14 @@ impl Place {
             Err(_) => Err(error.into()),
         }
     }
+}
+
+/// Refuses what is left of an object whose bytes lie on a mount that this gateway does not know (yet).
+fn with_its_bytes(info: &ObjectInfo) -> Result<()> {
+    if !is_stranded(info) {
+        return Ok(());
+    }
+    Err(provider::Error::new(provider::ErrorKind::Unavailable, "no mount keeps the storage class of the object").into())
 }
 
 fn no_such_version(error: provider::Error, version: &VersionId) -> Error {

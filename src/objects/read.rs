@@ -75,6 +75,7 @@ impl Objects {
     /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied, or the object is
     /// encrypted.
     async fn open_range(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest) -> Result<Reading> {
+        let mut unsatisfied = None;
         for _ in 0..TRIES {
             match place.get(&ReadOptions { range: read.range, if_match: None }).await {
                 Ok(object) if is_sealed(&object.info, read) => {
@@ -100,8 +101,11 @@ impl Objects {
                     if let Some(range) = applies(read, &info) {
                         match range.resolve(known_size(&info)) {
                             Err(error) => return Err(error.into()),
-                            // It has grown meanwhile.
-                            Ok(_) => continue,
+                            // It has grown meanwhile; or its beginning is gone, and goes on to be.
+                            Ok(_) => {
+                                unsatisfied = Some(error);
+                                continue;
+                            }
                         }
                     }
                 }
@@ -119,7 +123,7 @@ impl Objects {
             let Object { info, range, body } = object;
             return Ok((found(info, None), range, body));
         }
-        Err(changing())
+        Err(unsatisfied.unwrap_or_else(changing))
     }
 
     /// Opens one part, as the object's own list of parts has it.

@@ -117,17 +117,21 @@ fn need(op: Option<Op>) -> Need {
         // Whose upload it is, the operations look at themselves: `Call::check_upload`.
         Op::AbortMultipartUpload
         | Op::CompleteMultipartUpload
+        | Op::CloseObject
         | Op::CopyObject
         | Op::CreateMultipartUpload
         | Op::DeleteObject
         | Op::DeleteObjects
         | Op::ListParts
         | Op::PutObject
+        | Op::RenameObject
         | Op::UploadPart
         | Op::UploadPartCopy => Need::OfBucket(Permission::Write),
         Op::GetBucketAcl => Need::OfBucket(Permission::ReadAcp),
         Op::PutBucketAcl => Need::OfBucket(Permission::WriteAcp),
-        Op::GetObject | Op::HeadObject | Op::GetObjectAttributes | Op::GetObjectAcl | Op::PutObjectAcl => Need::OfObject,
+        Op::FollowObject | Op::GetObject | Op::HeadObject | Op::GetObjectAttributes | Op::GetObjectAcl | Op::PutObjectAcl => {
+            Need::OfObject
+        }
         _ => Need::Ownership,
     }
 }

@@ -117,6 +117,15 @@ impl Call {
         self.ground.settle(self.decide(&*self.namespace()?, about).await?)
     }
 
+    /// Whether the sender may do this besides, to this key of the bucket.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn check_also(&self, op: Op, key: &str) -> Result<()> {
+        let about = About { op, ..self.about(key) };
+        self.ground.settle(self.decide(&*self.namespace()?, about).await?)
+    }
+
     /// Whether the policy of a bucket lets the sender read its objects. The owner's own alone: a policy gives away nothing that
     /// belongs to somebody else.
     fn reads_by_policy(&self) -> bool {

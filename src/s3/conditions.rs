@@ -70,6 +70,19 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<ReadConditions> {
     )
 }
 
+/// The conditions on the source of a rename.
+pub(crate) fn rename_source(headers: &HeaderMap) -> Result<ReadConditions> {
+    four(
+        headers,
+        [
+            "x-amz-rename-source-if-match",
+            "x-amz-rename-source-if-none-match",
+            "x-amz-rename-source-if-modified-since",
+            "x-amz-rename-source-if-unmodified-since",
+        ],
+    )
+}
+
 fn four(headers: &HeaderMap, names: [&'static str; 4]) -> Result<ReadConditions> {
     let [matches, none, since, unmodified] = names;
     Ok(ReadConditions {

@@ -12,7 +12,7 @@ use sluice_provider::{self as provider, BodyFault, ObjectInfo};
 
 use super::dates;
 use super::xml::Xml;
-use crate::error::{EncryptionFault, Error, ErrorKind};
+use crate::error::{EncryptionFault, Error, ErrorKind, MOUNT};
 
 macro_rules! codes {
     ($($name:ident $status:ident $message:literal;)*) => {
@@ -95,6 +95,8 @@ codes! {
     InvalidToken BAD_REQUEST "The provided token is malformed or otherwise invalid.";
     InvalidURI BAD_REQUEST "Couldn't parse the specified URI.";
     LimitExceeded CONFLICT "There may be no more of these.";
+    IdempotencyParameterMismatch BAD_REQUEST "Parameters on this idempotent request are inconsistent with parameters used in previous request(s).";
+    InvalidWriteOffset BAD_REQUEST "The write offset value that you specified does not match the current object size.";
     KmsDisabledException BAD_REQUEST "The key of the key management service is disabled.";
     KmsNotFoundException BAD_REQUEST "The key of the key management service does not exist.";
     KeyTooLongError BAD_REQUEST "Your key is too long";
@@ -302,6 +304,11 @@ impl From<Code> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = from_kind(error.kind());
+        if let (Code::ServiceUnavailable | Code::SlowDown, Some(prefix)) = (failure.0.code, error.context(MOUNT)) {
+            let place = if prefix.is_empty() { "the root of the bucket".to_owned() } else { format!("`{prefix}`") };
+            let state = if failure.0.code == Code::SlowDown { "is busy" } else { "does not answer" };
+            failure.0.message = format!("The storage mounted at {place} {state}.").into();
+        }
         failure.0.cause = Some(error);
         failure
     }
@@ -341,6 +348,7 @@ fn from_kind(kind: &ErrorKind) -> Failure {
         ErrorKind::LimitExceeded => Code::LimitExceeded.into(),
         ErrorKind::MetaUnavailable => Code::ServiceUnavailable.into(),
         ErrorKind::Encryption(fault) => from_encryption(fault),
+        ErrorKind::IdempotencyMismatch => Code::IdempotencyParameterMismatch.into(),
         ErrorKind::SlowDown => Code::SlowDown.into(),
         ErrorKind::Internal => Code::InternalError.into(),
     }
@@ -352,7 +360,9 @@ fn from_encryption(fault: &EncryptionFault) -> Failure {
             "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve \
              the object.",
         ),
-        EncryptionFault::OtherKey => {
+        // https://docs.aws.amazon.com/AmazonS3/latest/userguide/ServerSideEncryptionCustomerKeys.html: whoever has another key has no access.
+        EncryptionFault::OtherKey => Code::AccessDenied.into(),
+        EncryptionFault::UploadOtherKey => {
             Failure::request("The provided encryption parameters did not match the ones used originally.")
         }
         EncryptionFault::NotApplicable => Failure::request("The encryption parameters are not applicable to this object."),
@@ -392,6 +402,7 @@ fn from_provider(kind: provider::ErrorKind) -> Failure {
                 Err(_) => failure,
             }
         }
+        Kind::WriteOffset { size } => Failure::new(Code::InvalidWriteOffset).field("ActualObjectSize", size.to_string()),
         Kind::InvalidKey => {
             Failure::because(Code::InvalidArgument, "The storage behind this bucket cannot hold an object of this name.")
         }

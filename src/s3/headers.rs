@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
-use sluice_provider::Attributes;
+use sluice_provider::{Attributes, SEQUENCE_ATTRIBUTE};
 
 use super::error::{Code, Failure, Result};
 use super::query::Query;
@@ -181,6 +181,10 @@ pub(crate) fn from_attributes(attributes: &Attributes, headers: &mut HeaderMap) 
             }
         } else if name == attribute::LOCK_MODE || name == attribute::LOCK_HOLD {
             lock::to_headers(attributes, headers);
+        } else if name == SEQUENCE_ATTRIBUTE {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static("x-sluice-seq"), value);
+            }
         } else if name == attribute::TAGS && !value.is_empty() {
             headers.insert(HeaderName::from_static("x-amz-tagging-count"), HeaderValue::from(value.split('&').count()));
         }
@@ -233,17 +237,28 @@ pub(crate) fn copy_source(headers: &HeaderMap) -> Result<(String, String, Option
     }
 }
 
+/// The offset of an append.
+const WRITE_OFFSET: &str = "x-amz-write-offset-bytes";
+
+/// At which offset a PutObject appends; `None` for one that does not.
+///
+/// # Errors
+/// `InvalidArgument`; those of [`encryption::check`].
+pub(crate) fn write_offset(headers: &HeaderMap) -> Result<Option<u64>> {
+    encryption::check(headers)?;
+    let Some(text) = text(headers, WRITE_OFFSET)? else { return Ok(None) };
+    let bad = || Failure::argument(WRITE_OFFSET, text, "The write offset is not valid.");
+    text.trim().parse().map(Some).map_err(|_| bad())
+}
+
 /// Refuses headers that ask for what Sluice does not do: to ignore them would be to lie.
 ///
 /// # Errors
 /// `NotImplemented`; before it those of [`encryption::check`].
 pub(crate) fn refuse_unkept(headers: &HeaderMap) -> Result<()> {
     encryption::check(headers)?;
-    for name in headers.keys() {
-        let name = name.as_str();
-        if name == "x-amz-write-offset-bytes" {
-            return Err(Failure::not_implemented("Appending is not implemented.").field("Header", name));
-        }
+    if headers.contains_key(WRITE_OFFSET) {
+        return Err(Failure::not_implemented("Only PutObject appends.").field("Header", WRITE_OFFSET));
     }
     Ok(())
 }

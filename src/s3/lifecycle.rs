@@ -11,7 +11,10 @@ use super::dates;
 use super::error::{Code, Failure, Result};
 use super::tagging;
 use super::xml::{Element, Xml};
-use crate::lifecycle::{Configuration, Expiration, Filter, FilterForm, NoncurrentExpiration, Rule, SETTING, Subject};
+use crate::lifecycle::{
+    Configuration, Expiration, Filter, FilterForm, Move, MoveAt, NoncurrentExpiration, NoncurrentMove, Rule, SETTING, Subject,
+};
+use crate::mounts::CLASSES;
 use crate::namespaces::Namespace;
 use crate::objects::attribute;
 
@@ -44,7 +47,7 @@ pub(crate) fn tell_expiry(namespace: &Namespace, info: &ObjectInfo, headers: &mu
 /// Reads the document.
 ///
 /// # Errors
-/// `MalformedXML`, `InvalidArgument` and `InvalidRequest` as on S3; `NotImplemented` for transitions to other storage classes.
+/// `MalformedXML`, `InvalidArgument` and `InvalidRequest` as on S3.
 pub(crate) fn from_xml(root: &Element) -> Result<Configuration> {
     let mut rules: Vec<Rule> = Vec::new();
     for child in &root.children {
@@ -98,10 +101,8 @@ fn rule(element: &Element) -> Result<Rule> {
             "AbortIncompleteMultipartUpload" if rule.abort_uploads_after_days.is_none() => {
                 rule.abort_uploads_after_days = Some(abort(child)?);
             }
-            "Transition" | "NoncurrentVersionTransition" => {
-                transition(child)?;
-                return Err(Failure::not_implemented("Transitions to another storage class are not implemented."));
-            }
+            "Transition" => rule.transitions.push(transition(child)?),
+            "NoncurrentVersionTransition" => rule.noncurrent_transitions.push(noncurrent_transition(child)?),
             _ => return Err(Code::MalformedXML.into()),
         }
     }
@@ -112,9 +113,11 @@ fn rule(element: &Element) -> Result<Rule> {
 
 /// What the parts of a rule must be together.
 fn checked(rule: Rule) -> Result<Rule> {
-    if rule.expiration.is_none() && rule.noncurrent.is_none() && rule.abort_uploads_after_days.is_none() {
+    let ends = rule.expiration.is_some() || rule.noncurrent.is_some() || rule.abort_uploads_after_days.is_some();
+    if !ends && rule.transitions.is_empty() && rule.noncurrent_transitions.is_empty() {
         return Err(Failure::request("At least one action needs to be specified in a rule."));
     }
+    check_transitions(&rule)?;
     let sized = rule.filter.larger_than.is_some() || rule.filter.smaller_than.is_some();
     let refused = |action: &str, with: &str| Err(Failure::request(format!("{action} cannot be specified with {with}.")));
     if rule.abort_uploads_after_days.is_some() {
@@ -226,27 +229,109 @@ fn midnight(text: &str) -> Result<u64> {
     }
 }
 
-/// What is wrong with a transition is told before that there are none.
-fn transition(element: &Element) -> Result<()> {
-    const CLASSES: [&str; 6] = ["GLACIER", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "DEEP_ARCHIVE", "GLACIER_IR"];
-    let mut class = None;
+/// What the transitions of a rule must be beside each other and beside its expiration.
+fn check_transitions(rule: &Rule) -> Result<()> {
+    let classes = [
+        ("Transition", rule.transitions.iter().map(|to| &to.class).collect::<Vec<_>>()),
+        ("NoncurrentVersionTransition", rule.noncurrent_transitions.iter().map(|to| &to.class).collect()),
+    ];
+    for (action, classes) in classes {
+        if classes.iter().enumerate().any(|(at, class)| classes[..at].contains(class)) {
+            return Err(Failure::request(format!("'StorageClass' must be different for '{action}' actions in same 'Rule'")));
+        }
+    }
+    let days = |to: &Move| if let MoveAt::Days(days) = to.at { Some(days) } else { None };
+    let by_days = rule.transitions.iter().filter_map(days).max();
+    let by_date = rule.transitions.iter().any(|to| days(to).is_none());
+    let mixed = |what: &str| Err(Failure::request(format!("Found mixed 'Date' and 'Days' based {what} in lifecycle rule")));
+    if by_days.is_some() && by_date {
+        return mixed("Transition actions");
+    }
+    match (rule.expiration, by_days) {
+        (Some(Expiration::Date(_)), Some(_)) => return mixed("Expiration and Transition actions"),
+        (Some(Expiration::Days(_)), None) if by_date => return mixed("Expiration and Transition actions"),
+        (Some(Expiration::Days(end)), Some(moved)) if end <= moved => {
+            let message = "'Days' in the Expiration action must be greater than 'Days' in the Transition action";
+            return Err(Failure::argument("Days", end.to_string(), message));
+        }
+        _ => {}
+    }
+    let moved = rule.noncurrent_transitions.iter().map(|to| to.days).max();
+    if let (Some(end), Some(moved)) = (rule.noncurrent, moved)
+        && end.days <= moved
+    {
+        let message = "'NoncurrentDays' in the NoncurrentVersionExpiration action must be greater than 'NoncurrentDays' in the \
+                       NoncurrentVersionTransition action";
+        return Err(Failure::argument("NoncurrentDays", end.days.to_string(), message));
+    }
+    Ok(())
+}
+
+/// Days of a transition, which may be none.
+fn transition_days(element: &Element, action: &str) -> Result<u32> {
+    let text = element.text.trim();
+    let days: i64 = text.parse().map_err(|_| Failure::new(Code::MalformedXML))?;
+    u32::try_from(days).ok().filter(|days| i32::try_from(*days).is_ok()).ok_or_else(|| {
+        Failure::argument(element.name.clone(), text, format!("'{}' for {action} action must be nonnegative", element.name))
+    })
+}
+
+fn storage_class(text: &str) -> Result<String> {
+    CLASSES.contains(&text).then(|| text.to_owned()).ok_or_else(|| Code::MalformedXML.into())
+}
+
+/// What is rarely read costs what 30 days cost, so that S3 moves nothing to these classes earlier.
+fn check_age(days: u32, class: &str, (field, action): (&str, &str)) -> Result<()> {
+    if days < 30 && matches!(class, "STANDARD_IA" | "ONEZONE_IA") {
+        let message = format!("'{field}' in {action} action must be greater than or equal to 30 for storageClass '{class}'");
+        return Err(Failure::argument(field.to_owned(), days.to_string(), message));
+    }
+    Ok(())
+}
+
+fn transition(element: &Element) -> Result<Move> {
+    const ACTION: &str = "Transition";
+    let (mut class, mut at) = (None, None);
     for child in &element.children {
         let text = child.text.trim();
         match child.name.as_str() {
-            "Date" => {
-                midnight(text)?;
-            }
-            "Days" | "NoncurrentDays" => {
-                text.parse::<u32>().map_err(|_| Failure::new(Code::MalformedXML))?;
-            }
-            "NewerNoncurrentVersions" => {
-                days(child, "NoncurrentVersionTransition")?;
-            }
-            "StorageClass" if class.is_none() && CLASSES.contains(&text) => class = Some(text),
+            "Date" if at.is_none() => at = Some(MoveAt::Date(midnight(text)?)),
+            "Days" if at.is_none() => at = Some(MoveAt::Days(transition_days(child, ACTION)?)),
+            "StorageClass" if class.is_none() => class = Some(storage_class(text)?),
             _ => return Err(Code::MalformedXML.into()),
         }
     }
-    class.map(|_| ()).ok_or_else(|| Code::MalformedXML.into())
+    let (class, at) = (class.ok_or(Code::MalformedXML)?, at.ok_or(Code::MalformedXML)?);
+    if let MoveAt::Days(days) = at {
+        check_age(days, &class, ("Days", ACTION))?;
+    }
+    Ok(Move { at, class })
+}
+
+fn noncurrent_transition(element: &Element) -> Result<NoncurrentMove> {
+    const ACTION: &str = "NoncurrentVersionTransition";
+    let (mut class, mut after, mut keep_newest) = (None, None, None);
+    for child in &element.children {
+        match child.name.as_str() {
+            "NoncurrentDays" if after.is_none() => after = Some(transition_days(child, ACTION)?),
+            "NewerNoncurrentVersions" if keep_newest.is_none() => keep_newest = Some(kept(child, ACTION)?),
+            "StorageClass" if class.is_none() => class = Some(storage_class(child.text.trim())?),
+            _ => return Err(Code::MalformedXML.into()),
+        }
+    }
+    let (class, days) = (class.ok_or(Code::MalformedXML)?, after.ok_or(Code::MalformedXML)?);
+    check_age(days, &class, ("NoncurrentDays", ACTION))?;
+    Ok(NoncurrentMove { days, keep_newest, class })
+}
+
+/// How many noncurrent versions an action spares.
+fn kept(element: &Element, action: &str) -> Result<u32> {
+    let kept = days(element, action)?;
+    if kept > MAX_KEPT {
+        let message = format!("'NewerNoncurrentVersions' for {action} action must be between 1 and {MAX_KEPT}");
+        return Err(Failure::argument(element.name.clone(), element.text.trim(), message));
+    }
+    Ok(kept)
 }
 
 fn noncurrent(element: &Element) -> Result<NoncurrentExpiration> {
@@ -255,14 +340,7 @@ fn noncurrent(element: &Element) -> Result<NoncurrentExpiration> {
     for child in &element.children {
         match child.name.as_str() {
             "NoncurrentDays" if after.is_none() => after = Some(days(child, ACTION)?),
-            "NewerNoncurrentVersions" if keep_newest.is_none() => {
-                let kept = days(child, ACTION)?;
-                if kept > MAX_KEPT {
-                    let message = "'NewerNoncurrentVersions' for NoncurrentVersionExpiration action must be between 1 and 100";
-                    return Err(Failure::argument(child.name.clone(), child.text.trim(), message));
-                }
-                keep_newest = Some(kept);
-            }
+            "NewerNoncurrentVersions" if keep_newest.is_none() => keep_newest = Some(kept(child, ACTION)?),
             _ => return Err(Code::MalformedXML.into()),
         }
     }
@@ -302,6 +380,24 @@ pub(crate) fn to_xml(configuration: &Configuration) -> Xml {
                 xml.plain("NewerNoncurrentVersions", kept);
             }
             xml.close("NoncurrentVersionExpiration");
+        }
+        for to in &rule.transitions {
+            xml.open("Transition");
+            match to.at {
+                MoveAt::Days(days) => xml.plain("Days", days),
+                MoveAt::Date(seconds) => xml.text("Date", &dates::iso(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))),
+            }
+            xml.text("StorageClass", &to.class);
+            xml.close("Transition");
+        }
+        for to in &rule.noncurrent_transitions {
+            xml.open("NoncurrentVersionTransition");
+            xml.plain("NoncurrentDays", to.days);
+            if let Some(kept) = to.keep_newest {
+                xml.plain("NewerNoncurrentVersions", kept);
+            }
+            xml.text("StorageClass", &to.class);
+            xml.close("NoncurrentVersionTransition");
         }
         if let Some(days) = rule.abort_uploads_after_days {
             xml.open("AbortIncompleteMultipartUpload");
@@ -366,6 +462,8 @@ mod tests {
         let rules = [
             "<Rule><ID>a</ID><Prefix>x/</Prefix><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>",
             "<Rule><ID>b</ID><Filter></Filter><Status>Disabled</Status><Expiration><Date>2030-01-01T00:00:00.000Z</Date></Expiration></Rule>",
+            "<Rule><ID>m</ID><Filter></Filter><Status>Enabled</Status><Transition><Days>30</Days><StorageClass>STANDARD_IA</StorageClass></Transition><Transition><Days>90</Days><StorageClass>GLACIER</StorageClass></Transition><NoncurrentVersionTransition><NoncurrentDays>0</NoncurrentDays><NewerNoncurrentVersions>3</NewerNoncurrentVersions><StorageClass>GLACIER_IR</StorageClass></NoncurrentVersionTransition></Rule>",
+            "<Rule><ID>n</ID><Filter></Filter><Status>Enabled</Status><Transition><Date>2030-01-01T00:00:00.000Z</Date><StorageClass>DEEP_ARCHIVE</StorageClass></Transition></Rule>",
             "<Rule><ID>c</ID><Filter><And><Prefix>p</Prefix><Tag><Key>k</Key><Value>v</Value></Tag>\
              <ObjectSizeGreaterThan>5</ObjectSizeGreaterThan><ObjectSizeLessThan>9</ObjectSizeLessThan></And></Filter>\
              <Status>Enabled</Status><NoncurrentVersionExpiration><NoncurrentDays>2</NoncurrentDays>\
@@ -417,7 +515,38 @@ mod tests {
                 ),
                 "InvalidArgument",
             ),
-            (rule("<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>"), "NotImplemented"),
+            (rule("<Transition><Days>-1</Days><StorageClass>GLACIER</StorageClass></Transition>"), "InvalidArgument"),
+            (rule("<Transition><Days>29</Days><StorageClass>STANDARD_IA</StorageClass></Transition>"), "InvalidArgument"),
+            (rule("<Transition><Days>1</Days></Transition>"), "MalformedXML"),
+            (rule("<Transition><StorageClass>GLACIER</StorageClass></Transition>"), "MalformedXML"),
+            (
+                rule(
+                    "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>\
+                     <Transition><Days>2</Days><StorageClass>GLACIER</StorageClass></Transition>",
+                ),
+                "InvalidRequest",
+            ),
+            (
+                rule(
+                    "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>\
+                     <Transition><Date>2030-01-01T00:00:00Z</Date><StorageClass>DEEP_ARCHIVE</StorageClass></Transition>",
+                ),
+                "InvalidRequest",
+            ),
+            (
+                rule(
+                    "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition><Expiration><Days>1</Days></Expiration>",
+                ),
+                "InvalidArgument",
+            ),
+            (
+                rule(
+                    "<NoncurrentVersionTransition><NoncurrentDays>2</NoncurrentDays><StorageClass>GLACIER</StorageClass>\
+                     </NoncurrentVersionTransition>\
+                     <NoncurrentVersionExpiration><NoncurrentDays>2</NoncurrentDays></NoncurrentVersionExpiration>",
+                ),
+                "InvalidArgument",
+            ),
             (rule("<Transition><Days>1</Days><StorageClass>WARM</StorageClass></Transition>"), "MalformedXML"),
             (
                 rule("<Transition><Date>2030-01-01T01:00:00Z</Date><StorageClass>GLACIER</StorageClass></Transition>"),

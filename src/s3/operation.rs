@@ -24,14 +24,14 @@ macro_rules! operations {
 operations! {
     AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteBucket DeleteBucketConfiguration
     DeleteBucketCors DeleteBucketEncryption DeleteBucketLifecycle DeleteBucketPolicy DeleteBucketOwnershipControls DeletePublicAccessBlock PutBucketOwnershipControls PutPublicAccessBlock
-    DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl
+    CloseObject DeleteBucketTagging DeleteObject DeleteObjectTagging DeleteObjects GetBucketAccelerateConfiguration GetBucketAcl FollowObject
     GetBucketConfiguration GetBucketCors GetBucketEncryption GetBucketLifecycleConfiguration GetBucketLocation GetBucketLogging
     GetBucketNotificationConfiguration GetBucketOwnershipControls GetBucketPolicy GetBucketPolicyStatus GetBucketReplication
     GetBucketRequestPayment GetBucketTagging GetBucketVersioning GetBucketWebsite GetObject GetObjectAcl GetObjectAttributes
     GetObjectLegalHold GetObjectLockConfiguration GetObjectRetention GetObjectTagging GetObjectTorrent GetPublicAccessBlock HeadBucket HeadObject
     ListBucketConfigurations ListBuckets ListMultipartUploads ListObjectVersions ListObjects ListObjectsV2 ListParts
     NotImplemented Options PutBucketVersioning PutBucketAcl PutBucketCors PutBucketEncryption PutBucketLifecycleConfiguration PutBucketPolicy PutBucketTagging PutObject PutObjectAcl PutObjectLegalHold PutObjectLockConfiguration
-    PutObjectRetention PutObjectTagging UploadPart UploadPartCopy
+    PutObjectRetention PutObjectTagging RenameObject UploadPart UploadPartCopy
 }
 
 /// The sub-resources of a bucket that Sluice does not keep: a PUT is refused, a DELETE finds nothing.
@@ -54,7 +54,7 @@ const BUCKET_CONFIGURATIONS: [&str; 15] = [
 ];
 
 /// The sub-resources of an object that Sluice does not have.
-const OBJECT_EXTRAS: [&str; 6] = ["annotation", "encryption", "renameObject", "restore", "select", "append"];
+const OBJECT_EXTRAS: [&str; 5] = ["annotation", "encryption", "restore", "select", "append"];
 
 /// Finds the operation.
 ///
@@ -82,7 +82,7 @@ pub(crate) fn resolve(method: &Method, address: &Address, query: &Query, headers
 }
 
 /// The sub-resources that no request has two of.
-const SUBRESOURCES: [&str; 30] = [
+const SUBRESOURCES: [&str; 31] = [
     "accelerate",
     "acl",
     "analytics",
@@ -103,6 +103,7 @@ const SUBRESOURCES: [&str; 30] = [
     "policy",
     "policyStatus",
     "publicAccessBlock",
+    "renameObject",
     "replication",
     "requestPayment",
     "restore",
@@ -225,6 +226,9 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
     if *method == Method::DELETE && query.has("tagging") {
         return Some(Op::DeleteObjectTagging);
     }
+    if query.has("renameObject") {
+        return (*method == Method::PUT).then_some(Op::RenameObject);
+    }
     if OBJECT_EXTRAS.iter().any(|name| query.has(name)) {
         return Some(Op::NotImplemented);
     }
@@ -233,12 +237,14 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
         Method::GET if query.has("torrent") => Op::GetObjectTorrent,
         _ if query.has("torrent") => Op::NotImplemented,
         Method::GET if upload => Op::ListParts,
+        Method::GET if query.has("follow") => Op::FollowObject,
         Method::GET => Op::GetObject,
         Method::PUT if upload && copy => Op::UploadPartCopy,
         Method::PUT if upload => Op::UploadPart,
         Method::PUT if copy => Op::CopyObject,
         Method::PUT => Op::PutObject,
         Method::POST if upload => Op::CompleteMultipartUpload,
+        Method::POST if query.has("close") => Op::CloseObject,
         Method::DELETE if upload => Op::AbortMultipartUpload,
         Method::DELETE => Op::DeleteObject,
         _ => return None,
@@ -292,6 +298,9 @@ mod tests {
             ("HEAD", "/b/k?partNumber=1", Op::HeadObject),
             ("PUT", "/b/k?partNumber=1&uploadId=u", Op::UploadPart),
             ("PUT", "/b/k?tagging", Op::PutObjectTagging),
+            ("PUT", "/b/k?renameObject", Op::RenameObject),
+            ("GET", "/b/k?follow&since=3", Op::FollowObject),
+            ("POST", "/b/k?close", Op::CloseObject),
             ("POST", "/b/k?uploads", Op::CreateMultipartUpload),
             ("POST", "/b/k?uploadId=u", Op::CompleteMultipartUpload),
             ("POST", "/b/k?select&select-type=2", Op::NotImplemented),

@@ -8,6 +8,10 @@ use crate::{ETag, ObjectInfo};
 /// bytes: what is stored may be encrypted. Every answer carries it, those of listings too, which may leave out all others.
 pub const SIZE_ATTRIBUTE: &str = "size";
 
+/// The attribute that tells the storage class of an object, as S3 names it, where that is not STANDARD. A listing that leaves attributes out
+/// carries it where it can.
+pub const CLASS_ATTRIBUTE: &str = "storage-class";
+
 /// The size in bytes that an object is known by: [`SIZE_ATTRIBUTE`], or else how many bytes are stored.
 #[must_use]
 pub fn known_size(info: &ObjectInfo) -> u64 {

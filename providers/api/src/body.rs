@@ -30,7 +30,7 @@ pub struct Object {
 pub enum Body {
     /// In memory.
     Bytes(Bytes),
-    /// A range of an open file that nobody will ever modify in place.
+    /// A range of an open file whose bytes nobody will ever modify in place.
     File {
         /// The open file.
         file: Arc<File>,

@@ -21,6 +21,11 @@ pub enum ErrorKind {
         /// The size of the object.
         size: u64,
     },
+    /// Something was to be appended at another offset than the end, which this is.
+    WriteOffset {
+        /// The size of the object in bytes.
+        size: u64,
+    },
     /// The name cannot be a key here.
     InvalidKey,
     /// Larger than this store takes.

@@ -17,6 +17,7 @@
 mod attributes;
 mod body;
 mod error;
+mod facets;
 mod key;
 mod list;
 mod options;
@@ -29,9 +30,12 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use attributes::{AttributeChange, Attributes, SIZE_ATTRIBUTE, known_size};
+pub use attributes::{AttributeChange, Attributes, CLASS_ATTRIBUTE, SIZE_ATTRIBUTE, known_size};
 pub use body::{Body, ByteStream, Object, PutBody, Seal};
 pub use error::{BodyFault, Error, ErrorKind, Result};
+pub use facets::{
+    Append, AppendOptions, Appended, Event, Follow, FollowFrom, Followed, Growth, Rename, RenameOptions, SEQUENCE_ATTRIBUTE,
+};
 pub use key::{ETag, Key, MAX_KEY_BYTES};
 pub use list::{ListEntry, ListFrom, ListPage, ListQuery};
 pub use options::{
@@ -98,6 +102,15 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
 
     /// Older versions, where the provider can keep them.
     fn versions(&self) -> Option<&dyn Versions>;
+
+    /// Growing at the end, where objects can without being rewritten.
+    fn appends(&self) -> Option<&dyn Append>;
+
+    /// Other names, where objects can get them without being copied.
+    fn renames(&self) -> Option<&dyn Rename>;
+
+    /// Being told of what comes, where objects grow or are topics.
+    fn follows(&self) -> Option<&dyn Follow>;
 }
 
 /// Parts that arrive in any order and become one object at once.

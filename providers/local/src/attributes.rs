@@ -53,7 +53,8 @@ impl Store {
             return Err(Error::new(ErrorKind::PreconditionFailed, "set attributes").with("etag", &info.etag));
         }
         info.attributes.apply(change);
-        let meta = Meta { stamp: opened.stamp, etag: info.etag.clone(), beside: Beside::Here(info.attributes.clone()) };
+        let beside = Beside::Here(info.attributes.clone());
+        let meta = Meta { stamp: opened.stamp, etag: info.etag.clone(), beside, growing: opened.growing };
         // One system call swaps the attribute (or the record named by the inode), so that a reader sees all of it or none.
         let new = self.attach(opened.as_fd(), opened.inode, key, meta)?;
         self.flush.file(opened.as_fd()).map_err(|e| fault("flush attributes", e))?;

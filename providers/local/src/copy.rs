@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::fs::{copy_file_range, ioctl_ficlone};
+use rustix::fs::{copy_file_range, ftruncate, ioctl_ficlone};
 use rustix::io::Errno;
 use sluice_provider::{
     Attributes, CopyOptions, Error, ErrorKind, Key, ObjectInfo, Result, Seal, VersionId, Versioning, is_marker,
@@ -103,12 +103,13 @@ impl Store {
         self.writes
             .run(move || {
                 // The ETag is of the content we opened; another program may have changed it meanwhile.
-                let now = Opened::of(
-                    opened.file.try_clone().map_err(|e| Error::new(ErrorKind::Busy, "copy").caused_by(e))?,
-                    opened.form,
-                );
-                let same = now.map_err(|e| fault("copy", e))?.is_some_and(|now| now.stamp == stamp);
-                let size = crate::write::size_of(staged.fd()).map_err(|e| fault("copy", e))?;
+                let same = opened.is_unchanged().map_err(|e| fault("copy", e))?;
+                let mut size = crate::write::size_of(staged.fd()).map_err(|e| fault("copy", e))?;
+                if cloned && size > stamp.size {
+                    // What was being appended when all of the file was cloned.
+                    ftruncate(staged.fd(), stamp.size).map_err(|e| fault("copy", e))?;
+                    size = stamp.size;
+                }
                 if !same || size != stamp.size {
                     staged.discard();
                     return Err(Error::new(ErrorKind::Conflict, "copy of a file that changes"));

@@ -104,7 +104,8 @@ impl Store {
             Some((now, Known::Foreign)) if now.inode == opened.inode && now.stamp == opened.stamp => {}
             _ => return Ok(()),
         }
-        let meta = Meta { stamp: opened.stamp, etag: etag.clone(), beside: Beside::Here(Attributes::new()) };
+        let beside = Beside::Here(Attributes::new());
+        let meta = Meta { stamp: opened.stamp, etag: etag.clone(), beside, growing: false };
         if self.xattrs {
             fsetxattr(&opened.file, XATTR, &meta.encode(), XattrFlags::empty()).map_err(|e| fault("store etag", e))
         } else {

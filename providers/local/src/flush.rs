@@ -27,7 +27,9 @@ struct Round {
 #[derive(Debug, Default)]
 struct Group {
     round: Mutex<Round>,
-    ended: Condvar,
+    /// Those who wait for an even and for an odd one: only they are woken when it ends, and of those who wait for the next, the one
+    /// who makes it.
+    ended: [Condvar; 2],
 }
 
 /// Flushes, or lets the kernel do it when it likes.
@@ -83,6 +85,11 @@ impl Flush {
 }
 
 impl Group {
+    fn turn(&self, number: u64) -> &Condvar {
+        let [even, odd] = &self.ended;
+        if number.is_multiple_of(2) { even } else { odd }
+    }
+
     fn join(&self, flush: impl FnOnce() -> Sys<()>) -> Sys<()> {
         let mut round = self.round.lock();
         // A flush that is under way may have begun before our change.
@@ -90,7 +97,7 @@ impl Group {
         while round.ended < wanted {
             if round.running {
                 round.waiting += 1;
-                self.ended.wait(&mut round);
+                self.turn(wanted).wait(&mut round);
                 round.waiting -= 1;
                 continue;
             }
@@ -103,7 +110,8 @@ impl Group {
             if let Err(errno) = result {
                 round.failed = Some((round.ended, errno));
             }
-            self.ended.notify_all();
+            self.turn(round.ended).notify_all();
+            self.turn(round.ended + 1).notify_one();
             // Nobody can have begun another one since we found none running, so ours is the one that was wanted, or later.
             return result;
         }

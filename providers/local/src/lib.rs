@@ -5,11 +5,13 @@
 //! reserved names beginning with `.sluice` (the module `name` lists them). Promises:
 //!
 //! - **No key leaves the root.** Every look-up is one of `openat2` with `RESOLVE_BENEATH`, or a walk that follows nothing.
-//! - **A published file is never modified in place.** New content is a new inode, staged in the hidden space and renamed to its place.
+//! - **The bytes of a published object are never modified in place.** New content is a new inode, staged in the hidden space and renamed
+//!   to its place; what is appended lies beyond the size that readers know, until one system call changes that size.
 //! - **Attributes travel with the inode** in one extended attribute, or in a record that exists before the object does.
 //! - **Conditions hold across processes**: every change of a key happens under an advisory lock in the hidden space.
 //! - **Nothing blocks the reactor**, except the read path's system calls that answer from memory or not at all.
 
+mod append;
 mod attributes;
 mod copy;
 mod create;
@@ -30,6 +32,7 @@ mod provider;
 mod publish;
 mod read;
 mod record;
+mod rename;
 mod seen;
 mod settings;
 mod shelf;

@@ -1,7 +1,8 @@
 //! One writer per key, across threads and processes.
 //!
 //! Every publication, deletion and change of attributes of a key happens under its lock, so that a condition and the change it
-//! guards are one step. Keys share a fixed number of locks; nobody ever holds two. What is done under a lock is short: data is
+//! guards are one step. Keys share a fixed number of locks. Only a rename holds
+//! two, and takes them in the order of their numbers. What is done under a lock is short: data is
 //! written and flushed before it, the directory is flushed after it.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -53,7 +54,18 @@ impl KeyLocks {
 
     /// Waits for the lock of a key. Blocks.
     pub(crate) fn lock(&self, key: &str) -> Result<KeyLock<'_>> {
-        let shard = fnv1a(key.as_bytes()) % SHARDS;
+        self.lock_shard(fnv1a(key.as_bytes()) % SHARDS)
+    }
+
+    /// Waits for the locks of two keys, which may be one. Blocks.
+    pub(crate) fn lock_two(&self, one: &str, other: &str) -> Result<(KeyLock<'_>, Option<KeyLock<'_>>)> {
+        let (one, other) = (fnv1a(one.as_bytes()) % SHARDS, fnv1a(other.as_bytes()) % SHARDS);
+        let first = self.lock_shard(one.min(other))?;
+        let second = if one == other { None } else { Some(self.lock_shard(one.max(other))?) };
+        Ok((first, second))
+    }
+
+    fn lock_shard(&self, shard: u64) -> Result<KeyLock<'_>> {
         let until = Instant::now() + PATIENCE;
         let busy = || Error::new(ErrorKind::Busy, "key lock").with("shard", shard);
         let slot = self.shards.get(usize::try_from(shard).unwrap_or(0)).ok_or_else(busy)?;

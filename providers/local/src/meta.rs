@@ -3,6 +3,8 @@
 //! The form is compact, because 60 to 100 bytes fit into the inode of ext4 and cost no block of their own. Numbers are LEB128.
 //! `version, flags, size, seconds (zigzag), nanoseconds, etag, then either the attributes or the 16 bytes of a record's id, and after
 //! the id, where flags say so, the size that the object is known by`.
+//!
+//! One flag says that the file is being appended to: what lies beyond the size is no part of the object, yet or any more.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +15,7 @@ const VERSION: u8 = 1;
 const MD5: u8 = 1;
 const RECORD: u8 = 2;
 const KNOWN_SIZE: u8 = 4;
+const GROWING: u8 = 8;
 
 /// Attribute names that are stored as one byte. Append only: the position is the code.
 const NAMES: [&str; 16] = [
@@ -73,6 +76,8 @@ pub(crate) struct Meta {
     pub(crate) stamp: Stamp,
     pub(crate) etag: ETag,
     pub(crate) beside: Beside,
+    /// Somebody is appending to the file, or died while at it.
+    pub(crate) growing: bool,
 }
 
 fn put_number(mut n: u64, out: &mut Vec<u8>) {
@@ -128,7 +133,8 @@ impl Meta {
             Beside::Record(_, None) => RECORD,
             Beside::Record(_, Some(_)) => RECORD | KNOWN_SIZE,
         };
-        out.extend_from_slice(&[VERSION, record | if md5.is_some() { MD5 } else { 0 }]);
+        let flags = record | if md5.is_some() { MD5 } else { 0 } | if self.growing { GROWING } else { 0 };
+        out.extend_from_slice(&[VERSION, flags]);
         put_number(self.stamp.size, &mut out);
         put_number(((self.stamp.seconds << 1) ^ (self.stamp.seconds >> 63)) as u64, &mut out);
         put_number(self.stamp.nanoseconds.into(), &mut out);
@@ -163,7 +169,7 @@ impl Meta {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let (version, flags) = (reader.byte()?, reader.byte()?);
-        if version != VERSION || flags & !(MD5 | RECORD | KNOWN_SIZE) != 0 {
+        if version != VERSION || flags & !(MD5 | RECORD | KNOWN_SIZE | GROWING) != 0 {
             return None;
         }
         let size = reader.number()?;
@@ -193,7 +199,8 @@ impl Meta {
             }
             Beside::Here(attributes)
         };
-        reader.0.is_empty().then_some(Self { stamp: Stamp { size, seconds, nanoseconds }, etag, beside })
+        let (stamp, growing) = (Stamp { size, seconds, nanoseconds }, flags & GROWING != 0);
+        reader.0.is_empty().then_some(Self { stamp, etag, beside, growing })
     }
 }
 
@@ -215,7 +222,7 @@ mod tests {
         let stamp = Stamp { size: 4096, seconds: 1_800_000_000, nanoseconds: 999_999_999 };
         let attributes = [("content-type", "text/plain"), ("checksum.crc64nvme", "AAAAAAAAAAA=")].into_iter().collect();
         let etag = ETag::new("d41d8cd98f00b204e9800998ecf8427e").unwrap();
-        let bytes = Meta { stamp, etag, beside: Beside::Here(attributes) }.encode();
+        let bytes = Meta { stamp, etag, beside: Beside::Here(attributes), growing: false }.encode();
         assert!(bytes.len() <= 60, "{}", bytes.len());
     }
 
@@ -224,10 +231,10 @@ mod tests {
         fn reads_what_it_wrote(
             size: u64, seconds: i64, nanoseconds in 0u32..1_000_000_000, id: Option<([u8; 16], Option<u64>)>,
             etag in prop_oneof!["[0-9a-f]{32}", "[0-9A-F]{32}", "[0-9a-f]{32}-[1-9]", "x"],
-            pairs in proptest::collection::btree_map("(content-type|tags|[a-z.]{1,20})", ".{0,200}", 0..8),
+            growing: bool, pairs in proptest::collection::btree_map("(content-type|tags|[a-z.]{1,20})", ".{0,200}", 0..8),
         ) {
             let beside = id.map_or_else(|| Beside::Here(pairs.into_iter().collect()), |(id, size)| Beside::Record(id, size));
-            let meta = Meta { stamp: Stamp { size, seconds, nanoseconds }, etag: ETag::new(etag).unwrap(), beside };
+            let meta = Meta { stamp: Stamp { size, seconds, nanoseconds }, etag: ETag::new(etag).unwrap(), beside, growing };
             prop_assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
 

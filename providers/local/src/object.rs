@@ -32,6 +32,8 @@ pub(crate) struct Opened {
     /// How many names the inode has.
     pub(crate) links: u64,
     pub(crate) form: Form,
+    /// Somebody is appending to it, or died while at it: the stamp is that of the object, and the file may be longer.
+    pub(crate) growing: bool,
 }
 
 /// What is known of an object's content.
@@ -81,12 +83,39 @@ impl Opened {
             links: stat.st_nlink as u64,
             file,
             form,
+            growing: false,
         }))
     }
 
     /// Looks at the file again.
     pub(crate) fn refresh(self) -> Sys<Option<Self>> {
         Self::of(self.file, self.form)
+    }
+
+    /// What is stored beside the file, which differs from what was seen of it when it was opened: the object, if its file is being appended
+    /// to, or was since it was opened; `None` when somebody else wrote it.
+    fn grown_into(&mut self, meta: Meta) -> Sys<Option<Meta>> {
+        let now = Stamp::of(&fstat(&self.file)?);
+        let ours = if meta.growing { meta.stamp.size <= now.size } else { meta.stamp == now };
+        if ours {
+            (self.stamp, self.growing) = (meta.stamp, meta.growing);
+        }
+        Ok(ours.then_some(meta))
+    }
+
+    /// Whether the bytes of the object that was opened are those that they were: nothing happened to the file, or it has grown.
+    pub(crate) fn is_unchanged(&self) -> Sys<bool> {
+        let now = Stamp::of(&fstat(&self.file)?);
+        if now == self.stamp {
+            return Ok(true);
+        }
+        let mut buffer = [0; INLINE_BYTES + 64];
+        let stored = match fgetxattr(&self.file, XATTR, &mut buffer) {
+            Ok(bytes) => Meta::decode(&buffer[..bytes]),
+            Err(_) => None,
+        };
+        let Some(meta) = stored.filter(|meta| meta.stamp.size >= self.stamp.size) else { return Ok(false) };
+        Ok(if meta.growing { meta.stamp.size <= now.size } else { meta.stamp == Stamp::of(&fstat(&self.file)?) })
     }
 
     pub(crate) fn version(&self) -> Version {
@@ -126,7 +155,7 @@ impl Store {
     }
 
     /// What is stored beside an open file.
-    fn beside(&self, opened: &Opened, depth: Depth) -> Result<std::result::Result<Known, Beyond>> {
+    fn beside(&self, opened: &mut Opened, depth: Depth) -> Result<std::result::Result<Known, Beyond>> {
         let failed = |e| fault("read attributes", e);
         if self.xattrs {
             let version = opened.version();
@@ -141,7 +170,11 @@ impl Store {
             let stored = match fgetxattr(&opened.file, XATTR, &mut buffer) {
                 Ok(bytes) => {
                     short = bytes <= KEPT_BYTES;
-                    Meta::decode(&buffer[..bytes]).filter(|meta| meta.stamp == opened.stamp)
+                    match Meta::decode(&buffer[..bytes]) {
+                        Some(meta) if meta.stamp == opened.stamp => Some(meta),
+                        Some(meta) => opened.grown_into(meta).map_err(failed)?,
+                        None => None,
+                    }
                 }
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => None,
                 // Longer than anything we write.
@@ -150,7 +183,7 @@ impl Store {
             };
             match stored {
                 Some(Meta { etag, beside: Beside::Here(attributes), .. }) => {
-                    if sure && short && self.own_times {
+                    if sure && short && self.own_times && opened.stamp == version.stamp {
                         self.known.put(version, &etag, &attributes);
                     }
                     return Ok(Ok(Known::Ours { etag, attributes, record: None }));
@@ -181,7 +214,7 @@ impl Store {
         // Also with extended attributes: the root may have lived on a file system without.
         let name = record::of_inode(opened.inode);
         Ok(match record::read(&self.space, &name).map_err(failed)? {
-            Some((_, Meta { stamp, etag, beside: Beside::Here(attributes) })) if stamp == opened.stamp => {
+            Some((_, Meta { stamp, etag, beside: Beside::Here(attributes), .. })) if stamp == opened.stamp => {
                 Ok(Known::Ours { etag, attributes, record: Some(name) })
             }
             Some(_) => Ok(Known::Foreign),
@@ -194,10 +227,10 @@ impl Store {
     fn load(&self, base: BorrowedFd<'_>, path: impl Fn(Form) -> Vec<u8>, depth: Depth) -> Result<Option<(Opened, Known)>> {
         let mut seen = None;
         for _ in 0..RACES {
-            let Some(opened) = self.open_either(base, &path, false).map_err(|e| fault("open object", e))? else {
+            let Some(mut opened) = self.open_either(base, &path, false).map_err(|e| fault("open object", e))? else {
                 return Ok(None);
             };
-            match self.beside(&opened, depth)? {
+            match self.beside(&mut opened, depth)? {
                 Ok(known) => return Ok(Some((opened, known))),
                 // A writer replaces the object (or its attributes) first and removes the record then: look again. What does not
                 // change any more is lost, or was never there.
@@ -235,7 +268,7 @@ impl Store {
     /// Opens the object of a key, if memory holds all it takes; the outer `None` otherwise.
     pub(crate) fn load_cached(&self, path: &KeyPath) -> Result<Option<Option<(Opened, Known)>>> {
         match self.open_either(self.root(), |form| path.path(form), true) {
-            Ok(Some(opened)) => Ok(match self.beside(&opened, Depth::Cached)? {
+            Ok(Some(mut opened)) => Ok(match self.beside(&mut opened, Depth::Cached)? {
                 Ok(known @ Known::Ours { .. }) => Some(Some((opened, known))),
                 _ => None,
             }),
@@ -258,8 +291,8 @@ impl Store {
 
     /// The record of a file that is about to go. An inode with another name stays, and its record too.
     pub(crate) fn record_of(&self, file: OwnedFd) -> Option<String> {
-        let opened = Opened::of(file, Form::Plain).ok().flatten().filter(|opened| opened.links < 2)?;
-        match self.beside(&opened, Depth::Full).ok()? {
+        let mut opened = Opened::of(file, Form::Plain).ok().flatten().filter(|opened| opened.links < 2)?;
+        match self.beside(&mut opened, Depth::Full).ok()? {
             Ok(Known::Ours { record, .. }) => record,
             // An outside edit makes the record stale, not ours any less.
             Ok(Known::Foreign) if !self.xattrs => Some(record::of_inode(opened.inode)),

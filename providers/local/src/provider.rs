@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Features, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo,
-    Provider, PutBody, PutOptions, ReadOptions, Result, Versioning, Versions,
+    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Features, Follow, Key, ListPage, ListQuery, Multipart,
+    Object, ObjectInfo, Provider, PutBody, PutOptions, ReadOptions, Rename, Result, Versioning, Versions,
 };
 
 use crate::error::fault;
@@ -101,5 +101,17 @@ impl Provider for Local {
     fn versions(&self) -> Option<&dyn Versions> {
         // An older version is kept by a second name of its file.
         self.0.links.then_some(self)
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        Some(self)
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        Some(self)
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        None
     }
 }

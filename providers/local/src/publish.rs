@@ -38,14 +38,25 @@ impl Store {
     /// Stores ETag and attributes with a staged file whose content is complete. Its modification time becomes now, to the
     /// nanosecond: the kernel's own stamps are coarser than two edits can be apart.
     pub(crate) fn seal(&self, staged: &mut Staged, key: &Key, etag: ETag, attributes: Attributes) -> Result<ObjectInfo> {
-        let failed = |e| fault("store attributes", e);
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = Timespec { tv_sec: now.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: now.subsec_nanos().into() };
+        self.seal_as_of(staged, key, (etag, attributes), now)
+    }
+
+    /// The same with another modification time.
+    pub(crate) fn seal_as_of(
+        &self,
+        staged: &mut Staged,
+        key: &Key,
+        (etag, attributes): (ETag, Attributes),
+        now: Timespec,
+    ) -> Result<ObjectInfo> {
+        let failed = |e| fault("store attributes", e);
         futimens(staged.fd(), &Timestamps { last_access: now, last_modification: now }).map_err(failed)?;
         // Read it back: the file system may keep less than nanoseconds.
         let stat = fstat(staged.fd()).map_err(failed)?;
         let stamp = Stamp::of(&stat);
-        let meta = Meta { stamp, etag: etag.clone(), beside: Beside::Here(attributes.clone()) };
+        let meta = Meta { stamp, etag: etag.clone(), beside: Beside::Here(attributes.clone()), growing: false };
         staged.record = self.attach(staged.fd(), stat.st_ino, key, meta)?;
         Ok(ObjectInfo { key: key.clone(), size: stamp.size, etag, modified: stamp.modified(), attributes })
     }

@@ -47,14 +47,14 @@ pub(crate) fn write_all<B: AsRef<[u8]>>(file: BorrowedFd<'_>, chunks: &[B], mut 
 }
 
 /// Part of a body.
-struct Batch {
-    chunks: Vec<Bytes>,
-    bytes: usize,
+pub(crate) struct Batch {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) bytes: usize,
     /// The body has ended cleanly.
-    last: bool,
+    pub(crate) last: bool,
 }
 
-async fn collect(body: &mut PutBody) -> Result<Batch> {
+pub(crate) async fn collect(body: &mut PutBody) -> Result<Batch> {
     let mut batch = Batch { chunks: Vec::new(), bytes: 0, last: false };
     while batch.bytes <= BATCH_BYTES {
         match body.chunk().await? {
@@ -181,7 +181,7 @@ impl Store {
         self.write_body(first, body, target, write).await
     }
 
-    async fn write_body<F, W>(
+    pub(crate) async fn write_body<F, W>(
         self: &Arc<Self>,
         mut batch: Batch,
         body: &mut PutBody,
@@ -234,7 +234,7 @@ impl Store {
 }
 
 /// The contract says that a body is as long as declared or ends in an error; a file says it too late.
-fn check_size(body: &PutBody, written: u64) -> Result<()> {
+pub(crate) fn check_size(body: &PutBody, written: u64) -> Result<()> {
     match body.size() {
         Some(size) if written < size => Err(Error::new(ErrorKind::Body(BodyFault::Incomplete), "write")),
         Some(size) if written > size => Err(Error::new(ErrorKind::Body(BodyFault::TooLong), "write")),

@@ -61,6 +61,30 @@ impl Blocks {
         Ok(joined.into())
     }
 
+    /// These and then those, sharing all blocks but small ones at the seam: they are merged while the last of these is no larger than
+    /// what follows, so that many small appends neither make many blocks nor copy the same bytes again and again.
+    ///
+    /// # Errors
+    /// `QuotaExceeded` when there is no room for merging small blocks.
+    pub(crate) fn followed_by(&self, quota: &Arc<Quota>, tail: &Self) -> Result<Self> {
+        let (mut kept, mut seam) = (self.blocks.len(), 0);
+        let mut small = if tail.blocks.len() == 1 { tail.blocks[0].len() } else { usize::MAX };
+        while let Some(last) = kept.checked_sub(1).map(|last| self.blocks[last].len())
+            && last <= small
+            && last + small <= MERGED_BYTES
+        {
+            (kept, seam, small) = (kept - 1, seam + 1, small + last);
+        }
+        let mut joined = self.blocks[..kept].to_vec();
+        if seam == 0 {
+            joined.extend(tail.blocks.iter().cloned());
+        } else {
+            let mut run: Vec<Bytes> = self.blocks[kept..].iter().chain(tail.blocks.iter()).cloned().collect();
+            merge(quota, &mut run, &mut joined)?;
+        }
+        Ok(joined.into())
+    }
+
     /// How many bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size

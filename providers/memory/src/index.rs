@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, SIZE_ATTRIBUTE};
+use sluice_provider::{CLASS_ATTRIBUTE, Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, SIZE_ATTRIBUTE};
 
 use crate::blocks::Blocks;
 use crate::quota::Hold;
@@ -54,11 +54,11 @@ pub(crate) fn page(index: &Index, query: &ListQuery) -> ListPage {
     page
 }
 
-/// What a listing tells of an object. Attributes may be large, and no listing needs any but the size.
+/// What a listing tells of an object. Attributes may be large, and no listing needs any but the size and the class.
 fn listed(info: &ObjectInfo) -> ObjectInfo {
     let ObjectInfo { key, size, etag, modified, attributes } = info;
-    let known = attributes.get(SIZE_ATTRIBUTE).map(|size| (SIZE_ATTRIBUTE, size));
-    ObjectInfo { key: key.clone(), size: *size, etag: etag.clone(), modified: *modified, attributes: known.into_iter().collect() }
+    let known = [SIZE_ATTRIBUTE, CLASS_ATTRIBUTE].into_iter().filter_map(|name| Some((name, attributes.get(name)?)));
+    ObjectInfo { key: key.clone(), size: *size, etag: etag.clone(), modified: *modified, attributes: known.collect() }
 }
 
 /// Where the first key of the page may lie; `None` when there is no such place.

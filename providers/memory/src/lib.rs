@@ -9,6 +9,7 @@
 //! - **Listing is a seek**, also past the keys that a delimiter rolls up.
 //! - Nothing survives the process: [`Features::persistent`](sluice_provider::Features) is false.
 
+mod append;
 mod blocks;
 mod index;
 mod provider;

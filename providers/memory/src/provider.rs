@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use sluice_provider::{
-    AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Key, ListPage,
-    ListQuery, Multipart, Object, ObjectInfo, Plan, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
-    VERSION_ATTRIBUTE, Versioning, Versions, version_of,
+    Append, AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, ETag, Error, ErrorKind, Features, Follow, Key,
+    ListPage, ListQuery, Multipart, Object, ObjectInfo, Plan, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Rename,
+    Result, VERSION_ATTRIBUTE, Versioning, Versions, version_of,
 };
 
 use crate::Settings;
@@ -214,5 +214,17 @@ impl Provider for Memory {
 
     fn versions(&self) -> Option<&dyn Versions> {
         Some(self)
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        Some(self)
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        Some(self)
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        None
     }
 }

@@ -111,6 +111,39 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Puts another state of a version in its place, with the bytes that `blocks` makes of those that it has.
+    fn change(
+        &self,
+        key: &Key,
+        version: Option<&VersionId>,
+        (change, guard): (&AttributeChange, &Guard),
+        blocks: impl FnOnce(&Blocks) -> Blocks,
+    ) -> Result<ObjectInfo> {
+        let mut state = self.state().write();
+        let found = match version {
+            Some(version) => state.find(key, version),
+            None => state.objects.get(key).map(|stored| (None, stored)),
+        };
+        let Some((slot, current)) = found.filter(|(_, stored)| !is_marker(&stored.info)) else { return Err(missing(key)) };
+        expect_etag(&current.info, change.if_match.as_ref())?;
+        guard.check(&current.info)?;
+        let blocks = blocks(&current.blocks);
+        let mut info = ObjectInfo { size: blocks.size(), ..current.info.clone() };
+        info.attributes.apply(change);
+        let hold = hold_for(self.quota(), key, &info.attributes)?;
+        let changed = Arc::new(Stored { info: info.clone(), blocks, _hold: hold });
+        let replaced = match slot {
+            Some(slot) => state.shelf(key).insert(slot, changed),
+            None => state.objects.insert(key.clone(), changed),
+        };
+        drop(state);
+        // Freeing a large object takes a while.
+        drop(replaced);
+        Ok(info)
+    }
+}
+
 fn failed(key: &Key) -> Error {
     Error::new(ErrorKind::PreconditionFailed, "delete").with("key", key)
 }
@@ -222,23 +255,17 @@ impl Versions for Memory {
         change: &AttributeChange,
         guard: &Guard,
     ) -> Result<ObjectInfo> {
-        let mut state = self.state().write();
-        let found = match version {
-            Some(version) => state.find(key, version),
-            None => state.objects.get(key).map(|stored| (None, stored)),
-        };
-        let Some((slot, current)) = found.filter(|(_, stored)| !is_marker(&stored.info)) else { return Err(missing(key)) };
-        expect_etag(&current.info, change.if_match.as_ref())?;
-        guard.check(&current.info)?;
-        let mut info = current.info.clone();
-        info.attributes.apply(change);
-        let hold = hold_for(self.quota(), key, &info.attributes)?;
-        let changed = Arc::new(Stored { info: info.clone(), blocks: current.blocks.clone(), _hold: hold });
-        match slot {
-            Some(slot) => drop(state.shelf(key).insert(slot, changed)),
-            None => drop(state.objects.insert(key.clone(), changed)),
-        }
-        Ok(info)
+        self.change(key, version, (change, guard), Blocks::clone)
+    }
+
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        self.change(key, Some(version), (change, guard), |_| Blocks::default())
     }
 
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {

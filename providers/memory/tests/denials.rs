@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use sluice_provider::conformance::Subject;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Features, Key, ListPage, ListQuery,
-    Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result, Versions,
+    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Features, Follow, Key,
+    ListPage, ListQuery, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Rename, Result,
+    Versions,
 };
 use sluice_provider_memory::{Memory, Settings};
 
@@ -82,6 +83,18 @@ impl Provider for Plain {
     fn versions(&self) -> Option<&dyn Versions> {
         None
     }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
+        None
+    }
 }
 
 #[async_trait]
@@ -127,6 +140,18 @@ impl Provider for ReadOnly {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
         None
     }
 }

@@ -11,9 +11,9 @@ use sluice_provider::conformance::{
     self, Subject, atomic, attributes, concurrency, conditions, keys, listing, multipart, objects,
 };
 use sluice_provider::{
-    AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Features, Key, ListEntry, ListFrom,
-    ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result,
-    Seal, UploadId, Versions,
+    Append, AttributeChange, Attributes, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Features, Follow, Key,
+    ListEntry, ListFrom, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody, PutOptions, PutWhen,
+    ReadOptions, Rename, Result, Seal, UploadId, Versions,
 };
 use sluice_provider_memory::{Memory, Settings};
 
@@ -195,6 +195,18 @@ impl Provider for Faulty {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
         None
     }
 }

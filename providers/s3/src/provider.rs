@@ -9,8 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Key, ListPage, ListQuery, MAX_KEY_BYTES,
-    Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Result, Versions,
+    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Follow, Key, ListPage, ListQuery,
+    MAX_KEY_BYTES, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Rename, Result, Versions,
 };
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
@@ -144,6 +144,18 @@ impl Provider for S3 {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+
+    fn follows(&self) -> Option<&dyn Follow> {
         None
     }
 }

@@ -7,7 +7,7 @@ use crate::s3::call::{Answer, Call, document, empty};
 use crate::s3::error::Code;
 use crate::s3::lifecycle;
 
-/// What both answers say of transitions, which there are none of.
+/// What both answers say of transitions: what is smaller than this moves only by rules that ask for sizes themselves.
 const MINIMUM_SIZE: (HeaderName, HeaderValue) = (
     HeaderName::from_static("x-amz-transition-default-minimum-object-size"),
     HeaderValue::from_static("all_storage_classes_128K"),

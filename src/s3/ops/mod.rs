@@ -16,6 +16,7 @@ mod create_multipart_upload;
 mod delete_bucket;
 mod delete_object;
 mod delete_objects;
+mod follow_object;
 mod get_bucket_location;
 mod get_object;
 mod get_object_attributes;
@@ -31,6 +32,7 @@ mod object_tagging;
 mod ownership_controls;
 mod public_access;
 mod put_object;
+mod rename_object;
 mod upload_part;
 mod upload_part_copy;
 
@@ -57,7 +59,9 @@ async fn others(call: &mut Call) -> Answer {
         Op::GetObject | Op::HeadObject | Op::PutObject | Op::Options => Err(Code::InternalError.into()),
         Op::AbortMultipartUpload => abort_multipart_upload::call(call).await,
         Op::CompleteMultipartUpload => complete_multipart_upload::call(call).await,
+        Op::CloseObject => follow_object::close(call).await,
         Op::CopyObject => copy_object::call(call).await,
+        Op::FollowObject => follow_object::follow(call).await,
         Op::CreateBucket => create_bucket::call(call).await,
         Op::CreateMultipartUpload => create_multipart_upload::call(call).await,
         Op::DeleteBucket => delete_bucket::call(call).await,
@@ -103,6 +107,7 @@ async fn others(call: &mut Call) -> Answer {
         Op::PutObjectAcl => acls::put_object(call).await,
         Op::PutPublicAccessBlock => public_access::put(call).await,
         Op::PutObjectTagging => object_tagging::put(call).await,
+        Op::RenameObject => rename_object::call(call).await,
         Op::UploadPart => upload_part::call(call).await,
         Op::UploadPartCopy => upload_part_copy::call(call).await,
         Op::GetBucketVersioning => bucket_versioning::get(call),

@@ -11,7 +11,7 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
     let versioned = |plain, versioned| if about.versioned { vec![versioned] } else { vec![plain] };
     let one = match about.op {
         Op::CreateBucket | Op::ListBuckets | Op::Options | Op::NotImplemented => return vec![],
-        Op::GetObject | Op::HeadObject => return versioned("s3:GetObject", "s3:GetObjectVersion"),
+        Op::FollowObject | Op::GetObject | Op::HeadObject => return versioned("s3:GetObject", "s3:GetObjectVersion"),
         Op::DeleteObject | Op::DeleteObjects => {
             return bypassing(about, if about.versioned { "s3:DeleteObjectVersion" } else { "s3:DeleteObject" });
         }
@@ -26,7 +26,7 @@ pub(super) fn actions(about: &About<'_>) -> Vec<&'static str> {
         }
         Op::GetObjectAttributes => return vec!["s3:GetObject", "s3:GetObjectAttributes"],
         Op::PutObject | Op::CopyObject | Op::CreateMultipartUpload => return writing(about),
-        Op::CompleteMultipartUpload | Op::UploadPart | Op::UploadPartCopy => "s3:PutObject",
+        Op::CloseObject | Op::CompleteMultipartUpload | Op::RenameObject | Op::UploadPart | Op::UploadPartCopy => "s3:PutObject",
         Op::AbortMultipartUpload => "s3:AbortMultipartUpload",
         Op::ListParts => "s3:ListMultipartUploadParts",
         Op::ListMultipartUploads => "s3:ListBucketMultipartUploads",

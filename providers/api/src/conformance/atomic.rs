@@ -18,7 +18,7 @@ pub async fn a_broken_body_changes_nothing(subject: &Subject) {
     let put = PutOptions { attributes, ..PutOptions::default() };
     let before = subject.provider().put(&key("dir/old"), super::bodies::body(&old), &put).await.expect("put");
     let cases = [(10_000, 0, 10), (10_000, 1, 1), (10_000, 9_999, 4096), (10_000, 10_000, 4096), (3_000_000, 2_900_000, 65_536)];
-    for (size, good, chunk) in cases {
+    for (size, good, chunk) in cases.into_iter().filter(|(size, ..)| subject.takes(*size as u64)) {
         for declare in [true, false] {
             for name in ["dir/old", "dir/new", "other/deep/new"] {
                 let body = broken(&content(2, size), good, chunk, declare);

@@ -15,7 +15,8 @@ use crate::{Body, CopyOptions, ErrorKind, Object, PutOptions, RangeSpec, ReadOpt
 /// While one writer replaces an object again and again, readers see one whole version each time, with its own ETag and size.
 pub async fn readers_never_see_a_mix(subject: &Subject) {
     const READERS: usize = 4;
-    let versions: Vec<Bytes> = (0..6).map(|n| content(n, [10, 5_000, 70_000, 300_000, 70_000, 1_100_000][n as usize])).collect();
+    let sizes = [10, 5_000, 70_000, 300_000, 70_000, 1_100_000].into_iter().filter(|size| subject.takes(*size as u64));
+    let versions: Vec<Bytes> = sizes.enumerate().map(|(n, size)| content(n as u64, size)).collect();
     let by_etag: Arc<HashMap<_, _>> = Arc::new(versions.iter().map(|v| (etag_of(v), v.clone())).collect());
     subject.put("k", versions[0].clone()).await;
     let stop = Arc::new(AtomicBool::new(false));

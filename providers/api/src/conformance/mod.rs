@@ -47,6 +47,7 @@ mod bodies;
 mod calls;
 pub mod concurrency;
 pub mod conditions;
+pub mod growing;
 mod hard_keys;
 pub mod keys;
 pub mod listing;

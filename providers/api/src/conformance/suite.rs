@@ -99,8 +99,20 @@ macro_rules! conformance {
                 conditions_look_at_the_current_one
                 a_guard_has_the_last_word
                 attributes_of_versions
+                a_version_without_its_bytes
                 copies_of_versions
                 uploads_become_versions
+            }
+            growing {
+                objects_grow
+                only_at_the_end
+                a_refused_append_changes_nothing
+                attributes_grow_with_it
+                racing_appends_lose_nothing
+                readers_of_what_grows_see_a_state
+                objects_get_other_names
+                renames_under_conditions
+                one_of_many_renames
             }
         }
 
@@ -151,6 +163,7 @@ mod tests {
             ("multipart", include_str!("multipart.rs")),
             ("concurrency", include_str!("concurrency.rs")),
             ("versions", include_str!("versions.rs")),
+            ("growing", include_str!("growing.rs")),
         ] {
             let listed = list.split(&format!(" {group} {{\n")).nth(1).and_then(|rest| rest.split('}').next()).unwrap_or_default();
             let listed: Vec<_> = listed.split_whitespace().collect();

@@ -11,8 +11,8 @@ use super::bodies::{body, broken, bytes_of, content, etag_of};
 use super::hard_keys::hard_keys;
 use super::subject::{key, kind, upload_id};
 use crate::{
-    AttributeChange, CopyOptions, DeleteWhen, ErrorKind, Guard, ListEntry, ListFrom, ListQuery, ObjectInfo, PartNumber, Provider,
-    PutOptions, PutWhen, ReadOptions, VersionId, Versioning, Versions, is_marker, version_of,
+    AttributeChange, CopyOptions, DeleteWhen, ETag, ErrorKind, Guard, ListEntry, ListFrom, ListQuery, ObjectInfo, PartNumber,
+    Provider, PutOptions, PutWhen, ReadOptions, VersionId, Versioning, Versions, is_marker, version_of,
 };
 
 /// A version as a listing tells it.
@@ -385,6 +385,49 @@ pub async fn a_guard_has_the_last_word(subject: &Subject) {
         versions.remove_version(&key("k"), &id, &DeleteWhen::Always, &guard).await.expect("held no longer").expect("there");
     }
     assert!(walk(versions, "", 10).await.is_empty());
+}
+
+/// A version can give up its bytes, and keeps all else.
+pub async fn a_version_without_its_bytes(subject: &Subject) {
+    let Some(versions) = facet(subject).filter(|_| subject.features().attributes) else { return };
+    let attributes = subject.attributes(&[("a", "1"), ("b", "2")]);
+    let with = PutOptions { attributes, ..PutOptions::default() };
+    let plain = subject.provider().put(&key("plain"), body(&content(9, 70_000)), &with).await.unwrap();
+    let old = versions.put_version(&key("d/k"), body(&content(1, 70_000)), &with, Versioning::Enabled).await.unwrap();
+    let new = versions.put_version(&key("d/k"), body(&content(2, 70_000)), &with, Versioning::Enabled).await.unwrap();
+    let set = vec![("a".to_owned(), None), (crate::SIZE_ATTRIBUTE.to_owned(), Some("70000".to_owned()))];
+    for before in [&plain, &old, &new] {
+        let (at, id) = (before.key.clone(), version_of(&before.attributes));
+        let refused = AttributeChange { if_match: Some(ETag::new("another").unwrap()), set: set.clone() };
+        let refused = versions.hollow_version(&at, &id, &refused, &Guard::none()).await;
+        assert_eq!(kind(refused), ErrorKind::PreconditionFailed);
+        let change = AttributeChange { if_match: Some(before.etag.clone()), set: set.clone() };
+        assert_eq!(kind(versions.hollow_version(&at, &id, &change, &Guard::new(|_| false)).await), ErrorKind::Guarded);
+        assert_eq!(read(versions, at.as_str(), &id).await.len(), 70_000);
+        let modified = before.modified;
+        let guard = Guard::new(move |info| info.modified == modified && info.size == 70_000);
+        // Twice: one that is hollow already can be changed the same way.
+        let hollow = versions.hollow_version(&at, &id, &change, &guard).await.expect("hollow");
+        versions.hollow_version(&at, &id, &change, &Guard::none()).await.expect("hollow again");
+        let found = versions.head_version(&at, Some(&id), &ReadOptions::default()).await.expect("there");
+        for info in [hollow, found] {
+            assert_eq!((info.size, crate::known_size(&info)), (0, 70_000));
+            assert_eq!((&info.etag, info.modified, version_of(&info.attributes)), (&before.etag, before.modified, id));
+            assert_eq!((info.attributes.get("a"), info.attributes.get("b")), (None, Some("2")));
+        }
+        let object = versions.get_version(&at, &id, &ReadOptions::default()).await.expect("open");
+        assert_eq!(bytes_of(object).await.len(), 0);
+    }
+    let listed: Vec<_> = walk(versions, "", 10).await;
+    assert_eq!(listed.len(), 3);
+    assert_eq!(subject.head("d/k").await.etag, new.etag, "the newest is still the current one");
+    remove(versions, "d/k", &version_of(&new.attributes)).await;
+    assert_eq!(subject.head("d/k").await.etag, old.etag, "and the next takes its place");
+    let marker = mark(versions, "d/k", Versioning::Enabled).await;
+    let change = AttributeChange { if_match: None, set: Vec::new() };
+    for (at, id) in [("d/k", marker), ("nothing", VersionId::Null)] {
+        assert_eq!(kind(versions.hollow_version(&key(at), &id, &change, &Guard::none()).await), ErrorKind::NotFound);
+    }
 }
 
 /// Attributes belong to a version and stay with it.

@@ -161,6 +161,15 @@ pub trait Versions: Send + Sync {
         guard: &Guard,
     ) -> Result<ObjectInfo>;
 
+    /// Gives up the bytes of a version, because they lie elsewhere by now, and keeps all else: its name, its ETag, its modification time,
+    /// and its attributes with this change. From then on it is 0 bytes long. In one step: whoever stops it half way leaves the version
+    /// as it was, or as it is to be.
+    ///
+    /// # Errors
+    /// As [`change_version`](Self::change_version).
+    async fn hollow_version(&self, key: &Key, version: &VersionId, change: &AttributeChange, guard: &Guard)
+    -> Result<ObjectInfo>;
+
     /// One page of all versions and markers: keys in order, the versions of each from the newest to the oldest. Entries carry all their
     /// attributes.
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage>;

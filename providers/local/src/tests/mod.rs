@@ -1,6 +1,7 @@
 //! Tests of the whole provider: what it does to files, and what others do to them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod appending;
 mod foreign;
 mod healing;
 mod in_place;
@@ -79,7 +80,9 @@ impl Mount {
     async fn get(&self, name: &str) -> Result<String, ErrorKind> {
         let object = self.local.get(&key(name), &ReadOptions::default()).await.map_err(|e| *e.kind())?;
         let Body::Bytes(bytes) = object.body else { panic!("small objects are read at once") };
-        assert_eq!(object.info.etag.as_str(), md5(&bytes));
+        if !object.info.etag.as_str().contains('-') {
+            assert_eq!(object.info.etag.as_str(), md5(&bytes));
+        }
         Ok(String::from_utf8(bytes.to_vec()).unwrap())
     }
 

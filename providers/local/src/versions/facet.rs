@@ -126,6 +126,18 @@ impl Versions for Local {
         self.0.writes.run(move || store.change_attributes(&key, version.as_ref(), &change, &guard)).await
     }
 
+    async fn hollow_version(
+        &self,
+        key: &Key,
+        version: &VersionId,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        let (store, key, version) = (Arc::clone(&self.0), key.clone(), *version);
+        let (change, guard) = (change.clone(), guard.clone());
+        self.0.writes.run(move || store.hollow(&key, &version, &change, &guard)).await
+    }
+
     async fn list_versions(&self, query: &ListQuery) -> Result<ListPage> {
         let (store, query) = (Arc::clone(&self.0), query.clone());
         self.0.lists.run(move || store.versions_page(&query)).await

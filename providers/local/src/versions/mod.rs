@@ -12,10 +12,12 @@
 //!   names; the one on the shelf is not seen ([`hidden_slots`]) and the sweep removes it.
 //! - A deletion moves the file to the shelf, then puts the marker beside it. Cut short in between, the key has no object, and the newest
 //!   on its shelf is none of a marker: whoever looks next moves it back ([`Store::settle`]).
+//! - The bytes of a version are given up by putting an empty file with all that lay beside them in its place, with one rename.
 //! - A removal of the newest moves the next one back the same way.
 
 mod change;
 mod facet;
+mod hollow;
 mod list;
 mod place;
 mod shelf;

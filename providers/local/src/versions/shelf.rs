@@ -117,7 +117,8 @@ impl Store {
     /// Computes the ETag of a foreign file on a shelf once, and keeps it with the file, which nobody will touch any more.
     pub(super) fn shelved_foreign(&self, key: &Key, opened: Opened) -> Result<(Opened, ObjectInfo)> {
         let (opened, info) = self.info(key, opened, Known::Foreign, true)?;
-        let meta = Meta { stamp: opened.stamp, etag: info.etag.clone(), beside: Beside::Here(info.attributes.clone()) };
+        let beside = Beside::Here(info.attributes.clone());
+        let meta = Meta { stamp: opened.stamp, etag: info.etag.clone(), beside, growing: opened.growing };
         if let Err(error) = self.attach(opened.as_fd(), opened.inode, key, meta) {
             tracing::warn!(%error, "the ETag of a foreign file is computed again when it is asked for again");
         }
