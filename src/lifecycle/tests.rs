@@ -296,7 +296,7 @@ async fn what_is_replaced_before_its_turn_does_not_move() {
     bench.lifecycle.carry_out(&scan.namespace, &due, &mut tally).await;
     assert_eq!((due.len(), tally.moved, tally.left), (2, 0, 1));
     assert_eq!(read(&bench, "k", None).await, (None, Bytes::from("new")));
-    bench.namespaces.unmount("bucket", "storage-class:GLACIER").await.expect("nothing was left there");
+    bench.namespaces.unmount("bucket", "storage-class:GLACIER").await.unwrap();
 }
 
 #[tokio::test]
