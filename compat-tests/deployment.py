@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import typing
+import urllib.error
+import urllib.request
 
 import gateway
 import yaml
@@ -72,6 +74,24 @@ def alerts() -> str | None:
     return tool("promtool", "check", "rules", "docs/prometheus-alerts.yml") if shutil.which("promtool") else None
 
 
+def metrics() -> str | None:
+    """What a gateway exposes after some requests, as Prometheus reads it."""
+    if not shutil.which("promtool"):
+        return None
+    with gateway.Gateway() as server:
+        for path in ("/", "/none", "/none/k?x=y"):
+            try:
+                urllib.request.urlopen(f"{server.endpoint}{path}", timeout=10)
+            except urllib.error.HTTPError:
+                pass
+        text = server.admin_get("/metrics")[1]
+    if "sluice_errors_total{" not in text:
+        return "the requests are not in the metrics\n"
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+    # It ends with 3 where it would have called something otherwise.
+    return "" if done.returncode == 0 else f"{done.stdout}{done.stderr}"
+
+
 def metrics_exist() -> str:
     """Every metric in alerts and dashboard is one of the gateway's."""
     dashboard = json.loads((gateway.ROOT / "docs" / "grafana-dashboard.json").read_text())
@@ -121,7 +141,7 @@ def yaml_files() -> str:
     return wrong
 
 
-CHECKS: list[typing.Callable[[], str | None]] = [compose, kubernetes, configurations, alerts, metrics_exist, units, nginx, yaml_files]
+CHECKS: list[typing.Callable[[], str | None]] = [compose, kubernetes, configurations, alerts, metrics, metrics_exist, units, nginx, yaml_files]
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 A block is marked by `<!-- run -->` on the line before it. Its `$ ` lines are run one after another in one shell, in an empty
 folder, with the variables that a client needs and `aws` on the path; the block fails with the first command that does.
+Arguments are the names of the pages to check, all when there are none.
 """
 
 import os
@@ -76,17 +77,21 @@ def run(page: pathlib.Path, blocks: list[str]) -> str:
             "SLUICE_ADMIN_LISTEN": f"127.0.0.1:{server.admin_port}",
             "AWS_PAGER": "",
         }
-        script = "set -eux -o pipefail\n" + "\n".join(map(commands, blocks)) + "\n"
+        # What a block leaves running ends with it.
+        script = "set -eux -o pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(map(commands, blocks)) + "\n"
         # The page shows the default addresses; this gateway has its own.
-        script = script.replace("127.0.0.1:9000", f"127.0.0.1:{server.port}").replace("127.0.0.1:9001", f"127.0.0.1:{server.admin_port}")
+        ports = {9000: server.port, 9001: server.admin_port, 9100: gateway.free_port(), 9101: gateway.free_port()}
+        script = re.sub(r"127\.0\.0\.1:(9[01]0[01])\b", lambda match: f"127.0.0.1:{ports[int(match[1])]}", script)
         done = subprocess.run(["bash", "-c", script], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=400)
         print(f"--- {page.name}\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
         return "" if done.returncode == 0 else f"its commands end with {done.returncode}"
 
 
 def main() -> int:
-    passed, failed = 0, 0
+    passed, failed, asked = 0, 0, sys.argv[1:]
     for page in pages():
+        if asked and page.name not in asked:
+            continue
         name = page.relative_to(gateway.ROOT)
         broken = broken_links(page)
         if broken:

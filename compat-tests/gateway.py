@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,8 @@ class Gateway:
         self.config = config
         self.log_path = self.work / "gateway.log"
         self.process: subprocess.Popen | None = None
+        # Whom to believe where the admin listener speaks TLS.
+        self.context: ssl.SSLContext | None = None
         self.port = free_port()
         self.admin_port = free_port()
 
@@ -154,7 +157,7 @@ class Gateway:
             if self.process.poll() is not None:
                 raise AssertionError(f"the gateway ended with {self.process.returncode} at its start:\n{self.log()[-4000:]}")
             try:
-                with urllib.request.urlopen(f"{self.admin}/health/ready", timeout=2) as answer:
+                with urllib.request.urlopen(f"{self.admin}/health/ready", timeout=2, context=self.context) as answer:
                     if answer.status == 200:
                         return self
             except (urllib.error.URLError, OSError):
@@ -241,7 +244,7 @@ class Gateway:
     def admin_get(self, path: str, timeout: float = 5) -> tuple[int, str]:
         """Status and body of a GET at the admin listener."""
         try:
-            with urllib.request.urlopen(f"{self.admin}{path}", timeout=timeout) as answer:
+            with urllib.request.urlopen(f"{self.admin}{path}", timeout=timeout, context=self.context) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

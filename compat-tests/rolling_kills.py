@@ -3,7 +3,7 @@
     python compat-tests/rolling_kills.py --minutes 10 --every 60
 
 No acknowledged write may be lost, and no request may fail that the clients' standard retries do not cover. Ends with 0 when that held.
-SLUICE_TEST_POSTGRES names a PostgreSQL for the store (`compat-tests/run postgres` shows how); without it the two share a file.
+`compat-tests/run rolling [MINUTES]` runs it on a PostgreSQL of its own. SLUICE_TEST_POSTGRES names another; with neither the two share a file.
 """
 
 import argparse
@@ -36,13 +36,16 @@ class Run:
         self.until = 0.0
         self.acknowledged: dict[str, str] = {}
         self.requests = 0
+        # What each kind of client did, so that nobody who could not begin is overlooked.
+        self.by: dict[str, int] = {"boto3": 0, "aws": 0, "rclone": 0}
         self.failures: list[str] = []
         self.lock = threading.Lock()
 
-    def note(self, key: str, body: bytes) -> None:
+    def note(self, who: str, key: str, body: bytes) -> None:
         with self.lock:
             self.acknowledged[key] = hashlib.sha256(body).hexdigest()
             self.requests += 1
+            self.by[who] += 1
 
     def failed(self, who: str, why: object) -> None:
         with self.lock:
@@ -70,7 +73,7 @@ class Run:
             key, body = f"boto{number}/{turn % 50}", chance.randbytes(chance.choice((100, 4096, 300_000)))
             try:
                 s3.put_object(Bucket="load", Key=key, Body=body)
-                self.note(key, body)
+                self.note("boto3", key, body)
                 # As applications read: a body that breaks off is asked for again, which `get_object` alone leaves to its caller.
                 read = io.BytesIO()
                 s3.download_fileobj("load", key, read)
@@ -98,7 +101,7 @@ class Run:
                 if done.returncode != 0:
                     self.failed("aws", done.stderr)
                 elif arguments[0] == "up":
-                    self.note(f"aws/{turn % 5}", body)
+                    self.note("aws", f"aws/{turn % 5}", body)
                 elif (home / "down").read_bytes() != body:
                     self.failed("aws", "other bytes")
             turn += 1
@@ -120,7 +123,7 @@ class Run:
                     self.failed("rclone", f"{verb}: {done.stderr[-400:]}")
                 elif verb == "copy":
                     for path in (home / "files").iterdir():
-                        self.note(f"rclone/{path.name}", path.read_bytes())
+                        self.note("rclone", f"rclone/{path.name}", path.read_bytes())
             turn += 1
             time.sleep(0.5)
 
@@ -143,6 +146,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--every", type=float, default=60, help="seconds between two kills")
     asked = parser.parse_args()
+    if not shutil.which("rclone"):
+        parser.error("rclone is not installed")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sluice-kills-"))
     config = f"""
 [tokens]
@@ -165,7 +170,7 @@ root = "{folder}/objects/{{bucket}}"
         began = time.monotonic()
         run.until = began + asked.minutes * 60
         clients = [threading.Thread(target=run.boto, args=(number,)) for number in range(3)]
-        clients += [threading.Thread(target=run.aws)] + ([threading.Thread(target=run.rclone)] if shutil.which("rclone") else [])
+        clients += [threading.Thread(target=run.aws), threading.Thread(target=run.rclone)]
         for client in clients:
             client.start()
         time.sleep(asked.every / 2)
@@ -184,10 +189,11 @@ root = "{folder}/objects/{{bucket}}"
             if hashlib.sha256(body).hexdigest() != digest:
                 lost.append(key)
         took = time.monotonic() - began
-        print(f"{took:.0f} s, {kills} kills, {run.requests} acknowledged, {len(run.failures)} failed, {len(lost)} lost")
+        store = "PostgreSQL" if gateway.POSTGRES else "a file"
+        print(f"{took:.0f} s on {store}, {kills} kills, {run.requests} acknowledged, {len(run.failures)} failed, {len(lost)} lost; writes {run.by}")
         for line in [*run.failures[:20], *lost[:20]]:
             print(f"  {line}")
-        return 1 if run.failures or lost or not run.requests else 0
+        return 1 if run.failures or lost or not all(run.by.values()) else 0
     finally:
         if proxy:
             proxy.terminate()

@@ -106,6 +106,9 @@ pub enum EncryptionFault {
     ServiceUnavailable,
 }
 
+/// The context that names a mount by its prefix.
+pub const MOUNT: &str = "mount";
+
 /// An error with its story.
 pub struct Error(Box<Inner>);
 
@@ -140,6 +143,12 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
+    }
+
+    /// A fact that was added.
+    #[must_use]
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.0.context.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether it is the provider's word of this kind.

@@ -37,7 +37,9 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["hyper", "hyper_util"], &["server", "admin", "s3", "encryption", "tokens"]),
     (&["clap", "toml"], &["config", "main"]),
     (&["governor"], &["limits"]),
-    (&["rustls"], &["server", "encryption", "tokens"]),
+    (&["rustls"], &["server", "encryption", "tokens", "runtime", "telemetry"]),
+    (&["rustls_native_certs"], &["runtime"]),
+    (&["reqwest"], &["telemetry"]),
     (&["tokio_rustls", "ppp"], &["server"]),
 ];
 

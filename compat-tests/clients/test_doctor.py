@@ -8,12 +8,13 @@ from conftest import ACCESS_KEY, SECRET_KEY, boto3_client
 from gateway import Gateway, free_port
 
 
-def doctor(server: Gateway, *arguments: str, keys: bool = True) -> subprocess.CompletedProcess:
+def doctor(server: Gateway, *arguments: str, keys: bool = True, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     command = [str(server.program), "doctor", "--data-dir", str(server.data_dir), "--admin-listen", f"127.0.0.1:{server.admin_port}"]
     command += [*(arguments or ("--endpoint", server.endpoint))]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SLUICE_"))}
     if keys:
         env |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+    env |= environment or {}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, stdin=subprocess.DEVNULL)
 
 

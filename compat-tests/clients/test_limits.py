@@ -2,10 +2,9 @@
 
 import concurrent.futures
 import json
+import select
 import socket
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 import sigv4
@@ -16,7 +15,7 @@ MIB = 1 << 20
 RATES = """
 [limits]
 enabled = true
-users = ["SLWIDE=5000", "SLUSER02=5"]
+users = ["SLWIDE=5000", "SLUSER00=20", "SLUSER02=5"]
 """
 CONNECTIONS = 8
 
@@ -69,12 +68,17 @@ def of_user(server, number: int) -> Wire:
 
 
 def test_a_user_over_the_rate_is_told_so_and_others_are_not(shared):
-    """E04: A sends 300 and gets its second's worth, B's 50 all pass, and the refusals are S3's and are counted."""
-    statuses, seconds = burst(of_user(shared, 0), "/shared/k", 300)
-    rate = 100 + 100 * seconds
-    assert 0.9 * min(rate, 300) - 1 <= admitted(statuses) <= 1.1 * rate, (admitted(statuses), seconds)
-    # On a machine that takes longer than that for 300 requests nobody is over the rate.
-    assert statuses.count(503) > 0 or seconds > 1.5, seconds
+    """E04: A, who may send 20 a second, sends 300 and gets its second's worth and what comes with time; B's 50 all pass; the refusals are
+    S3's and are counted."""
+    statuses, began = [], time.monotonic()
+    # A machine so slow that it is not over this rate has as many tries as it needs, within reason.
+    for _ in range(10):
+        statuses += burst(of_user(shared, 0), "/shared/k", 300)[0]
+        if 503 in statuses:
+            break
+    seconds = time.monotonic() - began
+    assert 503 in statuses, f"nobody was refused of {len(statuses)} in {seconds:.1f} s"
+    assert 20 <= admitted(statuses) <= 1.1 * (20 + 20 * seconds), (admitted(statuses), seconds)
     others, _ = burst(of_user(shared, 1), "/shared/k", 50)
     assert admitted(others) == 50
     assert shared.metrics()['sluice_rate_limited_total{limit="user"}'] == statuses.count(503)
@@ -129,8 +133,32 @@ def test_by_default_nobody_is_limited(local, request):
     assert statuses == [200] * 1500
 
 
-def test_a_thousand_at_once(fresh):
+@pytest.mark.large
+def test_the_rates_of_the_scenario(fresh):
+    """E04 at its own figures: A sends 300 in a second and gets 100, B's 50 pass, and fifteen with 100 each get 1000 of a bucket."""
+    server = fresh(config="[limits]\nenabled = true\n")
+    s3 = boto3_client(server)
+    s3.create_bucket(Bucket="shared")
+    s3.put_object(Bucket="shared", Key="k", Body=b"x", ACL="public-read")
+    for number in range(17):
+        server.create_key(f"user{number}", f"SLUSER{number:02d}", f"secret-of-user-{number:02d}")
+    statuses, seconds = burst(of_user(server, 15), "/shared/k", 300)
+    others, _ = burst(of_user(server, 16), "/shared/k", 50)
+    assert admitted(others) == 50 and 90 <= admitted(statuses) <= 110, (admitted(statuses), seconds)
+    time.sleep(2)
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(15) as pool:
+        answers = list(pool.map(lambda number: burst(of_user(server, number), "/shared/k", 100)[0], range(15)))
+    together = time.monotonic() - began
+    total = sum(admitted(some) for some in answers)
+    print(f"A {admitted(statuses)} of 300 in {seconds:.2f} s, B 50 of 50; fifteen {total} of 1500 in {together:.2f} s")
+    assert 900 <= total <= 1.1 * (1000 + 1000 * together)
+
+
+def test_a_thousand_at_once(fresh, request):
     """E05: of 1100 slow readers 1000 are let in, and 100 are told so within 50 ms each; health and metrics answer all the while."""
+    # On a machine that is busy with other tests only what hangs can be told.
+    slack = 1 if request.config.getoption("--large") else 40
     server = fresh(config="[server]\nmax_concurrent_requests = 1000\nmax_connections = 2000\n[default_mount]\nprovider = \"memory\"\n")
     s3, wire = boto3_client(server), Wire(server.port, ACCESS_KEY, SECRET_KEY)
     s3.create_bucket(Bucket="slow")
@@ -159,12 +187,15 @@ def test_a_thousand_at_once(fresh):
                 waits.append(time.monotonic() - began)
             answer.is_error(503, "SlowDown", "/slow/k")
             assert int(answer.header("retry-after")) >= 1
+        print(f"refusals: median {sorted(waits)[50] * 1e3:.1f} ms, longest {max(waits) * 1e3:.1f} ms")
         # One may be held up by the scheduler of a busy machine.
-        assert sorted(waits)[97] < 0.05, sorted(waits)[-5:]
+        assert sorted(waits)[97] < 0.05 * slack, sorted(waits)[-5:]
         for path in ("/health/live", "/health/ready", "/metrics"):
             began = time.monotonic()
             assert server.admin_get(path)[0] == 200
-            assert time.monotonic() - began < 0.1, path
+            took = time.monotonic() - began
+            print(f"{path} {took * 1e3:.1f} ms")
+            assert took < 0.1 * slack, path
     finally:
         for connection in held:
             connection.close()
@@ -175,25 +206,31 @@ def test_a_thousand_at_once(fresh):
 def test_admin_bodies_have_a_limit(local):
     """E07: 2 MiB, by the declared and by the actual length."""
     token = (local.data_dir / "admin.token").read_text().strip()
-    for framing in ("declared", "chunked"):
-        body = json.dumps({"name": "x" * 3 * MIB}).encode()
-        given = iter([body]) if framing == "chunked" else body
-        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
-        request = urllib.request.Request(f"{local.admin}/api/v1/keys", given, headers, method="POST")
-        if framing == "chunked":
-            request.add_header("transfer-encoding", "chunked")
-        with pytest.raises((urllib.error.HTTPError, urllib.error.URLError)) as refused:
-            urllib.request.urlopen(request, timeout=10)
-        if isinstance(refused.value, urllib.error.HTTPError):
-            assert refused.value.code == 413
+    admin = Wire(local.admin_port, ACCESS_KEY, SECRET_KEY)
+    headers = {"host": admin.host, "authorization": f"Bearer {token}", "content-type": "application/json"}
+    with admin.connect() as connection:
+        # Refused by what it says: nothing of the body was sent.
+        connection.sendall(admin.head("POST", "/api/v1/keys", {**headers, "content-length": str(3 * MIB)}))
+        assert admin.read(connection, "POST").status == 413
+    with admin.connect() as connection:
+        connection.sendall(admin.head("POST", "/api/v1/keys", {**headers, "transfer-encoding": "chunked"}))
+        block, sent = json.dumps("x" * 65_534).encode(), 0
+        # Until it answers, which it does before 3 MiB.
+        while not select.select([connection], [], [], 0 if sent < 2 * MIB + 65_536 else 10)[0]:
+            assert sent < 3 * MIB, "nobody stops it"
+            connection.sendall(f"{len(block):x}\r\n".encode() + block + b"\r\n")
+            sent += len(block)
+        assert admin.read(connection, "POST").status == 413
+        assert sent > 2 * MIB, "refused too early"
 
 
-def test_the_strict_profile(fresh):
+@pytest.mark.parametrize("size", [8 * MIB, pytest.param(256 * MIB, marks=pytest.mark.large)], ids=["8MiB", "256MiB"])
+def test_the_strict_profile(fresh, size):
     """E07: a limit of 256 MiB is the last byte that fits, declared or not, and what is refused leaves no object."""
-    server = fresh(config=f"[s3]\nmax_write_size_bytes = {8 * MIB}\n")
+    server = fresh(config=f"[s3]\nmax_write_size_bytes = {size}\n")
     s3, wire = boto3_client(server), Wire(server.port, ACCESS_KEY, SECRET_KEY)
     s3.create_bucket(Bucket="strict")
-    fits, over = bytes(8 * MIB), bytes(8 * MIB + 1)
+    fits, over = bytes(size), bytes(size + 1)
     assert wire.send("PUT", "/strict/fits", fits).status == 200
     wire.send("PUT", "/strict/over", over, headers={"expect": "100-continue"}).is_error(400, "EntityTooLarge")
     # With no length but that of its frames.

@@ -1,6 +1,5 @@
 """The metadata store on a server that goes away and comes back (E19); how many connections a gateway holds (E20)."""
 
-import socket
 import subprocess
 import threading
 import time
@@ -11,62 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 from conftest import MEMORY, boto3_client
 from gateway import POSTGRES, Gateway
+from line import Line
 from test_iam import allow, client, document
 from wire import Wire
 
 pytestmark = pytest.mark.skipif(POSTGRES is None, reason="needs a PostgreSQL server: `bash compat-tests/run postgres`")
-
-
-class Cable:
-    """A way to a server that can be cut."""
-
-    def __init__(self, host: str, port: int):
-        self.target, self.open, self.pairs = (host, port), True, []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            if not self.open:
-                near.close()
-                continue
-            far = socket.create_connection(self.target)
-            self.pairs.append((near, far))
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65_536):
-                sink.sendall(data)
-        except OSError:
-            pass
-        for end in (source, sink):
-            try:
-                end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-
-    def cut(self) -> None:
-        """Ends all connections, and lets none through."""
-        self.open = False
-        for pair in self.pairs:
-            for end in pair:
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-        self.pairs.clear()
-
-    def mend(self) -> None:
-        """Lets connections through again."""
-        self.open = True
 
 
 SECRET = "a-secret-of-somebody"
@@ -76,7 +24,7 @@ SECRET = "a-secret-of-somebody"
 def cut_off(environment, tmp_path, request):
     """A gateway that reaches its server by a cable. Its configuration is the parameter."""
     url = urllib.parse.urlsplit(POSTGRES)
-    cable = Cable(url.hostname, url.port or 5432)
+    cable = Line(url.hostname, url.port or 5432)
     config = getattr(request, "param", "[meta]\nbreaker_recovery_secs = 1\n")
 
     class Cabled(Gateway):
@@ -87,8 +35,7 @@ def cut_off(environment, tmp_path, request):
 
     with Cabled(config=MEMORY + config, data_dir=tmp_path / "data") as gateway:
         yield gateway, cable
-    cable.cut()
-    cable.listener.close()
+    cable.close()
 
 
 def outcome(client) -> str:

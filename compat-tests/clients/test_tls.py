@@ -16,53 +16,11 @@ import botocore.config
 import pytest
 from conftest import ACCESS_KEY, SECRET_KEY, boto3_client, program
 from gateway import REGION, Gateway
+from pki import Authority, Pki
+from test_doctor import doctor
 from wire import Wire
 
 MIB = 1 << 20
-
-
-def openssl(*arguments: str, cwd: pathlib.Path) -> None:
-    subprocess.run([program("openssl"), *arguments], cwd=cwd, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-
-
-class Authority:
-    """A certificate authority in a folder."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.cert = folder / "ca.pem"
-        new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=authority")
-        openssl(*new, "-keyout", "ca.key", "-out", "ca.pem", cwd=folder)
-
-    def issue(self, name: str) -> tuple[pathlib.Path, pathlib.Path]:
-        """A certificate for 127.0.0.1 and its key."""
-        request = ("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}")
-        openssl(*request, "-keyout", f"{name}.key", "-out", f"{name}.csr", cwd=self.folder)
-        (self.folder / "san").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n")
-        sign = ("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2")
-        openssl(*sign, "-extfile", "san", "-out", f"{name}.pem", cwd=self.folder)
-        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
-
-
-class Pki:
-    """An authority, and the files that a gateway is configured with."""
-
-    def __init__(self, folder: pathlib.Path):
-        self.authority = Authority(folder / "pki")
-        self.cert, self.key = folder / "cert.pem", folder / "key.pem"
-        self.install("first")
-
-    def install(self, name: str) -> None:
-        """Puts a new certificate in the place of the one before."""
-        cert, key = self.authority.issue(name)
-        for source, to in ((cert, self.cert), (key, self.key)):
-            staged = to.with_suffix(".new")
-            staged.write_bytes(source.read_bytes())
-            staged.rename(to)
-
-    def config(self, more: str = "") -> str:
-        return f'[server]\ntls_cert = "{self.cert}"\ntls_key = "{self.key}"\n{more}\n'
 
 
 @pytest.fixture
@@ -88,11 +46,11 @@ def curl(server: Gateway, pki: Pki, path: str, *options: str, check: bool = True
     return subprocess.run(command, capture_output=True, check=check, stdin=subprocess.DEVNULL, timeout=90)
 
 
-def shown_certificate(server: Gateway) -> str:
+def shown_certificate(server: Gateway, port: int = 0) -> str:
     """The name in the certificate that the gateway shows now."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, context.wrap_socket(plain) as tls:
+    with socket.create_connection(("127.0.0.1", port or server.port), timeout=10) as plain, context.wrap_socket(plain) as tls:
         der = tls.getpeercert(binary_form=True)
     done = subprocess.run(
         [program("openssl"), "x509", "-inform", "der", "-noout", "-subject"], input=der, capture_output=True, check=True, timeout=30
@@ -187,6 +145,62 @@ def test_a_new_certificate_is_shown_without_a_restart(fresh, pki):
     os.kill(server.pid, signal.SIGHUP)
     wait_until(lambda: "the one before still holds" in server.log(), 10)
     assert shown_certificate(server) == "third"
+
+
+def test_the_admin_listener_by_tls(pki, tmp_path):
+    """`admin.tls_cert`: commands believe the certificate that the gateway shows, nobody else does, and a new one is taken over."""
+    other = Pki(tmp_path / "admin")
+    more = f'[admin]\ntls_cert = "{other.cert}"\ntls_key = "{other.key}"\n'
+    server = TlsGateway(config=pki.config("watch_secs = 0\n" + more), authority=other.authority.cert)
+    try:
+        server.start()
+        assert server.admin_get("/health/live")[0] == 200 and server.admin_get("/metrics")[0] == 200
+        with socket.create_connection(("127.0.0.1", server.admin_port), timeout=10) as plain:
+            plain.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" not in plain.recv(100)
+        server.create_key("by-tls", "SLBYTLS", "secret-of-the-one")
+        assert "by-tls" in server.command("key", "ls").stdout
+        # With nothing but the data directory: what runs there says where it is and what it shows.
+        listed = subprocess.run(
+            [str(server.program), "key", "ls", "--data-dir", str(server.data_dir)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+        assert listed.returncode == 0 and "by-tls" in listed.stdout, listed.stderr
+        # Both listeners, as the configuration has them.
+        place = ("--config", str(server.work / "sluice.toml"))
+        seen = doctor(server, *place, environment={"SLUICE_SERVER_LISTEN": f"127.0.0.1:{server.port}"})
+        assert seen.returncode == 0 and seen.stdout.endswith("0 failed, 2 warnings\n"), seen.stdout + seen.stderr
+        assert seen.stdout.count("ends within fourteen days") == 2, seen.stdout
+        assert doctor(server, "--health", *place).returncode == 0
+        # A stranger at the address: not the certificate of the configuration, nor of an authority that anybody trusts.
+        endpoint = ("--endpoint", f"https://127.0.0.1:{server.admin_port}")
+        strange = doctor(server, *place, *endpoint)
+        assert strange.returncode == 1 and "UnknownIssuer" in strange.stdout and "AWS_CA_BUNDLE" in strange.stdout, strange.stdout
+        believed = doctor(server, *place, *endpoint, environment={"AWS_CA_BUNDLE": str(other.authority.cert)})
+        assert "not an S3 endpoint" in believed.stdout, believed.stdout
+        other.install("second")
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: shown_certificate(server, server.admin_port) == "second", 10)
+        assert "by-tls" in server.command("key", "ls").stdout
+        assert shown_certificate(server) == "first"
+        other.cert.write_text("no certificate")
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: "the one before still holds" in server.log(), 10)
+        assert shown_certificate(server, server.admin_port) == "second"
+        assert server.stop() == 0
+    finally:
+        server.remove()
+
+
+class TlsGateway(Gateway):
+    """A gateway whose admin listener speaks TLS."""
+
+    def __init__(self, authority: pathlib.Path, **settings):
+        super().__init__(**settings)
+        self.context = ssl.create_default_context(cafile=str(authority))
+
+    @property
+    def admin(self) -> str:
+        return f"https://127.0.0.1:{self.admin_port}"
 
 
 def wait_until(holds, seconds: float) -> None:

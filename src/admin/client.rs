@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::runtime::{Stream, Trust};
 use crate::tokens::Secret;
 
 const CONNECT: Duration = Duration::from_secs(3);
@@ -19,6 +20,7 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 pub struct Client {
     address: String,
     token: Secret,
+    trust: Option<Trust>,
 }
 
 /// Why a call failed.
@@ -51,7 +53,13 @@ impl Client {
     /// Of the gateway whose admin listener has this address.
     #[must_use]
     pub fn new(address: &str, token: Secret) -> Self {
-        Self { address: address.to_owned(), token }
+        Self { address: address.to_owned(), token, trust: None }
+    }
+
+    /// By TLS.
+    #[must_use]
+    pub fn with_trust(self, trust: Trust) -> Self {
+        Self { trust: Some(trust), ..self }
     }
 
     /// Makes a call; answers the document, null when there is none.
@@ -72,9 +80,13 @@ impl Client {
 
     fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> io::Result<Vec<u8>> {
         let body = body.map(ToString::to_string).unwrap_or_default();
-        let mut stream = connect(&self.address)?;
+        let stream = connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = match &self.trust {
+            Some(trust) => trust.connect(stream, self.address.rsplit_once(':').map_or(&*self.address, |(host, _)| host))?,
+            None => Stream::Plain(stream),
+        };
         let head = format!(
             "{method} {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.address,

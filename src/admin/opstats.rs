@@ -92,7 +92,7 @@ pub(super) fn alerts(parts: &Parts) -> Answer {
         failed: ops.iter().filter(|op| op.failed).count(),
         p99_ms: percentile(&ms, 99),
         memory: kib("/proc/self/status", "VmRSS:"),
-        memory_limit: memory_limit(),
+        memory_limit: if parts.memory_limit > 0 { parts.memory_limit } else { memory_limit() },
         key_hits: cache.hits,
         key_misses: cache.misses,
     };
@@ -141,10 +141,24 @@ pub(super) fn judge(seen: &Seen) -> Vec<Alert> {
     held.map(|(_, trigger, severity, message, suggested_action)| Alert { trigger, severity, message, suggested_action }).collect()
 }
 
-/// The memory that there is: of the group that the process is confined to, or of the machine.
+/// The memory that there is: of the control groups that the process is confined to, the tightest, or of the machine.
 fn memory_limit() -> u64 {
-    let confined = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let confined = group_limit(&groups, |folder| fs::read_to_string(format!("/sys/fs/cgroup{folder}/memory.max")).ok());
     confined.unwrap_or_else(|| kib("/proc/meminfo", "MemTotal:"))
+}
+
+/// The tightest limit of the group and of those that it is in (cgroups(7), version 2: the line is `0::/path`).
+fn group_limit(groups: &str, limit_of: impl Fn(&str) -> Option<String>) -> Option<u64> {
+    let mut folder = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().trim_end_matches('/');
+    let mut tightest: Option<u64> = None;
+    loop {
+        // `max` is no limit.
+        let limit = limit_of(folder).and_then(|text| text.trim().parse().ok());
+        tightest = tightest.into_iter().chain(limit).min();
+        let Some((above, _)) = folder.rsplit_once('/') else { return tightest };
+        folder = above;
+    }
 }
 
 /// A line of a file of the kernel that counts KiB, in bytes.
@@ -160,6 +174,19 @@ mod tests {
 
     fn triggers(seen: &Seen) -> Vec<&'static str> {
         judge(seen).iter().map(|alert| alert.trigger).collect()
+    }
+
+    #[test]
+    fn the_tightest_group_counts() {
+        let limits = |folder: &str| match folder {
+            "" => None,
+            "/system.slice" => Some("3000\n".to_owned()),
+            "/system.slice/sluice.service" => Some("max\n".to_owned()),
+            other => unreachable!("{other}"),
+        };
+        assert_eq!(group_limit("0::/system.slice/sluice.service\n", limits), Some(3000));
+        assert_eq!(group_limit("0::/\n", limits), None);
+        assert_eq!(group_limit("", |_| Some("5".to_owned())), Some(5));
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Parts {
     pub instance_id: Arc<str>,
     /// The bearer token of the API.
     pub token: Arc<Secret>,
+    /// Memory that the gateway is meant to have, in bytes; 0: what the system lets it have.
+    pub memory_limit: u64,
 }
 
 /// Who is at the other end. Among the request's extensions, for the audit log.

@@ -32,6 +32,7 @@ async fn rig() -> (Admin, Parts) {
     let uploads = Arc::new(Uploads::new(Arc::clone(&store)));
     let objects = Arc::new(Objects::new(Arc::clone(&uploads), handles.clone()));
     let parts = Parts {
+        memory_limit: 0,
         reload: Reload::new(|| async { Err("line 3 is wrong".to_owned()) }),
         lifecycle: Arc::new(Lifecycle::new(Arc::clone(&namespaces), objects, uploads, Default::default())),
         namespaces,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,6 +17,7 @@ use crate::config::{
 };
 use crate::meta::{self, Revoked};
 use crate::mounts::KINDS;
+use crate::runtime::Trust;
 use crate::tokens::{Secret, Tokens};
 
 /// Does what the command line says.
@@ -59,15 +61,25 @@ fn find(place: &Place) -> Result<Gateway, Failure> {
             read_admin_token(&path).map_err(Failure::of(format!("the admin token {}", path.display())))
         }
     };
+    let client = |address: &str, cert: &Path| {
+        let client = Client::new(address, token(&loaded)?);
+        if cert.as_os_str().is_empty() {
+            return Ok(Gateway::Running(client));
+        }
+        let trust = Trust::new(None, Some(cert)).map_err(Failure::of("admin.tls_cert"))?;
+        Ok(Gateway::Running(client.with_trust(trust)))
+    };
+    let configured_cert = Path::new(&loaded.config.admin.tls_cert);
     match DataDir::hold(&path, false)? {
         Hold::Theirs(holder) => {
             let configured = place.admin_listen.is_some() || holder.admin.is_empty();
             let address = if configured { &loaded.config.admin.listen } else { &holder.admin };
-            Ok(Gateway::Running(Client::new(address, token(&loaded)?)))
+            let named = !configured_cert.as_os_str().is_empty();
+            client(address, if named { configured_cert } else { &holder.admin_cert })
         }
         // A gateway with its data elsewhere, or on another machine: reached by its address and token alone.
         _ if loaded.secrets.admin_token.is_some() && place.admin_listen.is_some() => {
-            Ok(Gateway::Running(Client::new(&loaded.config.admin.listen, token(&loaded)?)))
+            client(&loaded.config.admin.listen, configured_cert)
         }
         Hold::Ours(dir) if loaded.config.sqlite_path().is_none_or(|path| path.exists()) => {
             Ok(Gateway::Stopped(Box::new((dir, loaded))))

@@ -23,6 +23,9 @@ pub(super) struct Holder {
     pub(super) pid: u32,
     /// Address of its admin listener.
     pub(super) admin: String,
+    /// The file of the certificate that it shows; empty without TLS.
+    #[serde(default)]
+    pub(super) admin_cert: PathBuf,
 }
 
 /// The outcome of trying to hold one.

@@ -12,12 +12,16 @@ use serde_json::Value;
 
 use super::failure::{DONE, FAILED, Failure};
 use crate::config::{Config, DoctorArgs};
+use crate::runtime::Trust;
+use crate::server::ClientAuth;
 use probe::{Keys, Probe, Reply};
 
 /// Beyond this, signatures are refused (15 minutes); long before, something is wrong with a clock.
 const SKEW_SECS: i64 = 60;
 /// With less than this of the disk free, uploads will soon fail.
 const FREE_PERCENT: u64 = 5;
+
+const ENDS_SOON: &str = "a certificate that is shown ends within fourteen days: renew it";
 
 /// What one look came to.
 enum Finding {
@@ -77,11 +81,19 @@ pub(super) fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     for domain in &config.s3.domains {
         report.tell(&format!("name of a bucket beneath {domain}"), &resolves(domain));
     }
-    let endpoint = args.endpoint.clone().unwrap_or_else(|| format!("http://{}", config.server.listen));
-    if endpoint.starts_with("https://") || (args.endpoint.is_none() && !config.server.tls_cert.is_empty()) {
-        report.tell("requests", &Finding::Skipped("they are made over plain HTTP only: name such an --endpoint".to_owned()));
+    let server = &config.server;
+    let ours = if server.tls_cert.is_empty() { "http" } else { "https" };
+    let endpoint = args.endpoint.clone().unwrap_or_else(|| format!("{ours}://{}", server.listen));
+    let tls = endpoint.starts_with("https://");
+    if tls && args.endpoint.is_none() && server.tls_client_auth == ClientAuth::Required {
+        let why =
+            "the S3 listener wants a certificate of its clients, and the doctor has none: name an --endpoint in front of it";
+        report.tell("requests", &Finding::Skipped(why.to_owned()));
     } else {
-        requests(&mut report, Probe::new(&endpoint), &config.s3.region);
+        match trust(tls, server.tls_cert.as_str()) {
+            Ok(trust) => requests(&mut report, Probe::new(&endpoint, trust), &config.s3.region),
+            Err(error) => report.tell("TLS", &Finding::Bad(error.to_string())),
+        }
     }
     let summary = match (report.bad, report.poor) {
         (0, 0) => "all is well".to_owned(),
@@ -91,9 +103,26 @@ pub(super) fn run(args: &DoctorArgs) -> Result<u8, Failure> {
     Ok(if report.bad == 0 { DONE } else { FAILED })
 }
 
+/// Whom the doctor believes over TLS: the authorities that AWS clients believe, and the listener of this configuration.
+fn trust(tls: bool, own: &str) -> io::Result<Option<Trust>> {
+    if !tls {
+        return Ok(None);
+    }
+    let bundle = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty());
+    // A doctor of a gateway on another machine has none of its files.
+    let own = Some(Path::new(own)).filter(|path| path.is_file());
+    Trust::new(bundle.as_deref().map(Path::new), own).map(Some)
+}
+
 /// What the admin listener says of store and mounts; and the mounts that fail.
 fn health(config: &Config) -> (Finding, Vec<String>) {
-    let reply = match Probe::new(&format!("http://{}", config.admin.listen)).get("/health/ready") {
+    let admin = &config.admin;
+    let asked = trust(!admin.tls_cert.is_empty(), &admin.tls_cert);
+    let asked = asked.and_then(|trust| {
+        let probe = Probe::new(&format!("http://{}", admin.listen), trust);
+        Ok((probe.get("/health/ready")?, probe.ends_soon() == Some(true)))
+    });
+    let (reply, ends_soon) = match asked {
         Ok(reply) => reply,
         Err(error) => {
             let why =
@@ -110,6 +139,7 @@ fn health(config: &Config) -> (Finding, Vec<String>) {
     });
     let failed: Vec<String> = failed.collect();
     let finding = match (text("status").as_str(), text("store").as_str()) {
+        ("ok", _) if ends_soon => Finding::Poor(ENDS_SOON.to_owned()),
         ("ok", _) => Finding::Good,
         ("degraded", _) => Finding::Poor("some mounts fail".to_owned()),
         ("draining", _) => Finding::Bad("the gateway is stopping".to_owned()),
@@ -151,10 +181,16 @@ fn requests(report: &mut Report, probe: Probe, region: &str) {
     let root = match probe.get("/") {
         Ok(reply) => reply,
         Err(error) => {
-            let why = format!("{} does not answer ({error}): look at server.listen and at what stands between", probe.host());
+            let mut why = format!("{} does not answer ({error}): look at server.listen and at what stands between", probe.host());
+            if probe.ends_soon().is_some() {
+                why.push_str("; AWS_CA_BUNDLE names a file of authorities other than this machine's");
+            }
             return report.tell("S3 listener", &Finding::Bad(why));
         }
     };
+    if let Some(soon) = probe.ends_soon() {
+        report.tell("TLS", &if soon { Finding::Poor(ENDS_SOON.to_owned()) } else { Finding::Good });
+    }
     report.tell("S3 listener", &speaks_s3(&root));
     report.tell("clock", &clock(&root));
     let Some(keys) = Keys::from_environment() else {

@@ -11,7 +11,7 @@ use crate::tokens::{Credential, Secret, Tokens};
 const ROOT: &str = "root";
 
 /// Creates the root key unless there is one, and shows it when it was generated here.
-pub(super) async fn root_key(tokens: &Tokens, secrets: &Secrets, s3: SocketAddr) -> Result<(), Failure> {
+pub(super) async fn root_key(tokens: &Tokens, secrets: &Secrets, endpoint: &str) -> Result<(), Failure> {
     let failed = |error| Failure::of("the root key")(error);
     if tokens.has_root().await.map_err(failed)? {
         return Ok(());
@@ -23,7 +23,7 @@ pub(super) async fn root_key(tokens: &Tokens, secrets: &Secrets, s3: SocketAddr)
         return Ok(());
     }
     let key = tokens.create_key(ROOT, true, None, None).await.map_err(failed)?;
-    if let Err(error) = show(&mut io::stdout().lock(), &key, s3) {
+    if let Err(error) = show(&mut io::stdout().lock(), &key, endpoint) {
         // Nobody saw it: it must not stay, or the next start would not make another.
         let _ = tokens.delete_key(&key.access_key).await;
         return Err(Failure::of("the root key cannot be shown")(error));
@@ -32,9 +32,8 @@ pub(super) async fn root_key(tokens: &Tokens, secrets: &Secrets, s3: SocketAddr)
     Ok(())
 }
 
-fn show(out: &mut impl io::Write, key: &Credential, s3: SocketAddr) -> io::Result<()> {
+fn show(out: &mut impl io::Write, key: &Credential, endpoint: &str) -> io::Result<()> {
     let (access_key, secret_key) = (&key.access_key, key.secret.expose());
-    let endpoint = endpoint(s3);
     write!(
         out,
         "\nThis is the root key. It is shown this once: keep it.\n\n  \
@@ -47,10 +46,10 @@ fn show(out: &mut impl io::Write, key: &Credential, s3: SocketAddr) -> io::Resul
 }
 
 /// The address as a client on this machine reaches it.
-pub(super) fn endpoint(address: SocketAddr) -> String {
+pub(super) fn endpoint(address: SocketAddr, tls: bool) -> String {
     let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
-    format!("http://{address}")
+    format!("{}://{address}", if tls { "https" } else { "http" })
 }

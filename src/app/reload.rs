@@ -17,11 +17,13 @@ use crate::config::{Config, ServeArgs};
 use crate::limits::Rates;
 use crate::namespaces::{DefaultMount, Namespaces};
 use crate::runtime::Gate;
-use crate::server::Tls;
+use crate::server::{Tls, TlsFiles};
 use crate::telemetry::{self, LogControl};
 
 /// Keys, or sections of keys, that are taken over while the gateway runs.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 13] = [
+    "admin.tls_cert",
+    "admin.tls_key",
     "default_mount.",
     "limits.",
     "log.access",
@@ -44,6 +46,7 @@ pub(super) struct Reloader {
     pub(super) gate: Gate,
     pub(super) namespaces: Arc<Namespaces>,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) admin_tls: Option<Arc<Tls>>,
 }
 
 /// When a file was last changed, and which it is.
@@ -54,17 +57,23 @@ impl Reloader {
     fn reload(&self) -> Result<Reloaded, String> {
         let loaded = self.args.sources().and_then(|sources| sources.load()).map_err(|error| error.to_string())?;
         let (new, mut current) = (loaded.config, self.current.lock());
-        let files = new.server.tls_files()?;
+        let (files, admin_files) = (new.server.tls_files()?, super::listeners::admin_tls(&new)?);
         new.server.proxies()?;
+        // With or without TLS is decided at the start.
+        let toggled = self.tls.is_some() != files.is_some();
+        let admin_toggled = self.admin_tls.is_some() != admin_files.is_some();
         // The certificates may have changed though their names have not.
-        let tls = match (&self.tls, files) {
-            (Some(_), Some(files)) => Some(Tls::load(&files).map_err(|error| error.to_string())?),
-            _ => None,
+        let read = |held: &Option<Arc<Tls>>, files: Option<TlsFiles>| match (held, files) {
+            (Some(_), Some(files)) => Tls::load(&files).map(Some).map_err(|error| error.to_string()),
+            _ => Ok(None),
         };
+        let (tls, admin_tls) = (read(&self.tls, files)?, read(&self.admin_tls, admin_files)?);
         self.log.set(&new.log)?;
         // From here on nothing fails.
-        if let (Some(held), Some(read)) = (&self.tls, tls) {
-            held.exchange(read);
+        for (held, read) in [(&self.tls, tls), (&self.admin_tls, admin_tls)] {
+            if let (Some(held), Some(read)) = (held, read) {
+                held.exchange(read);
+            }
         }
         if new.limits != current.limits {
             // Exchanged only when they differ: everybody begins with a full second's worth again.
@@ -73,8 +82,8 @@ impl Reloader {
         self.gate.set_limit(new.server.max_concurrent_requests);
         self.namespaces.set_default_mount(default_mount(&new));
         let live = |key: &String| {
-            let toggled = key.starts_with("server.tls_") && self.tls.is_none();
-            !toggled && LIVE.iter().any(|name| key == name || (name.ends_with('.') && key.starts_with(name)))
+            let waits = toggled && key.starts_with("server.tls_") || admin_toggled && key.starts_with("admin.tls_");
+            !waits && LIVE.iter().any(|name| key == name || (name.ends_with('.') && key.starts_with(name)))
         };
         let (applied, restart) = current.differences(&new).into_iter().partition(live);
         // What waits for the next start is still a difference at the next reload.
@@ -131,8 +140,10 @@ impl Reloader {
     }
 
     fn stamps(&self) -> BTreeMap<PathBuf, Stamp> {
-        let server = self.current.lock().server.clone();
+        let current = self.current.lock().clone();
+        let (server, admin) = (&current.server, &current.admin);
         let tls = self.tls.iter().flat_map(|_| [&server.tls_cert, &server.tls_key, &server.tls_client_ca]);
+        let tls = tls.chain(self.admin_tls.iter().flat_map(|_| [&admin.tls_cert, &admin.tls_key]));
         let files = tls.filter(|name| !name.is_empty()).map(PathBuf::from).chain(self.args.file());
         files.map(|path| (stamp(&path), path)).map(|(stamp, path)| (path, stamp)).collect()
     }
@@ -154,6 +165,9 @@ fn taken_over(mut held: Config, new: Config) -> Config {
     held.limits = new.limits;
     held.default_mount = new.default_mount;
     held.log = telemetry::Settings { format: held.log.format, ..new.log };
+    if !held.admin.tls_cert.is_empty() && !new.admin.tls_cert.is_empty() {
+        (held.admin.tls_cert, held.admin.tls_key) = (new.admin.tls_cert, new.admin.tls_key);
+    }
     let (ours, theirs) = (&mut held.server, new.server);
     ours.max_concurrent_requests = theirs.max_concurrent_requests;
     if !ours.tls_cert.is_empty() && !theirs.tls_cert.is_empty() {

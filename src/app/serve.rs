@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,12 +127,21 @@ impl Gateway {
             Some(files) => Some(Arc::new(Tls::load(&files).map_err(Failure::of("TLS"))?)),
             None => None,
         };
+        let admin_tls = match listeners::admin_tls(&config).map_err(Failure::new)? {
+            Some(files) => Some(Arc::new(Tls::load(&files).map_err(Failure::of("TLS of the admin listener"))?)),
+            None => None,
+        };
         let proxies = Arc::new(config.server.proxies().map_err(Failure::new)?);
         let (s3_server, admin_server) = listeners::bind(&config).await?;
         let (s3, admin) = (s3_server.address(), admin_server.address());
-        let holder = Holder { pid: std::process::id(), admin: admin.to_string() };
+        let admin_cert = match config.admin.tls_cert.as_str() {
+            "" => PathBuf::new(),
+            // Whoever asks for it stands elsewhere.
+            cert => std::path::absolute(cert).map_err(Failure::of("admin.tls_cert"))?,
+        };
+        let holder = Holder { pid: std::process::id(), admin: admin.to_string(), admin_cert };
         data_dir.tell(&holder).map_err(Failure::of("the lock of the data directory"))?;
-        first_start::root_key(&tokens, secrets, s3).await?;
+        first_start::root_key(&tokens, secrets, &first_start::endpoint(s3, tls.is_some())).await?;
 
         mounts::limit_listing_cache(config.mounts.listing_cache_bytes);
         let handles = Registry::new(config.handles.clone());
@@ -168,6 +178,7 @@ impl Gateway {
             gate: gate.clone(),
             namespaces: Arc::clone(&namespaces),
             tls: tls.clone(),
+            admin_tls: admin_tls.clone(),
         });
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
@@ -201,6 +212,7 @@ impl Gateway {
             }),
             instance_id: Arc::clone(&instance_id),
             token: Arc::new(token),
+            memory_limit: config.admin.memory_limit_bytes,
         });
         let admin_edge = Edge {
             service: move |mut request: Request<RequestBody>| {
@@ -230,7 +242,7 @@ impl Gateway {
             idle,
             connections: ADMIN_CONNECTIONS,
             sendfile: false,
-            tls: None,
+            tls: admin_tls,
             proxies: Arc::default(),
             proxy_protocol: false,
         };
@@ -299,8 +311,8 @@ impl Gateway {
     /// Where everything lies, and what to do next.
     fn tell(&self, instance_id: &str) {
         let config = &self.config;
-        let tls = !config.server.tls_cert.is_empty();
-        for (what, address, safe) in [("S3", self.s3, tls), ("admin", self.admin, false)] {
+        let (tls, admin_tls) = (!config.server.tls_cert.is_empty(), !config.admin.tls_cert.is_empty());
+        for (what, address, safe) in [("S3", self.s3, tls), ("admin", self.admin, admin_tls)] {
             if !safe && !address.ip().is_loopback() {
                 tracing::warn!(%address, "the {what} listener is open beyond this machine without TLS: put a TLS proxy in front of it");
             }
@@ -316,8 +328,8 @@ impl Gateway {
         );
         tracing::info!(
             "serving S3 on {} and health, metrics and the admin API on {}; more keys: `sluice key create NAME`; stop: Ctrl+C",
-            first_start::endpoint(self.s3),
-            first_start::endpoint(self.admin),
+            first_start::endpoint(self.s3, tls),
+            first_start::endpoint(self.admin, admin_tls),
         );
     }
 

@@ -267,7 +267,8 @@ pub enum MountCommand {
     #[command(after_help = "\
 Examples:
   sluice mount add photos archive/ local --set root=/mnt/archive
-  sluice mount add photos tmp/ memory")]
+  sluice mount add photos tmp/ memory
+  sluice mount add photos storage-class:GLACIER_IR local --set root=/mnt/slow")]
     Add {
         /// The bucket.
         bucket: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::Registry;
 use super::entry::Entry;
@@ -22,11 +22,16 @@ pub struct Sweep(AbortHandle);
 impl Sweep {
     pub(super) fn start(registry: Registry, interval: Duration, idle: Duration) -> Self {
         let task = tokio::spawn(async move {
+            // An owner that does not let go holds up no later sweep. Each ends at its timeout, so that there are never more of them than
+            // sweeps in that time.
+            let mut closing = JoinSet::new();
             loop {
                 tokio::time::sleep(jittered(interval)).await;
-                let closed = once(&registry, registry.now(), idle, CLOSE_TIMEOUT).await;
-                if closed > 0 {
-                    tracing::info!(closed, open = registry.len(), "closed idle handles");
+                while closing.try_join_next().is_some() {}
+                let removed = take(&registry, registry.now(), idle);
+                if !removed.is_empty() {
+                    tracing::info!(closed = removed.len(), open = registry.len(), "closed idle handles");
+                    closing.spawn(async move { close(&removed, CLOSE_TIMEOUT).await });
                 }
             }
         });
@@ -51,11 +56,17 @@ impl Drop for Sweep {
     }
 }
 
-/// One sweep; answers how many handles it closed.
-pub(super) async fn once(registry: &Registry, now: u64, idle: Duration, timeout: Duration) -> usize {
+/// The first two phases: what was idle and is out of the registry.
+fn take(registry: &Registry, now: u64, idle: Duration) -> Vec<Arc<Entry>> {
     let idle = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
     let candidates = registry.identify(now, idle);
-    let removed = registry.remove_idle(&candidates, now, idle);
+    registry.remove_idle(&candidates, now, idle)
+}
+
+/// One sweep, until all owners have let go or `timeout` is over; answers how many handles it closed.
+#[cfg(test)]
+pub(super) async fn once(registry: &Registry, now: u64, idle: Duration, timeout: Duration) -> usize {
+    let removed = take(registry, now, idle);
     close(&removed, timeout).await;
     removed.len()
 }

@@ -164,6 +164,23 @@ async fn owners_that_do_not_let_go_are_waited_for_together() {
     assert!(registry.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_does_not_let_go_holds_up_no_later_sweep() {
+    let registry = registry();
+    let _sweep = Sweep::start(registry.clone(), Duration::from_millis(1), Duration::ZERO);
+    // Its owner hears of it and goes on holding it.
+    let stubborn = registry.open("b", "stubborn", Purpose::Write);
+    stubborn.closed().await;
+    let began = tokio::time::Instant::now();
+    for _ in 0..3 {
+        let later = registry.open("b", "later", Purpose::Read);
+        tokio::time::timeout(Duration::from_secs(20), later.closed()).await.unwrap();
+    }
+    // The time that a sweep gives an owner is five seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "each waited for the stubborn one");
+    assert!(registry.is_empty());
+}
+
 #[tokio::test]
 async fn the_sweep_runs_and_stops_on_drop() {
     let registry = registry();

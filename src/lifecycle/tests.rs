@@ -329,6 +329,16 @@ async fn what_is_locked_moves_and_is_kept() {
         let refused = bench.namespaces.unmount("bucket", prefix).await.unwrap_err();
         assert!(matches!(refused.kind(), ErrorKind::ObjectLocked | ErrorKind::DeleteConflict), "{refused}");
     }
+    // Nor is it hidden behind another mount; where nothing lies there may be one.
+    let over = |prefix: &str| MountRecord {
+        bucket: "bucket".into(),
+        prefix: prefix.into(),
+        provider: "memory".into(),
+        settings: BTreeMap::new(),
+    };
+    let refused = bench.namespaces.mount(over("k")).await.unwrap_err();
+    assert!(matches!(refused.kind(), ErrorKind::ObjectLocked), "{refused}");
+    bench.namespaces.mount(over("elsewhere/")).await.unwrap();
     bench.lifecycle.run("bucket", later + DAY * 9).await.unwrap();
     assert_eq!(read(&bench, "k", Some(version)).await.1, "held");
 }

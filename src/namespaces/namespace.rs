@@ -144,7 +144,12 @@ impl Namespace {
 
 /// Anything that the mount holds; an older version or a delete marker is something.
 pub(super) async fn first_entry(provider: Arc<dyn Provider>) -> provider::Result<ListPage> {
-    let query = ListQuery { limit: 1, ..ListQuery::default() };
+    first_entry_at(provider, String::new()).await
+}
+
+/// Anything that the mount holds at keys that begin like this.
+pub(super) async fn first_entry_at(provider: Arc<dyn Provider>, prefix: String) -> provider::Result<ListPage> {
+    let query = ListQuery { prefix, limit: 1, ..ListQuery::default() };
     let page = provider.list(&query).await?;
     match provider.versions() {
         Some(versions) if page.entries.is_empty() => versions.list_versions(&query).await,

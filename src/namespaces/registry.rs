@@ -11,7 +11,7 @@ use sluice_provider as provider;
 use sluice_provider::{Key, ListQuery, UploadId};
 use tokio::sync::OnceCell;
 
-use super::namespace::first_entry;
+use super::namespace::{first_entry, first_entry_at};
 use super::opening::Opening;
 use super::refresh::Changed;
 use super::{Namespace, check_bucket_name};
@@ -198,7 +198,8 @@ impl Namespaces {
     /// start is a mistake to be told.
     ///
     /// # Errors
-    /// `NoSuchBucket`, `EntityExists`, `InvalidArgument`, the provider's own.
+    /// `NoSuchBucket`, `EntityExists`, `InvalidArgument`, the provider's own; `ObjectLocked` when it would hide objects of a bucket with
+    /// Object Lock.
     pub async fn mount(&self, mount: MountRecord) -> Result<()> {
         check_prefix(&mount.prefix)?;
         let namespace = self.get(&mount.bucket).await?;
@@ -208,7 +209,17 @@ impl Namespaces {
             return Err(exists.with("bucket", &mount.bucket).with("prefix", format!("{:?}", mount.prefix)));
         }
         let opened = self.opening.open(&mount).await?;
-        let _permit = namespace.publishing().await?;
+        let locks = namespace.setting(Namespace::OBJECT_LOCK).is_some() && class_of(&mount.prefix).is_none();
+        // With locks, nothing is written between the look and the end.
+        let _permit = if locks { namespace.gate().enter_alone().await? } else { namespace.publishing().await? };
+        if locks {
+            let looked = tokio::time::timeout(LAST_LOOK, hides_objects(&namespace, &mount.prefix)).await;
+            let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look for locked objects");
+            if looked.map_err(slow)?? {
+                let error = Error::new(ErrorKind::ObjectLocked, "mount over objects of a bucket with Object Lock");
+                return Err(error.with("prefix", format!("{:?}", mount.prefix)));
+            }
+        }
         self.store.add_mount(&mount).await?;
         let table = namespace.mounts.load().with(opened);
         namespace.mounts.store(Arc::new(table));
@@ -394,6 +405,18 @@ async fn free_parts(namespace: &Namespace, upload: &UploadRecord) -> provider::R
         Some(multipart) => multipart.abort(&Key::new(key)?, &UploadId::new(upload.upload_id.as_str())?).await,
         None => Ok(()),
     }
+}
+
+/// Whether a mount at this prefix would hide anything that another one holds.
+async fn hides_objects(namespace: &Namespace, prefix: &str) -> Result<bool> {
+    let table = namespace.mounts.load_full();
+    for mount in table.iter() {
+        let Some(rest) = prefix.strip_prefix(&*mount.prefix) else { continue };
+        if !first_entry_at(Arc::clone(&mount.provider), rest.to_owned()).await?.entries.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the bytes of any object lie on the mount of a storage class whose key is at this prefix; or, when the prefix is such a mount,

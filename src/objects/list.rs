@@ -9,11 +9,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sluice_provider as provider;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, known_size, version_of};
 
 use super::Objects;
-use crate::error::Result;
+use crate::error::{Error, MOUNT, Result};
 use crate::mounts::{Mount, MountTable, Segment, Until};
 use crate::namespaces::Namespace;
 
@@ -45,11 +44,13 @@ pub(super) enum What {
 }
 
 impl What {
-    async fn ask(self, mount: &Mount, query: &ListQuery) -> provider::Result<ListPage> {
-        match mount.provider.versions().filter(|_| self == Self::Versions) {
+    async fn ask(self, mount: &Mount, query: &ListQuery) -> Result<ListPage> {
+        let page = match mount.provider.versions().filter(|_| self == Self::Versions) {
             Some(versions) => versions.list_versions(query).await,
             None => mount.provider.list(query).await,
-        }
+        };
+        // A listing spans mounts: whoever reads of its failure wants to know whose it is.
+        page.map_err(|error| Error::from(error).with(MOUNT, &mount.prefix))
     }
 
     /// Where a listing goes on after an object.

@@ -12,7 +12,7 @@ use sluice_provider::{self as provider, BodyFault, ObjectInfo};
 
 use super::dates;
 use super::xml::Xml;
-use crate::error::{EncryptionFault, Error, ErrorKind};
+use crate::error::{EncryptionFault, Error, ErrorKind, MOUNT};
 
 macro_rules! codes {
     ($($name:ident $status:ident $message:literal;)*) => {
@@ -304,6 +304,11 @@ impl From<Code> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let mut failure = from_kind(error.kind());
+        if let (Code::ServiceUnavailable | Code::SlowDown, Some(prefix)) = (failure.0.code, error.context(MOUNT)) {
+            let place = if prefix.is_empty() { "the root of the bucket".to_owned() } else { format!("`{prefix}`") };
+            let state = if failure.0.code == Code::SlowDown { "is busy" } else { "does not answer" };
+            failure.0.message = format!("The storage mounted at {place} {state}.").into();
+        }
         failure.0.cause = Some(error);
         failure
     }

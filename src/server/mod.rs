@@ -19,6 +19,7 @@ mod settings;
 mod stream;
 mod streams;
 mod tls;
+mod unsent;
 
 pub use answer_body::AnswerBody;
 pub use edge::{Edge, Service};

@@ -93,17 +93,16 @@ impl Settings {
     /// The keys do not go together.
     pub fn tls_files(&self) -> Result<Option<TlsFiles>, String> {
         let client_auth = self.tls_client_auth;
-        match (self.tls_cert.is_empty(), self.tls_key.is_empty()) {
-            (true, true) if client_auth == ClientAuth::Off => return Ok(None),
-            (true, true) => return Err("server.tls_client_auth wants server.tls_cert and server.tls_key".to_owned()),
-            (false, false) => {}
-            _ => return Err("server.tls_cert and server.tls_key belong together".to_owned()),
-        }
+        let Some(files) = TlsFiles::pair("server", &self.tls_cert, &self.tls_key)? else {
+            return match client_auth {
+                ClientAuth::Off => Ok(None),
+                _ => Err("server.tls_client_auth wants server.tls_cert and server.tls_key".to_owned()),
+            };
+        };
         if client_auth != ClientAuth::Off && self.tls_client_ca.is_empty() {
             return Err("server.tls_client_auth wants server.tls_client_ca".to_owned());
         }
-        let [cert, key, client_ca] = [&self.tls_cert, &self.tls_key, &self.tls_client_ca].map(PathBuf::from);
-        Ok(Some(TlsFiles { cert, key, client_ca, client_auth }))
+        Ok(Some(TlsFiles { client_ca: PathBuf::from(&self.tls_client_ca), client_auth, ..files }))
     }
 
     /// The proxies in front.

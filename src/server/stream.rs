@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::Connection;
 use super::files::is_mark;
 use super::refusal;
+use super::unsent::unsent;
 
 /// How long bytes of a body that nobody wants are taken after the answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -38,17 +39,28 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// The socket itself, where nothing lies between that would have to see the bytes.
     fn tcp(&self) -> Option<&TcpStream>;
+
+    /// Bytes that the peer has not taken yet of those that were written; `None` when nobody knows.
+    fn unsent(&self) -> Option<u64>;
 }
 
 impl Socket for TcpStream {
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
     }
+
+    fn unsent(&self) -> Option<u64> {
+        unsent(self)
+    }
 }
 
 impl Socket for TlsStream<TcpStream> {
     fn tcp(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn unsent(&self) -> Option<u64> {
+        unsent(self.get_ref().0)
     }
 }
 
@@ -63,6 +75,9 @@ pub(super) struct Stream<I, R> {
     head_begun: bool,
     /// Since when it waits for the peer to take what was written.
     write_since: Option<Instant>,
+    /// What it had not taken then. A socket is writable again only when the peer has taken much of what the system holds for it, which
+    /// takes a slow one longer than anybody should wait for one that has stopped.
+    unsent: Option<u64>,
     /// Since when it is closed on our side.
     closed_since: Option<Instant>,
     alarm: Option<Pin<Box<Sleep>>>,
@@ -86,6 +101,7 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes>> Stream<I, R> {
             head_since,
             head_begun: false,
             write_since,
+            unsent: None,
             closed_since,
             alarm,
             refuse,
@@ -212,11 +228,21 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes>> Stream<I, R> {
             Some(since) => since,
             None => {
                 self.connection.set_blocked(true);
+                self.unsent = self.io.inner().unsent();
                 *self.write_since.insert(Instant::now())
             }
         };
-        ready!(self.overdue(cx, since));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+        let mut since = since;
+        loop {
+            ready!(self.overdue(cx, since));
+            let unsent = self.io.inner().unsent();
+            if unsent.is_none() || unsent >= self.unsent {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")));
+            }
+            // It moves, however slowly.
+            self.unsent = unsent;
+            since = *self.write_since.insert(Instant::now());
+        }
     }
 }
 
@@ -285,5 +311,64 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes> + Unpin> Write for Stream<I, R> {
             (_, Some(before)) => self.send(cx, bufs.get(..before).unwrap_or_default()),
         };
         self.written(cx, poll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// A peer that takes what a test says, and never so much that more could be written.
+    struct Slow(Arc<AtomicU64>);
+
+    impl AsyncRead for Slow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl Socket for Slow {
+        fn tcp(&self) -> Option<&TcpStream> {
+            None
+        }
+
+        fn unsent(&self) -> Option<u64> {
+            Some(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_little_is_kept_and_one_that_takes_nothing_is_not() {
+        let (left, idle) = (Arc::new(AtomicU64::new(1_000_000)), Duration::from_secs(30));
+        let connection = Arc::new(Connection::new(false));
+        let mut stream = Stream::new(Slow(Arc::clone(&left)), connection, idle, |_| Response::new(Bytes::new()));
+        let mut write = std::future::poll_fn(move |cx| Pin::new(&mut stream).poll_write(cx, b"x"));
+        assert!((&mut write).now_or_never().is_none());
+        for _ in 0..10 {
+            left.fetch_sub(1000, Ordering::Relaxed);
+            assert!(tokio::time::timeout(idle * 9 / 10, &mut write).await.is_err(), "cut off though it moves");
+        }
+        let error = tokio::time::timeout(idle * 3, &mut write).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

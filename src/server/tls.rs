@@ -28,6 +28,23 @@ pub struct TlsFiles {
     pub client_auth: ClientAuth,
 }
 
+impl TlsFiles {
+    /// Of a listener that asks for no client certificates; `None` without TLS. `section` is for the message.
+    ///
+    /// # Errors
+    /// One is named without the other.
+    pub fn pair(section: &str, cert: &str, key: &str) -> Result<Option<Self>, String> {
+        match (cert.is_empty(), key.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => {
+                let [cert, key] = [cert, key].map(PathBuf::from);
+                Ok(Some(Self { cert, key, client_ca: PathBuf::new(), client_auth: ClientAuth::Off }))
+            }
+            _ => Err(format!("{section}.tls_cert and {section}.tls_key belong together")),
+        }
+    }
+}
+
 /// The TLS of a listener. What is exchanged holds for connections from then on; those that are open keep what they began with.
 pub struct Tls(ArcSwap<ServerConfig>);
 

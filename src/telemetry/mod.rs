@@ -25,7 +25,7 @@ pub use notices::{AuditLine, audit_enabled, note_work};
 pub use op_stats::{Op, OpStats, Summary, op_stats, percentile};
 pub use request_id::{RequestId, host_id};
 pub use settings::{Format, Settings};
-pub use trace::{RequestSpan, SpanEnd, TraceGuard, init_traces};
+pub use trace::{RequestSpan, SpanEnd, TraceError, TraceGuard, init_traces};
 
 /// The S3 error code of an answer (`NoSuchKey` …), for the error metric. Among the response's extensions, where the front end knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,11 @@
 //!
 //! The variables are those of the specification
 //! (<https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>): `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`,
-//! `OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS` and so on. A request that brings a W3C `traceparent` belongs to that trace.
+//! `OTEL_BSP_*`, `OTEL_EXPORTER_OTLP_HEADERS` and so on; with `https`, `OTEL_EXPORTER_OTLP_CERTIFICATE`, `_CLIENT_CERTIFICATE` and
+//! `_CLIENT_KEY` too. A request that brings a W3C `traceparent` belongs to that trace.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -13,15 +15,43 @@ use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
 use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _, TracerProvider as _};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use thiserror::Error;
 
 use super::RequestId;
 
 /// How long the end of the process waits for a collector that does not take spans.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// How long a collector may take for an answer, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why no spans can be sent.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// The exporter cannot be built as the environment asks.
+    #[error(transparent)]
+    Exporter(#[from] ExporterBuildError),
+    /// A file that the environment names cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Certificates that cannot be used.
+    #[error("{}: {source}", what.display())]
+    Tls {
+        /// The file.
+        what: PathBuf,
+        /// Why.
+        source: reqwest::Error,
+    },
+}
 
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
@@ -62,15 +92,17 @@ struct Headers<'a>(&'a HeaderMap);
 /// Begins to send spans if the environment asks for it. To be called outside of the runtime.
 ///
 /// # Errors
-/// The exporter cannot be built as the environment asks.
-pub fn init_traces(instance: &str) -> Result<TraceGuard, ExporterBuildError> {
+/// See [`TraceError`].
+pub fn init_traces(instance: &str) -> Result<TraceGuard, TraceError> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let asked = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"));
     let off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     if asked.is_none() || off {
         return Ok(TraceGuard(None));
     }
-    let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build()?;
+    let of_traces = |name: &str| set(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
+    let client = client(&|name| of_traces(name).or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{name}"))))?;
+    let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).with_http_client(client).build()?;
     let mut resource = Resource::builder();
     if set("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("sluice");
@@ -81,6 +113,34 @@ pub fn init_traces(instance: &str) -> Result<TraceGuard, ExporterBuildError> {
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
     let _ = TRACER.set(provider.tracer("sluice"));
     Ok(TraceGuard(Some(provider)))
+}
+
+/// A client for the collector. With `https` it believes the authorities of the machine, or those that the environment names, and shows a
+/// certificate of its own where it names one.
+fn client(set: &dyn Fn(&str) -> Option<String>) -> Result<reqwest::blocking::Client, TraceError> {
+    // The client takes the process's cryptography, of which there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let read = |path: &str| std::fs::read(path).map_err(|source| TraceError::File { path: path.into(), source });
+    let patience = set("TIMEOUT").and_then(|ms| ms.parse().ok()).map_or(PATIENCE, Duration::from_millis);
+    let mut builder = reqwest::blocking::Client::builder().timeout(patience);
+    if let Some(path) = set("CERTIFICATE") {
+        let authorities = reqwest::Certificate::from_pem_bundle(&read(&path)?).map_err(TraceError::tls(&path))?;
+        builder = builder.tls_certs_only(authorities);
+    }
+    if let (Some(cert), Some(key)) = (set("CLIENT_CERTIFICATE"), set("CLIENT_KEY")) {
+        let mut pem = read(&cert)?;
+        pem.push(b'\n');
+        pem.extend(read(&key)?);
+        builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(TraceError::tls(&cert))?);
+    }
+    builder.build().map_err(TraceError::tls("the client"))
+}
+
+impl TraceError {
+    fn tls(what: impl AsRef<Path>) -> impl FnOnce(reqwest::Error) -> Self {
+        let what = what.as_ref().to_owned();
+        move |source| Self::Tls { what, source }
+    }
 }
 
 impl TraceGuard {

@@ -1,4 +1,4 @@
-//! The doctor's requests: one a connection, blocking, plain HTTP; signed in the query, as presigned links are.
+//! The doctor's requests: one a connection, blocking, HTTP/1.1; signed in the query, as presigned links are.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -9,6 +9,7 @@ use s3s_sigv4::AmzDate;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::runtime::{Stream, Trust};
 use crate::tokens::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -22,7 +23,11 @@ pub(super) struct Keys {
 
 /// Where requests go.
 pub(super) struct Probe {
+    /// As the Host header has it.
     host: String,
+    /// With its port.
+    address: String,
+    trust: Option<Trust>,
     keys: Option<(Keys, String)>,
 }
 
@@ -43,10 +48,18 @@ impl Keys {
 
 impl Probe {
     /// At an endpoint such as `http://127.0.0.1:9000`. One on all addresses is asked on the loopback.
-    pub(super) fn new(endpoint: &str) -> Self {
-        let host = endpoint.trim_start_matches("http://").trim_end_matches('/');
+    pub(super) fn new(endpoint: &str, trust: Option<Trust>) -> Self {
+        let host = endpoint.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
         let host = host.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
-        Self { host: if host.contains(':') { host } else { format!("{host}:80") }, keys: None }
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let port = if trust.is_some() { 443 } else { 80 };
+        let address = if has_port { host.clone() } else { format!("{host}:{port}") };
+        Self { host, address, trust, keys: None }
+    }
+
+    /// Whether a certificate that was shown ends soon; `None` without TLS.
+    pub(super) fn ends_soon(&self) -> Option<bool> {
+        self.trust.as_ref().map(Trust::ends_soon)
     }
 
     pub(super) fn with_keys(self, keys: Keys, region: &str) -> Self {
@@ -97,9 +110,13 @@ impl Probe {
     }
 
     pub(super) fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Reply> {
-        let mut stream = connect(&self.host)?;
+        let stream = connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
+        let mut stream = match &self.trust {
+            Some(trust) => trust.connect(stream, self.address.rsplit_once(':').map_or(&*self.address, |(name, _)| name))?,
+            None => Stream::Plain(stream),
+        };
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.host);
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
