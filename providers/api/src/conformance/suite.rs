@@ -98,8 +98,8 @@ macro_rules! conformance {
                 racing_removals_take_only_theirs
                 conditions_look_at_the_current_one
                 a_guard_has_the_last_word
-                attributes_of_versions
                 a_version_without_its_bytes
+                attributes_of_versions
                 copies_of_versions
                 uploads_become_versions
             }
