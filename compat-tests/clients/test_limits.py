@@ -171,6 +171,8 @@ def test_a_thousand_at_once(fresh, request):
             connection = socket.socket()
             # A small window: most of the object stays with the gateway.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            # Segments as of a network: with those of loopback the system's memory for TCP is used up, and it resets connections.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
             connection.settimeout(20)
             connection.connect(("127.0.0.1", server.port))
             connection.sendall(head)

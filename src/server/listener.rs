@@ -38,6 +38,9 @@ const STREAM_BUFFER: usize = 256 * 1024;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
+/// Connections that the system takes on our behalf before we have, listen(2); it bounds them by `net.core.somaxconn` itself.
+const BACKLOG: i32 = 4096;
+
 /// How a listener serves.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -69,6 +72,8 @@ impl Server {
     /// The address cannot be read, is not ours, or is in use.
     pub async fn bind(address: &str) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
+        // Again, with room for more than the 128 that it has: beyond those connections are dropped, or reset.
+        rustix::net::listen(&listener, BACKLOG)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }

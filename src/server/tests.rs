@@ -47,6 +47,18 @@ impl Default for Given {
     }
 }
 
+/// A crowd that comes at once, before the first of it was accepted, is not sent away.
+#[tokio::test]
+async fn a_crowd_waits_to_be_accepted() {
+    let server = Server::bind("127.0.0.1:0").await.unwrap();
+    let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    let mut crowd = Vec::new();
+    for number in 0..most.min(600) {
+        let connected = timeout(SOON, TcpStream::connect(server.address())).await;
+        crowd.push(connected.unwrap_or_else(|_| panic!("number {number} waits")).unwrap());
+    }
+}
+
 async fn start<S: Service>(service: S, given: Given) -> Rig {
     let server = Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.address();
