@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import threading
+import time
 
 import botocore.exceptions
 import pytest
