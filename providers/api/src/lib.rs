@@ -37,7 +37,7 @@ pub use facets::{
     Append, AppendOptions, Appended, Event, Follow, FollowFrom, Followed, Growth, Rename, RenameOptions, SEQUENCE_ATTRIBUTE,
 };
 pub use key::{ETag, Key, MAX_KEY_BYTES};
-pub use list::{ListEntry, ListFrom, ListPage, ListQuery};
+pub use list::{ListEntry, ListFrom, ListPage, ListQuery, end_of_prefix};
 pub use options::{
     CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Features, ObjectInfo, PartNumber, PutOptions, PutWhen, RangeSpec,
     ReadOptions, UploadId,

@@ -1,6 +1,8 @@
 //! Listing.
 
-use crate::{ObjectInfo, VersionId};
+use std::ops::Bound;
+
+use crate::{Key, ObjectInfo, Result, VersionId};
 
 /// Where a page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +44,85 @@ pub struct ListQuery {
     pub limit: usize,
 }
 
+impl ListQuery {
+    /// The lower bound of the names of this page, for a sorted map of all names; `None` when none can be on it.
+    #[must_use]
+    pub fn begin(&self) -> Option<Bound<String>> {
+        let from = match &self.from {
+            ListFrom::Start => Bound::Included(String::new()),
+            ListFrom::After(key) => Bound::Excluded(key.clone()),
+            ListFrom::AfterPrefix(prefix) => Bound::Included(end_of_prefix(prefix)?),
+            ListFrom::AfterVersion(key, _) => Bound::Included(key.clone()),
+        };
+        match from {
+            Bound::Included(name) | Bound::Excluded(name) if name < self.prefix => Some(Bound::Included(self.prefix.clone())),
+            from => Some(from),
+        }
+    }
+
+    /// What a name below the prefix of the query is rolled up into, if it is.
+    #[must_use]
+    pub fn rolled_up<'a>(&self, name: &'a str) -> Option<&'a str> {
+        let delimiter = self.delimiter.as_deref()?;
+        let at = name.get(self.prefix.len()..)?.find(delimiter)?;
+        name.get(..self.prefix.len() + at + delimiter.len())
+    }
+
+    /// A page out of a sorted map, of at most `most` entries whatever the query wants. `seek` looks into the map from a lower bound on,
+    /// `info` tells of what it finds. Costs the entries that it returns, not the keys that they roll up.
+    ///
+    /// # Errors
+    /// Those of `info`.
+    pub fn page_of<'a, T: 'a, I: Iterator<Item = (&'a Key, T)>>(
+        &self,
+        most: usize,
+        seek: impl Fn((Bound<&str>, Bound<&str>)) -> I,
+        info: impl Fn(&Key, T) -> Result<ObjectInfo>,
+    ) -> Result<ListPage> {
+        let limit = self.limit.min(most);
+        let mut page = ListPage::default();
+        let mut start = self.begin();
+        'seek: while let Some(from) = start.take() {
+            for (key, found) in seek((from.as_ref().map(String::as_str), Bound::Unbounded)) {
+                if !key.as_str().starts_with(&self.prefix) {
+                    break 'seek;
+                }
+                if page.entries.len() >= limit {
+                    page.more = true;
+                    break 'seek;
+                }
+                match self.rolled_up(key.as_str()) {
+                    None => page.entries.push(ListEntry::Object(info(key, found)?)),
+                    Some(rolled) => {
+                        page.entries.push(ListEntry::Prefix(rolled.to_owned()));
+                        start = end_of_prefix(rolled).map(Bound::Included);
+                        continue 'seek;
+                    }
+                }
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// The least string above all strings that start with `prefix`, if there is one. Code points sort as their UTF-8 does, so it is
+/// the prefix with its last character replaced by the next one.
+#[must_use]
+pub fn end_of_prefix(prefix: &str) -> Option<String> {
+    let mut name = prefix.to_owned();
+    while let Some(last) = name.pop() {
+        let next = match last {
+            '\u{d7ff}' => Some('\u{e000}'),
+            _ => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            name.push(next);
+            return Some(name);
+        }
+    }
+    None
+}
+
 /// One line of a listing.
 #[derive(Clone, Debug)]
 pub enum ListEntry {
@@ -69,4 +150,27 @@ pub struct ListPage {
     pub entries: Vec<ListEntry>,
     /// Whether at least one further entry follows.
     pub more: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_lies_just_above_the_prefix() {
+        for (prefix, above) in [
+            ("a/", Some("a0")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+            ("", None),
+            ("\u{7f}", Some("\u{80}")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("é", Some("ê")),
+        ] {
+            assert_eq!(end_of_prefix(prefix).as_deref(), above);
+            for tail in ["", "a", "\u{10ffff}"] {
+                assert!(above.is_none_or(|above| format!("{prefix}{tail}").as_str() < above));
+            }
+        }
+    }
 }

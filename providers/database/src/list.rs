@@ -47,9 +47,7 @@ pub(crate) async fn page(backend: &Backend, space: &str, query: &ListQuery) -> R
                 page.more = true;
                 break 'seek;
             }
-            let rest = name.get(query.prefix.len()..).unwrap_or_default();
-            let cut = query.delimiter.as_deref().and_then(|d| rest.find(d).map(|at| query.prefix.len() + at + d.len()));
-            match cut.and_then(|cut| name.get(..cut)) {
+            match query.rolled_up(&name) {
                 Some(rolled) => {
                     from = behind(rolled.as_bytes());
                     page.entries.push(ListEntry::Prefix(rolled.to_owned()));

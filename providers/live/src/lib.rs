@@ -12,7 +12,6 @@
 
 mod feed;
 mod limits;
-mod list;
 mod pubsub;
 mod settings;
 mod stream;

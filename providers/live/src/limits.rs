@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use sluice_provider::{Error, ErrorKind, Result};
 
+/// The most entries of one page, which is made under a lock.
+pub(crate) const MAX_PAGE_ENTRIES: usize = 10_000;
+
 /// What a mount holds. The counters guard nothing but themselves.
 #[derive(Debug)]
 pub(crate) struct Limits {

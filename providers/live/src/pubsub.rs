@@ -17,7 +17,7 @@ use sluice_provider::{
 
 use crate::feed::{Feed, Snapshot, Window, gather};
 use crate::limits::Limits;
-use crate::list;
+use crate::limits::MAX_PAGE_ENTRIES;
 use crate::settings::Settings;
 use crate::stream::matching;
 
@@ -244,13 +244,17 @@ impl Provider for Topics {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         let objects = self.objects.read();
-        list::page(&objects, query, |key, entry| match entry {
-            Entry::Topic(topic) => topic.info(key, &topic.feed.snapshot()),
-            Entry::Info(of) => match objects.get(of) {
-                Some(Entry::Topic(topic)) => topic.told(of, &self.settings).map(|(info, _)| info),
-                _ => Err(missing(key)),
+        query.page_of(
+            MAX_PAGE_ENTRIES,
+            |range| objects.range::<str, _>(range),
+            |key, entry| match entry {
+                Entry::Topic(topic) => topic.info(key, &topic.feed.snapshot()),
+                Entry::Info(of) => match objects.get(of) {
+                    Some(Entry::Topic(topic)) => topic.told(of, &self.settings).map(|(info, _)| info),
+                    _ => Err(missing(key)),
+                },
             },
-        })
+        )
     }
 
     async fn check(&self) -> Result<()> {

@@ -16,8 +16,8 @@ use sluice_provider::{
 };
 
 use crate::feed::{Feed, Snapshot, Window, gather};
+use crate::limits::MAX_PAGE_ENTRIES;
 use crate::limits::{Held, Limits};
-use crate::list;
 use crate::settings::Settings;
 
 /// Streams in memory.
@@ -197,7 +197,8 @@ impl Provider for Streams {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        list::page(&self.objects.read(), query, |_, found| Ok(found.info.clone()))
+        let objects = self.objects.read();
+        query.page_of(MAX_PAGE_ENTRIES, |range| objects.range::<str, _>(range), |_, found| Ok(found.info.clone()))
     }
 
     async fn check(&self) -> Result<()> {

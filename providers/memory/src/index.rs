@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use sluice_provider::{CLASS_ATTRIBUTE, Key, ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, SIZE_ATTRIBUTE};
+use sluice_provider::{CLASS_ATTRIBUTE, Key, ListPage, ListQuery, ObjectInfo, Result, SIZE_ATTRIBUTE};
 
 use crate::blocks::Blocks;
 use crate::quota::Hold;
@@ -24,34 +24,15 @@ pub(crate) struct Stored {
 /// All objects by key.
 pub(crate) type Index = BTreeMap<Key, Arc<Stored>>;
 
-/// One page of the listing. Costs the entries that it returns, not the keys that they roll up.
-pub(crate) fn page(index: &Index, query: &ListQuery) -> ListPage {
-    let prefix = query.prefix.as_str();
-    let limit = query.limit.min(MAX_PAGE_ENTRIES);
-    let mut page = ListPage::default();
-    let mut start = begin(query);
-    'seek: while let Some(from) = start.take() {
-        for (key, stored) in index.range::<str, _>((from.as_ref().map(String::as_str), Bound::Unbounded)) {
-            #[cfg(test)]
-            tests::VISITED.with(|visited| visited.set(visited.get() + 1));
-            let Some(rest) = key.as_str().strip_prefix(prefix) else { break 'seek };
-            if page.entries.len() >= limit {
-                page.more = true;
-                break 'seek;
-            }
-            let cut = query.delimiter.as_deref().and_then(|d| rest.find(d).map(|at| prefix.len() + at + d.len()));
-            match cut {
-                None => page.entries.push(ListEntry::Object(listed(&stored.info))),
-                Some(cut) => {
-                    let rolled = &key.as_str()[..cut];
-                    page.entries.push(ListEntry::Prefix(rolled.to_owned()));
-                    start = successor(rolled).map(Bound::Included);
-                    continue 'seek;
-                }
-            }
-        }
-    }
-    page
+/// One page of the listing.
+pub(crate) fn page(index: &Index, query: &ListQuery) -> Result<ListPage> {
+    let seek = |range: (Bound<&str>, Bound<&str>)| {
+        let found = index.range::<str, _>(range);
+        #[cfg(test)]
+        let found = found.inspect(|_| tests::VISITED.with(|visited| visited.set(visited.get() + 1)));
+        found
+    };
+    query.page_of(MAX_PAGE_ENTRIES, seek, |_, stored| Ok(listed(&stored.info)))
 }
 
 /// What a listing tells of an object. Attributes may be large, and no listing needs any but the size and the class.
@@ -61,44 +42,13 @@ fn listed(info: &ObjectInfo) -> ObjectInfo {
     ObjectInfo { key: key.clone(), size: *size, etag: etag.clone(), modified: *modified, attributes: known.collect() }
 }
 
-/// Where the first key of the page may lie; `None` when there is no such place.
-pub(crate) fn begin(query: &ListQuery) -> Option<Bound<String>> {
-    let from = match &query.from {
-        ListFrom::Start => Bound::Included(String::new()),
-        ListFrom::After(key) => Bound::Excluded(key.clone()),
-        ListFrom::AfterPrefix(prefix) => Bound::Included(successor(prefix)?),
-        ListFrom::AfterVersion(key, _) => Bound::Included(key.clone()),
-    };
-    match from {
-        Bound::Included(name) | Bound::Excluded(name) if name < query.prefix => Some(Bound::Included(query.prefix.clone())),
-        from => Some(from),
-    }
-}
-
-/// The least string above all strings that start with `prefix`, if there is one. Code points sort as their UTF-8 does, so it is
-/// the prefix with its last character replaced by the next one.
-pub(crate) fn successor(prefix: &str) -> Option<String> {
-    let mut name = prefix.to_owned();
-    while let Some(last) = name.pop() {
-        let next = match last {
-            '\u{d7ff}' => Some('\u{e000}'),
-            _ => char::from_u32(u32::from(last) + 1),
-        };
-        if let Some(next) = next {
-            name.push(next);
-            return Some(name);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use std::cell::Cell;
     use std::time::SystemTime;
 
-    use sluice_provider::{Attributes, ETag};
+    use sluice_provider::{Attributes, ETag, ListFrom};
 
     use super::*;
     use crate::quota::Quota;
@@ -124,7 +74,7 @@ mod tests {
 
     fn visited(index: &Index, query: &ListQuery) -> (usize, ListPage) {
         VISITED.with(|visited| visited.set(0));
-        let page = page(index, query);
+        let page = page(index, query).unwrap();
         (VISITED.with(Cell::get), page)
     }
 
@@ -150,25 +100,7 @@ mod tests {
     #[test]
     fn a_page_has_an_end_whatever_is_asked_for() {
         let index = index((0..MAX_PAGE_ENTRIES + 5).map(|n| format!("{n:06}")));
-        let found = page(&index, &ListQuery { limit: usize::MAX, ..ListQuery::default() });
+        let found = page(&index, &ListQuery { limit: usize::MAX, ..ListQuery::default() }).unwrap();
         assert_eq!((found.entries.len(), found.more), (MAX_PAGE_ENTRIES, true));
-    }
-
-    #[test]
-    fn the_successor_lies_just_above_the_prefix() {
-        for (prefix, above) in [
-            ("a/", Some("a0")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}", None),
-            ("", None),
-            ("\u{7f}", Some("\u{80}")),
-            ("\u{d7ff}", Some("\u{e000}")),
-            ("é", Some("ê")),
-        ] {
-            assert_eq!(successor(prefix).as_deref(), above);
-            for tail in ["", "a", "\u{10ffff}"] {
-                assert!(above.is_none_or(|above| format!("{prefix}{tail}").as_str() < above));
-            }
-        }
     }
 }

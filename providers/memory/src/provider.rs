@@ -201,7 +201,7 @@ impl Provider for Memory {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
-        Ok(index::page(&self.state.read().objects, query))
+        index::page(&self.state.read().objects, query)
     }
 
     async fn check(&self) -> Result<()> {

@@ -9,11 +9,11 @@ use async_trait::async_trait;
 use sluice_provider::{
     AttributeChange, Attributes, Body, CopyOptions, DeleteWhen, ETag, Error, ErrorKind, Guard, Key, ListEntry, ListFrom,
     ListPage, ListQuery, MARKER_ATTRIBUTE, Object, ObjectInfo, Plan, PutBody, PutOptions, ReadOptions, Result, Slot, UploadId,
-    VERSION_ATTRIBUTE, Version, VersionId, Versioning, Versions, is_marker, version_of,
+    VERSION_ATTRIBUTE, Version, VersionId, Versioning, Versions, end_of_prefix, is_marker, version_of,
 };
 
 use crate::blocks::Blocks;
-use crate::index::{MAX_PAGE_ENTRIES, Stored, begin, successor};
+use crate::index::{MAX_PAGE_ENTRIES, Stored};
 use crate::provider::{Memory, State, expect_etag, hold_for};
 
 /// The ETag of a delete marker, which nobody sees: the MD5 of nothing.
@@ -277,21 +277,22 @@ impl Versions for Memory {
 fn page(state: &State, query: &ListQuery) -> ListPage {
     let limit = query.limit.min(MAX_PAGE_ENTRIES);
     let mut page = ListPage::default();
-    let mut start = begin(query);
+    let mut start = query.begin();
     while let Some(from) = start.take() {
         let range = (from.as_ref().map(String::as_str), Bound::Unbounded);
         let current = state.objects.range::<str, _>(range).next().map(|(key, _)| key);
         let older = state.older.range::<str, _>(range).next().map(|(key, _)| key);
         let Some(key) = current.into_iter().chain(older).min() else { break };
-        let Some(rest) = key.as_str().strip_prefix(query.prefix.as_str()) else { break };
-        let cut = query.delimiter.as_deref().and_then(|d| rest.find(d).map(|at| query.prefix.len() + at + d.len()));
-        if let Some(rolled) = cut.and_then(|cut| key.as_str().get(..cut)) {
+        if !key.as_str().starts_with(&query.prefix) {
+            break;
+        }
+        if let Some(rolled) = query.rolled_up(key.as_str()) {
             if page.entries.len() >= limit {
                 page.more = true;
                 break;
             }
             page.entries.push(ListEntry::Prefix(rolled.to_owned()));
-            start = successor(rolled).map(Bound::Included);
+            start = end_of_prefix(rolled).map(Bound::Included);
             continue;
         }
         let after = match &query.from {
