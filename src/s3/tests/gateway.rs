@@ -61,6 +61,7 @@ impl Gateway {
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
             rates: crate::limits::Rates::default(),
+            drain: crate::runtime::Drain::new(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
