@@ -28,6 +28,7 @@ use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed,
 use crate::limits::Rates;
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
+use crate::runtime::Drain;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
 use crate::tokens::Tokens;
 use crate::transfer::Lanes;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub lanes: Option<Lanes>,
     /// Rates of senders and buckets.
     pub rates: Rates,
+    /// When the gateway stops: what has no end of its own ends then.
+    pub drain: Drain,
     /// Settings.
     pub settings: Settings,
 }

@@ -65,6 +65,7 @@ impl Gateway {
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
             rates: crate::limits::Rates::new(&rates),
+            drain: crate::runtime::Drain::new(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
