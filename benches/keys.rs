@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice::meta::{AccessKeyRecord, AccountRecord, EntityKind, EntityRecord, MetaStore, PostgresStore, SqliteStore};
-use sluice::tokens::{Keyring, Tokens};
+use sluice::tokens::{Keyring, Settings, Tokens};
 
 /// The gateway's allocator, with a count of what is in use.
 mod heap {
@@ -151,7 +151,9 @@ fn lookups(what: &str, mut times: Vec<Duration>, limit: Duration) -> bool {
 
 async fn measure(store: Arc<dyn MetaStore>, count: usize) -> bool {
     load(&*store, count).await;
-    let tokens = Tokens::open(store, [7; 32]).await.unwrap();
+    // Nothing is to end while it is counted, however slow the machine is.
+    let settings = Settings { cache_ttl_secs: 24 * 60 * 60, ..Settings::default() };
+    let tokens = Tokens::open_configured(store, [7; 32].into(), None, &settings).await.unwrap();
     let look = async |n: usize| {
         let access_key = name(scattered(n, count));
         let begun = Instant::now();
