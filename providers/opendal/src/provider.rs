@@ -161,13 +161,13 @@ impl Inner {
     /// The object of a key, with what is known of the state that it is in.
     pub(crate) async fn look(&self, key: &Key, path: &str) -> Result<Option<Seen>> {
         let mut waited = false;
-        for _ in 0..LOOKS {
+        for left in (0..LOOKS).rev() {
             let Some(meta) = self.stat(path).await? else { return Ok(None) };
             let records = self.records(key).await?;
             let record = records.of(&meta);
             // Between a new state and its record is he who writes it. Without records there is nobody whose record could be missing,
             // unless he is at it.
-            if self.overlaid() && record.is_none() && !waited {
+            if self.overlaid() && record.is_none() && !waited && left > 0 {
                 let busy = self.locks.settled(path).await;
                 if busy || !records.is_empty() {
                     waited = !busy;
@@ -384,7 +384,7 @@ impl Provider for OpenDal {
                 let mut lister = operator.lister("/").await?;
                 lister.try_next().await.map(drop)
             } else {
-                match operator.stat("/").await {
+                match operator.stat(HIDDEN.trim_end_matches('/')).await {
                     // It answers: what there is below it may still be read.
                     Err(error)
                         if matches!(error.kind(), Theirs::NotFound | Theirs::PermissionDenied | Theirs::IsADirectory)

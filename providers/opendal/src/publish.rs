@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use opendal::options::WriteOptions;
 use opendal::{Buffer, ErrorKind as Theirs, Metadata, Writer};
 use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, Result};
@@ -13,6 +14,8 @@ use crate::write::{Staged, told};
 
 /// How often a rename is tried while others remove the directories that it needs.
 const TRIES: usize = 4;
+/// How many empty directories are removed to make room for an object.
+const MOST_DIRECTORIES: usize = 1000;
 
 /// What is to become visible.
 pub(crate) struct Publication {
@@ -96,17 +99,41 @@ impl Inner {
         Ok(info)
     }
 
+    /// Removes a directory, if there is nothing in it but directories with nothing in them. The caller holds its path, so that nobody of
+    /// this process puts anything there; answers whether it is gone.
+    async fn removed_empty(&self, path: &str) -> Result<bool> {
+        let mut directories = vec![format!("{path}/")];
+        let mut at = 0;
+        while let Some(directory) = directories.get(at).cloned() {
+            let mut lister = self.operator.lister(&directory).await.map_err(|e| failed("look into a directory", &e))?;
+            while let Some(entry) = lister.try_next().await.map_err(|e| failed("look into a directory", &e))? {
+                if entry.path() == directory {
+                    continue;
+                }
+                if !entry.path().ends_with('/') || directories.len() >= MOST_DIRECTORIES {
+                    return Ok(false);
+                }
+                directories.push(entry.path().to_owned());
+            }
+            at += 1;
+        }
+        for directory in directories.iter().rev() {
+            self.operator.delete(directory).await.map_err(|e| failed("remove an empty directory", &e))?;
+        }
+        Ok(true)
+    }
+
     /// Renames what was staged. Whatever has the name must be an object: WebDAV would replace a directory with all that is in it.
     async fn give_name(&self, key: &Key, path: &str, staged: &mut Staged) -> Result<()> {
         if self.collides() {
-            match self.operator.stat(&format!("{path}/")).await {
-                Ok(meta) if meta.is_dir() => {
-                    return Err(Error::new(ErrorKind::InvalidKey, "a directory has this name").with("key", format!("{key:?}")));
-                }
-                Err(error) if !matches!(error.kind(), Theirs::NotFound | Theirs::NotADirectory) => {
-                    return Err(failed("look at an object", &error));
-                }
-                _ => {}
+            let directory = match self.operator.stat(path).await {
+                Ok(meta) => meta.is_dir(),
+                Err(error) if error.kind() == Theirs::IsADirectory => true,
+                Err(error) if matches!(error.kind(), Theirs::NotFound | Theirs::NotADirectory) => false,
+                Err(error) => return Err(failed("look at an object", &error)),
+            };
+            if directory && !self.removed_empty(path).await? {
+                return Err(Error::new(ErrorKind::InvalidKey, "a directory has this name").with("key", format!("{key:?}")));
             }
             for (at, _) in path.match_indices('/') {
                 if self.stat(&path[..at]).await?.is_some() {

@@ -75,6 +75,7 @@ impl Connections {
 impl HttpTransport for Connections {
     async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
         let (mut head, buffer) = request.into_parts();
+        let bodiless = head.method == Method::HEAD;
         let long = (head.method == Method::PUT).then(|| BODY.try_with(|body| body.lock().take()));
         let (body, moving): (Outgoing, Option<Arc<Moving>>) = match long {
             Some(Ok(None)) => return Err(Error::new(ErrorKind::Unexpected, "a body can be sent once")),
@@ -104,7 +105,9 @@ impl HttpTransport for Connections {
         if head.status == StatusCode::UNAUTHORIZED {
             return Err(Error::new(ErrorKind::PermissionDenied, "the service refuses the credentials (401)"));
         }
-        let size = head.headers.get(header::CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+        // The answer to a HEAD tells the length of a body that does not come.
+        let size = head.headers.get(header::CONTENT_LENGTH).filter(|_| !bodiless && head.status != StatusCode::NOT_MODIFIED);
+        let size = size.and_then(|size| size.to_str().ok()?.parse().ok());
         let patience = self.answer_timeout;
         let pieces = stream::try_unfold(BodyStream::new(body), move |mut body| async move {
             loop {
