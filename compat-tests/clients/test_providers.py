@@ -215,7 +215,7 @@ def test_what_mounts_can_do(rig):
     server, _, bucket = rig
     listed = subprocess.run([str(server.program), "provider", "ls", "--json"], capture_output=True, check=True, stdin=subprocess.DEVNULL)
     kinds = json.loads(listed.stdout)["providers"]
-    assert {"kv", "local", "memory", "page", "pubsub", "s3", "stream"} <= {kind["name"] for kind in kinds if kind["built"]}
+    assert {"kv", "local", "memory", "opendal", "page", "pubsub", "s3", "stream"} <= {kind["name"] for kind in kinds if kind["built"]}
     assert "page_bytes" in server.command("provider", "describe", "page").stdout
     assert server.command("provider", "describe", "none", check=False).returncode != 0
     mounts = json.loads(server.command("provider", "describe", "--bucket", bucket, "--json").stdout)["mounts"]

@@ -41,10 +41,10 @@ def versions_of(client, bucket: str) -> tuple[list[dict], list[dict]]:
 
 
 def leftovers(server) -> list[str]:
-    """What the mount of the default namespace keeps beside the objects: staged files, records, older versions."""
+    """What the mount of the default namespace keeps beside the objects: staged files, records, older versions and their spare names."""
     found = []
     for hidden in server.data_dir.rglob(".sluice"):
-        for part in ("staging", "records", "versions"):
+        for part in ("staging", "records", "versions", "spare"):
             files = (path for path in (hidden / part).rglob("*") if path.is_file() and not path.name.endswith("lock"))
             found += [str(path.relative_to(server.data_dir)) for path in files]
     return sorted(found)
