@@ -39,6 +39,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["governor"], &["limits"]),
     (&["rustls"], &["server", "encryption", "tokens", "runtime", "telemetry"]),
     (&["rustls_native_certs"], &["runtime"]),
+    (&["opendal"], &[]),
     (&["reqwest"], &["telemetry"]),
     (&["tokio_rustls", "ppp"], &["server"]),
 ];
@@ -397,11 +398,14 @@ fn fence(krate: &str) -> Option<&'static [&'static str]> {
 }
 
 fn provider(path: &str, text: &str) -> Vec<String> {
-    let paths = names(text, &[], false).paths.into_iter();
-    paths
-        .filter(|named| named.segments[0] == "sluice")
-        .map(|named| format!("{path}:{}: a provider names the gateway", named.line))
-        .collect()
+    let wrong = |named: &Named<'_>| match named.segments[0] {
+        "sluice" => Some(format!("{path}:{}: a provider names the gateway", named.line)),
+        "opendal" if !path.starts_with("providers/opendal/") => {
+            Some(format!("{path}:{}: names opendal, which only providers/opendal may", named.line))
+        }
+        _ => None,
+    };
+    names(text, &[], false).paths.iter().filter_map(wrong).collect()
 }
 
 fn manifest(path: &str, text: &str) -> Vec<String> {
@@ -572,6 +576,8 @@ fn providers_do_not_know_the_gateway() {
     let path = "providers/local/src/lib.rs";
     fires(path, "use sluice::error::Error;", "names the gateway");
     fires(path, "fn f() { sluice::app::run() }", "names the gateway");
+    fires(path, "use opendal::Operator;", "which only providers/opendal may");
+    holds("providers/opendal/src/lib.rs", "use opendal::Operator;");
     holds(path, "use sluice_provider::Provider; fn f(sluice: u8) { use md5::Md5; }");
     let path = "providers/local/Cargo.toml";
     for line in [

@@ -14,6 +14,15 @@ pub(super) fn forgotten_at() -> i64 {
     unix_millis().saturating_sub(i64::try_from(COMPLETED_KEPT.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// How many names of the overlay one statement asks for.
+pub(super) const OVERLAY_NAMES: usize = 32;
+
+/// The names of one statement: as many as it has places, the last one again and again.
+pub(super) fn overlay_places<'a>(names: &'a [String]) -> impl Iterator<Item = &'a str> {
+    let last = names.last().map_or("", String::as_str);
+    names.iter().map(String::as_str).chain(std::iter::repeat(last)).take(OVERLAY_NAMES)
+}
+
 /// A limit, as databases count.
 pub(super) fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)

@@ -57,6 +57,7 @@ macro_rules! tables {
 
 tables! {
     "installation" true { name Text, value Text }
+    "overlay" true { space Text, name Text, document Text }
     "buckets" true { name Text, owner Text, created Time, location Text }
     "bucket_settings" true { bucket Text, name Text, document Text }
     "mounts" true { bucket Text, prefix Text, provider Text, settings Json }
@@ -253,6 +254,7 @@ pub(super) mod tests {
     /// One of everything.
     pub(in crate::meta) async fn fill(store: &dyn MetaStore) {
         store.value_or_insert("id", "a\0b").await.unwrap();
+        store.swap_overlay("s", "k\0", None, Some("{ü}")).await.unwrap();
         store.create_bucket(&bucket("b", "1"), &[mount("b", ""), mount("b", "x\u{1}/")]).await.unwrap();
         store.set_bucket_setting("b", "cors", Some("<ü/>")).await.unwrap();
         let odd = upload("b", "k\0\u{1}\u{2}", "u");
@@ -303,6 +305,7 @@ pub(super) mod tests {
                 (store.policy_versions("P").await.unwrap(), store.entity("R").await.unwrap()),
                 (store.applied_policies("U").await.unwrap(), store.credential("S").await.unwrap()),
                 (keys, secrets, store.revocations("", 10).await.unwrap()),
+                store.overlay("s", &["k\0".to_owned()]).await.unwrap(),
             )
         )
     }

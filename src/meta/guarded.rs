@@ -143,6 +143,8 @@ guarded! {
         read value(name: &str) -> Option<String>;
         write value_or_insert(name: &str, value: &str) -> String;
         write replace_value(name: &str, from: &str, to: &str) -> bool;
+        read overlay(space: &str, names: &[String]) -> Vec<(String, String)>;
+        write swap_overlay(space: &str, name: &str, from: Option<&str>, to: Option<&str>) -> bool;
     } {
         // Health, changes and the end go past the breaker: they are how one sees that the database is back.
         async fn check(&self) -> Result<()> {

@@ -99,6 +99,11 @@ pub trait MetaStore: IdentityStore + fmt::Debug + Send + Sync + 'static {
     async fn value_or_insert(&self, name: &str, value: &str) -> Result<String>;
     /// Replaces a value if it is still `from`; false when it is not.
     async fn replace_value(&self, name: &str, from: &str, to: &str) -> Result<bool>;
+    /// Documents of the overlay: what services cannot keep of the objects of a space. Pairs of name and document, in no order; names without
+    /// a document are left out.
+    async fn overlay(&self, space: &str, names: &[String]) -> Result<Vec<(String, String)>>;
+    /// Replaces a document of the overlay if it is still `from`, where `None` stands for no document, in one step; false when it is not.
+    async fn swap_overlay(&self, space: &str, name: &str, from: Option<&str>, to: Option<&str>) -> Result<bool>;
     /// The breaker in front of the database, where there is one.
     fn circuit(&self) -> Circuit;
     /// Whether the database answers.

@@ -19,7 +19,7 @@ macro_rules! meta_suite {
             deleting_a_bucket_takes_everything_along, settings, mounts, mounts_of_a_new_bucket, uploads,
             upload_pages, upload_ranges_match_a_model, old_uploads, parts,
             every_replaced_part_is_answered_once, a_part_of_no_upload_is_refused, parts_race_the_end,
-            one_of_many_ends_an_upload, completed, values, one_value_wins, closed);
+            one_of_many_ends_an_upload, completed, values, one_value_wins, overlay, one_swap_wins, closed);
     };
     ($open:expr $(, $attribute:meta)? => $($test:ident),+ $(,)?) => {
         $crate::meta::suite::tests_of!([$crate::meta::suite] $open, [$(#[$attribute])?] => $($test),+);
@@ -413,6 +413,41 @@ pub(crate) async fn values(store: Store) {
     assert!(store.replace_value("id", "1", "3").await.unwrap());
     assert!(!store.replace_value("none", "1", "3").await.unwrap());
     assert_eq!(store.value("id").await.unwrap().as_deref(), Some("3"));
+}
+
+pub(crate) async fn overlay(store: Store) {
+    let names: Vec<String> = (0..100).map(|n| format!("k\0{n}")).collect();
+    assert!(store.overlay("s", &names).await.unwrap().is_empty() && store.overlay("s", &[]).await.unwrap().is_empty());
+    for name in &names {
+        assert!(store.swap_overlay("s", name, None, Some(&format!("{name}="))).await.unwrap());
+    }
+    assert!(store.swap_overlay("other", &names[0], None, Some("other")).await.unwrap());
+    let mut found = store.overlay("s", &names).await.unwrap();
+    found.sort_by_key(|(name, _)| names.iter().position(|known| known == name));
+    assert_eq!(found, names.iter().map(|name| (name.clone(), format!("{name}="))).collect::<Vec<_>>());
+    let one = |name: &str| {
+        let (store, name) = (Arc::clone(&store), name.to_owned());
+        async move { store.overlay("s", &[name]).await.unwrap().pop().map(|(_, document)| document) }
+    };
+    let name = names[7].as_str();
+    assert!(!store.swap_overlay("s", name, None, Some("2")).await.unwrap());
+    assert!(!store.swap_overlay("s", name, None, None).await.unwrap());
+    assert!(!store.swap_overlay("s", name, Some("1"), Some("2")).await.unwrap());
+    assert!(store.swap_overlay("s", name, Some(&format!("{name}=")), Some("2\0")).await.unwrap());
+    assert_eq!(one(name).await.as_deref(), Some("2\0"));
+    assert!(!store.swap_overlay("s", name, Some("2"), None).await.unwrap());
+    assert!(store.swap_overlay("s", name, Some("2\0"), None).await.unwrap());
+    assert_eq!(one(name).await, None);
+    assert!(store.swap_overlay("s", name, None, None).await.unwrap());
+}
+
+pub(crate) async fn one_swap_wins(store: Store) {
+    let writers = (0..20).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.swap_overlay("s", "k", None, Some(&n.to_string())).await.unwrap() })
+    });
+    let won = join_all(writers).await.into_iter().filter(|joined| *joined.as_ref().unwrap()).count();
+    assert_eq!(won, 1);
 }
 
 pub(crate) async fn one_value_wins(store: Store) {

@@ -6,6 +6,8 @@
 
 mod hops;
 mod late;
+#[cfg(feature = "opendal")]
+mod overlay;
 #[cfg(test)]
 pub(crate) mod probe;
 mod registry;

@@ -12,6 +12,8 @@ use sluice_provider_database as database;
 use sluice_provider_live as live;
 use sluice_provider_local as local;
 use sluice_provider_memory as memory;
+#[cfg(feature = "opendal")]
+use sluice_provider_opendal as remote;
 #[cfg(feature = "s3")]
 use sluice_provider_s3 as s3;
 
@@ -20,7 +22,7 @@ use tokio::sync::Semaphore;
 use super::tiers::{CLASS_PREFIX, CLASSES, class_of};
 use super::{Shield, ShieldLimits, Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::MountRecord;
+use crate::meta::{MetaStore, MountRecord};
 use crate::telemetry::metrics;
 
 /// Opens the provider of a mount. Injected, so that a test can count and fail.
@@ -43,7 +45,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 8] = [
     Kind {
         name: "kv",
         about: "small values in SQLite or PostgreSQL, each in a row",
@@ -57,6 +59,12 @@ pub const KINDS: [Kind; 7] = [
         built: true,
     },
     Kind { name: "memory", about: "objects in memory, gone with the process", settings: "quota_bytes", built: true },
+    Kind {
+        name: "opendal",
+        about: "Azure Blob, GCS, B2, WebDAV, SFTP, FTP or HTTP, through Apache OpenDAL",
+        settings: "service, endpoint, root, credentials_file, and more: docs/providers/opendal.md",
+        built: cfg!(feature = "opendal"),
+    },
     Kind {
         name: "page",
         about: "objects in pages in SQLite or PostgreSQL",
@@ -107,6 +115,14 @@ impl Sweep for database::Database {
     }
 }
 
+#[cfg(feature = "opendal")]
+#[async_trait]
+impl Sweep for remote::OpenDal {
+    async fn sweep(&self) -> provider::Result<()> {
+        Self::sweep(self).await
+    }
+}
+
 #[cfg(feature = "s3")]
 #[async_trait]
 impl Sweep for s3::S3 {
@@ -115,11 +131,13 @@ impl Sweep for s3::S3 {
     }
 }
 
-/// Opens the provider of a mount, and puts it on the list of those to be swept.
+/// Opens the provider of a mount, and puts it on the list of those to be swept. The store keeps what services cannot.
 ///
 /// # Errors
 /// `InvalidArgument` for an unknown kind or setting, the provider's own error when it cannot start.
-pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provider>> {
+pub async fn open(mount: &MountRecord, upkeep: &Upkeep, store: &Arc<dyn MetaStore>) -> Result<Arc<dyn Provider>> {
+    #[cfg(not(feature = "opendal"))]
+    let _ = store;
     match mount.provider.as_str() {
         "memory" => {
             let settings = memory::Settings::from_map(&mount.settings).map_err(|e| refused(mount, "quota_bytes", e))?;
@@ -145,6 +163,15 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep) -> Result<Arc<dyn Provid
             let settings = database::Settings::from_map(kind, &mount.settings);
             let settings = settings.map_err(|e| refused(mount, database::KNOWN_SETTINGS, e))?;
             let opened = Arc::new(database::Database::open(settings).await?);
+            upkeep.tend(&opened);
+            Ok(opened)
+        }
+        #[cfg(feature = "opendal")]
+        "opendal" => {
+            let settings = remote::Settings::from_map(&mount.settings);
+            let settings = settings.map_err(|e| refused(mount, remote::KNOWN_SETTINGS, e))?;
+            let overlay = Arc::new(super::overlay::StoredOverlay(Arc::clone(store)));
+            let opened = Arc::new(remote::OpenDal::open(settings, overlay).await?);
             upkeep.tend(&opened);
             Ok(opened)
         }
@@ -199,11 +226,11 @@ pub fn limit_listing_cache(bytes: usize) {
 
 /// [`open`] as an [`Opener`], each provider behind a [`Shield`] of its own.
 #[must_use]
-pub fn opener(upkeep: Upkeep, limits: ShieldLimits) -> Opener {
+pub fn opener(upkeep: Upkeep, limits: ShieldLimits, store: Arc<dyn MetaStore>) -> Opener {
     Arc::new(move |mount| {
-        let (upkeep, limits) = (upkeep.clone(), limits.clone());
+        let (upkeep, limits, store) = (upkeep.clone(), limits.clone(), Arc::clone(&store));
         Box::pin(async move {
-            let opened = open(&mount, &upkeep).await?;
+            let opened = open(&mount, &upkeep, &store).await?;
             let kind = KINDS.iter().find(|kind| kind.name == mount.provider).map_or("other", |kind| kind.name);
             Ok(Arc::new(Shield::new(opened, limits, metrics().mount_meter(kind))) as Arc<dyn Provider>)
         })
@@ -244,8 +271,13 @@ mod tests {
         MountRecord { bucket: "bucket".into(), prefix: String::new(), provider: provider.into(), settings }
     }
 
+    async fn store() -> Arc<dyn MetaStore> {
+        Arc::new(crate::meta::SqliteStore::open_in_memory().await.unwrap())
+    }
+
     #[tokio::test]
     async fn kinds_and_settings_that_nobody_knows_are_named() {
+        let store = store().await;
         for (mount, named, known) in [
             (record("memroy", &[]), "memroy", "local, memory"),
             #[cfg(feature = "database")]
@@ -254,10 +286,12 @@ mod tests {
             (record("pubsub", &[("mesages", "1")]), "mesages", "messages"),
             (record("memory", &[("qouta", "1")]), "qouta", "quota_bytes"),
             (record("local", &[("root", "/x"), ("rooot", "/y")]), "rooot", "durability"),
+            #[cfg(feature = "opendal")]
+            (record("opendal", &[("service", "webdav"), ("endpoint", "http://h"), ("rott", "/")]), "rott", "attributes"),
             #[cfg(feature = "s3")]
             (record("s3", &[("bucket", "b"), ("bukket", "b")]), "bukket", "endpoint"),
         ] {
-            let error = open(&mount, &Upkeep::default()).await.unwrap_err();
+            let error = open(&mount, &Upkeep::default(), &store).await.unwrap_err();
             let ErrorKind::InvalidArgument(message) = error.kind() else { unreachable!("{error}") };
             assert!(message.contains(named) && message.contains(known), "{message}");
         }
@@ -266,10 +300,11 @@ mod tests {
     #[tokio::test]
     async fn both_kinds_open() {
         let upkeep = Upkeep::default();
-        open(&record("memory", &[("quota_bytes", "1000")]), &upkeep).await.unwrap().check().await.unwrap();
+        let store = store().await;
+        open(&record("memory", &[("quota_bytes", "1000")]), &upkeep, &store).await.unwrap().check().await.unwrap();
         let root = tempfile::tempdir().unwrap();
         let root = root.path().join("new");
-        let local = open(&record("local", &[("root", root.to_str().unwrap())]), &upkeep).await.unwrap();
+        let local = open(&record("local", &[("root", root.to_str().unwrap())]), &upkeep, &store).await.unwrap();
         local.check().await.unwrap();
         // What a process that has ended left behind goes with the next sweep.
         let left = root.join(".sluice/staging/dead");

@@ -83,7 +83,8 @@ impl Namespaces {
     #[must_use]
     pub fn with_limits(store: Arc<dyn MetaStore>, default_mount: DefaultMount, limits: ShieldLimits) -> Self {
         let upkeep = Upkeep::default();
-        Self { upkeep: upkeep.clone(), ..Self::with_opener(store, default_mount, opener(upkeep, limits)) }
+        let opener = opener(upkeep.clone(), limits, Arc::clone(&store));
+        Self { upkeep, ..Self::with_opener(store, default_mount, opener) }
     }
 
     /// Over a store, opening mounts in a way of its own.

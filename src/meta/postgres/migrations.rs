@@ -11,6 +11,7 @@ use sqlx::postgres::PgPool;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
     (2, "bucket changes", include_str!("../migrations/postgres/0002_bucket_changes.sql")),
+    (3, "overlay", include_str!("../migrations/postgres/0003_overlay.sql")),
 ];
 
 /// The migrations in the binary.

@@ -55,6 +55,14 @@ pub(super) const REPLACE_VALUE: &str = "UPDATE installation SET value = $3 WHERE
 /// The update changes nothing and is there for RETURNING, which a conflict that does nothing would leave empty.
 pub(super) const VALUE_OR_INSERT: &str = "INSERT INTO installation (name, value) VALUES ($1, $2) \
      ON CONFLICT (name) DO UPDATE SET value = installation.value RETURNING value";
+
+/// So many names at once: [`OVERLAY_NAMES`](crate::meta::both::OVERLAY_NAMES).
+pub(super) const OVERLAY: &str = "SELECT name, document FROM overlay WHERE space = $1 AND name IN ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+     $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)";
+pub(super) const ADD_OVERLAY: &str = "INSERT INTO overlay (space, name, document) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+pub(super) const REPLACE_OVERLAY: &str = "UPDATE overlay SET document = $4 WHERE space = $1 AND name = $2 AND document = $3";
+pub(super) const REMOVE_OVERLAY: &str = "DELETE FROM overlay WHERE space = $1 AND name = $2 AND document = $3";
+
 /// Reads a table, which a bare `SELECT 1` would not.
 pub(super) const CHECK: &str = "SELECT count(*) FROM installation";
 

@@ -10,7 +10,7 @@ use super::open::PostgresStore;
 use super::sql;
 use super::types::{Text, Time, escaped_map, unescaped};
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::both::{forgotten_at, rows, taken_unless};
+use crate::meta::both::{OVERLAY_NAMES, forgotten_at, overlay_places, rows, taken_unless};
 use crate::meta::prefix::{end_of_prefix, successor};
 use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
 use crate::runtime::unix_millis;
@@ -280,6 +280,41 @@ impl MetaStore for PostgresStore {
             .await
             .map(|done| done.rows_affected() > 0)
             .map_err(failed("replace value"))
+    }
+
+    async fn overlay(&self, space: &str, names: &[String]) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for names in names.chunks(OVERLAY_NAMES) {
+            let page: Vec<(String, String)> = patiently(|| {
+                let mut page = query_as(sql::OVERLAY).bind(Text(space));
+                for name in overlay_places(names) {
+                    page = page.bind(Text(name));
+                }
+                page.fetch_all(&self.pool)
+            })
+            .await
+            .map_err(failed("read overlay"))?;
+            found.extend(page.into_iter().map(|(name, document)| (unescaped(name), unescaped(document))));
+        }
+        Ok(found)
+    }
+
+    async fn swap_overlay(&self, space: &str, name: &str, from: Option<&str>, to: Option<&str>) -> Result<bool> {
+        let statement = match (from, to) {
+            (None, None) => return Ok(self.overlay(space, &[name.to_owned()]).await?.is_empty()),
+            (None, Some(_)) => sql::ADD_OVERLAY,
+            (Some(_), Some(_)) => sql::REPLACE_OVERLAY,
+            (Some(_), None) => sql::REMOVE_OVERLAY,
+        };
+        let swapped = patiently(|| {
+            let mut swap = query(statement).bind(Text(space)).bind(Text(name));
+            for document in [from, to].into_iter().flatten() {
+                swap = swap.bind(Text(document));
+            }
+            swap.execute(&self.pool)
+        })
+        .await;
+        swapped.map(|done| done.rows_affected() > 0).map_err(failed("change overlay"))
     }
 
     fn circuit(&self) -> Circuit {

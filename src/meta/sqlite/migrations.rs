@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "identities", include_str!("../migrations/sqlite/0002_identities.sql")),
     (3, "bucket changes", include_str!("../migrations/sqlite/0003_bucket_changes.sql")),
+    (4, "overlay", include_str!("../migrations/sqlite/0004_overlay.sql")),
 ];
 
 /// Migrations of the binary.

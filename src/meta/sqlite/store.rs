@@ -12,7 +12,7 @@ use super::busy::{failed, failed_or, patiently};
 use super::open::SqliteStore;
 use super::sql;
 use crate::error::{Error, ErrorKind, Result};
-use crate::meta::both::{forgotten_at, rows, taken_unless};
+use crate::meta::both::{OVERLAY_NAMES, forgotten_at, overlay_places, rows, taken_unless};
 use crate::meta::prefix::{end_of_prefix, successor};
 use crate::meta::{BucketRecord, Circuit, MetaStore, MountRecord, PartRecord, UploadCursor, UploadRecord};
 use crate::runtime::unix_millis;
@@ -284,6 +284,41 @@ impl MetaStore for SqliteStore {
             .await
             .map(|done| done.rows_affected() > 0)
             .map_err(failed("replace value"))
+    }
+
+    async fn overlay(&self, space: &str, names: &[String]) -> Result<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        for names in names.chunks(OVERLAY_NAMES) {
+            let page: Vec<(String, String)> = patiently(|| {
+                let mut page = query_as(sql::OVERLAY).bind(space);
+                for name in overlay_places(names) {
+                    page = page.bind(name);
+                }
+                page.fetch_all(&self.readers)
+            })
+            .await
+            .map_err(failed("read overlay"))?;
+            found.extend(page);
+        }
+        Ok(found)
+    }
+
+    async fn swap_overlay(&self, space: &str, name: &str, from: Option<&str>, to: Option<&str>) -> Result<bool> {
+        let statement = match (from, to) {
+            (None, None) => return Ok(self.overlay(space, &[name.to_owned()]).await?.is_empty()),
+            (None, Some(_)) => sql::ADD_OVERLAY,
+            (Some(_), Some(_)) => sql::REPLACE_OVERLAY,
+            (Some(_), None) => sql::REMOVE_OVERLAY,
+        };
+        let swapped = patiently(|| {
+            let mut swap = query(statement).bind(space).bind(name);
+            for document in [from, to].into_iter().flatten() {
+                swap = swap.bind(document);
+            }
+            swap.execute(&self.writer)
+        })
+        .await;
+        swapped.map(|done| done.rows_affected() > 0).map_err(failed("change overlay"))
     }
 
     fn circuit(&self) -> Circuit {
