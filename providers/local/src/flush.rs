@@ -61,20 +61,26 @@ impl Flush {
             return Ok(());
         }
         drop(self.making.write());
-        self.together(dir)
+        self.changed(dir)?.together(dir)
     }
 
-    fn together(&self, dir: BorrowedFd<'_>) -> Sys<()> {
+    /// Takes note that a directory has changed. Every flush that begins from now on covers that, also one that others make before
+    /// [`reach`](Self::reach) asks for it.
+    pub(crate) fn changed(&self, dir: BorrowedFd<'_>) -> Sys<Changed<'_>> {
         let stat = fstat(dir)?;
         let id = (stat.st_dev, stat.st_ino);
         let group = Arc::clone(self.groups.lock().entry(id).or_default());
-        let result = group.join(|| fsync(dir));
-        drop(group);
-        let mut groups = self.groups.lock();
-        if groups.get(&id).is_some_and(|group| Arc::strong_count(group) == 1) {
-            groups.remove(&id);
+        let wanted = group.next();
+        Ok(Changed { flush: self, id, group: Some(group), wanted })
+    }
+
+    /// Makes a change of a directory durable that was noted, if nobody has done it meanwhile.
+    pub(crate) fn reach(&self, change: Changed<'_>, dir: BorrowedFd<'_>) -> Sys<()> {
+        if !self.durable {
+            return Ok(());
         }
-        result
+        drop(self.making.write());
+        change.together(dir)
     }
 
     /// Makes a directory; it is durable before anybody's object in it is acknowledged.
@@ -84,7 +90,40 @@ impl Flush {
         }
         let _making = self.making.read();
         make()?;
-        self.together(parent)
+        fsync(parent)
+    }
+
+    /// Makes a directory that nobody else finds before this returns: others make theirs in the same parent, and share the flush.
+    pub(crate) fn make_own(&self, parent: BorrowedFd<'_>, make: impl FnOnce() -> Sys<()>) -> Sys<()> {
+        make()?;
+        if self.durable { self.changed(parent)?.together(parent) } else { Ok(()) }
+    }
+}
+
+/// A change of a directory that is not durable yet.
+#[derive(Debug)]
+pub(crate) struct Changed<'a> {
+    flush: &'a Flush,
+    id: (u64, u64),
+    /// There until it is dropped.
+    group: Option<Arc<Group>>,
+    /// The flush that covers it.
+    wanted: u64,
+}
+
+impl Changed<'_> {
+    fn together(self, dir: BorrowedFd<'_>) -> Sys<()> {
+        self.group.as_ref().map_or(Ok(()), |group| group.reach(self.wanted, || fsync(dir)))
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        self.group = None;
+        let mut groups = self.flush.groups.lock();
+        if groups.get(&self.id).is_some_and(|group| Arc::strong_count(group) == 1) {
+            groups.remove(&self.id);
+        }
     }
 }
 
@@ -94,10 +133,15 @@ impl Group {
         if number.is_multiple_of(2) { even } else { odd }
     }
 
-    fn join(&self, flush: impl FnOnce() -> Sys<()>) -> Sys<()> {
-        let mut round = self.round.lock();
+    /// The flush that covers a change which was made just now.
+    fn next(&self) -> u64 {
+        let round = self.round.lock();
         // A flush that is under way may have begun before our change.
-        let wanted = round.ended + if round.running { 2 } else { 1 };
+        round.ended + if round.running { 2 } else { 1 }
+    }
+
+    fn reach(&self, wanted: u64, flush: impl FnOnce() -> Sys<()>) -> Sys<()> {
+        let mut round = self.round.lock();
         while round.ended < wanted {
             if round.running {
                 round.waiting += 1;
@@ -142,7 +186,7 @@ mod tests {
         let leader = std::thread::spawn({
             let (group, flushes) = (Arc::clone(&group), Arc::clone(&flushes));
             move || {
-                group.join(|| {
+                group.reach(group.next(), || {
                     flushes.fetch_add(1, Ordering::SeqCst);
                     started.send(()).unwrap();
                     released.recv().unwrap();
@@ -155,7 +199,7 @@ mod tests {
             .map(|_| {
                 let (group, flushes) = (Arc::clone(&group), Arc::clone(&flushes));
                 std::thread::spawn(move || {
-                    group.join(|| {
+                    group.reach(group.next(), || {
                         flushes.fetch_add(1, Ordering::SeqCst);
                         Err(Errno::IO)
                     })
@@ -171,5 +215,47 @@ mod tests {
             assert_eq!(follower.join().unwrap(), Err(Errno::IO));
         }
         assert_eq!(flushes.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_change_is_covered_by_a_flush_that_began_after_it() {
+        let group = Group::default();
+        let before = group.next();
+        let flushed = std::cell::Cell::new(0);
+        let flush = || {
+            flushed.set(flushed.get() + 1);
+            Ok(())
+        };
+        group.reach(group.next(), flush).unwrap();
+        group.reach(before, flush).unwrap();
+        assert_eq!(flushed.get(), 1, "somebody else's flush began after the change");
+        group.reach(group.next(), flush).unwrap();
+        assert_eq!(flushed.get(), 2, "and before this one");
+        // A change that comes while a flush is under way is not covered by it, nor by its failure.
+        let during = std::cell::Cell::new(0);
+        let failed = group.reach(group.next(), || {
+            during.set(group.next());
+            Err(Errno::IO)
+        });
+        assert_eq!(failed, Err(Errno::IO));
+        group.reach(during.get(), flush).unwrap();
+        assert_eq!(flushed.get(), 3);
+        // A flush that failed covers nobody.
+        let change = group.next();
+        let _ = group.reach(group.next(), || Err(Errno::IO));
+        assert_eq!(group.reach(change, flush), Err(Errno::IO));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_forgotten() {
+        let (dir, flush) = (tempfile::tempdir().unwrap(), Flush::new(true));
+        let dir = std::fs::File::open(dir.path()).unwrap();
+        drop(flush.changed(std::os::fd::AsFd::as_fd(&dir)).unwrap());
+        let one = flush.changed(std::os::fd::AsFd::as_fd(&dir)).unwrap();
+        let other = flush.changed(std::os::fd::AsFd::as_fd(&dir)).unwrap();
+        flush.reach(one, std::os::fd::AsFd::as_fd(&dir)).unwrap();
+        assert_eq!(flush.groups.lock().len(), 1);
+        flush.reach(other, std::os::fd::AsFd::as_fd(&dir)).unwrap();
+        assert!(flush.groups.lock().is_empty());
     }
 }

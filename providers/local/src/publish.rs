@@ -133,10 +133,11 @@ impl Store {
                     }
                 }
                 if versioned {
-                    let kept = self.keep(key, &path, current.as_ref(), staged, new)?;
+                    let mut kept = self.keep(key, &path, current.as_ref(), staged, new)?;
                     // Others may come to share the flush.
                     drop(busy);
-                    let placed = self.flush_kept(&kept).and_then(|()| {
+                    let flushed = self.flush_newcomer(staged, new).and_then(|()| self.flush_kept(&mut kept));
+                    let placed = flushed.and_then(|()| {
                         let _busy = self.busy.enter();
                         self.place(&dir, &path, staged)
                     });
@@ -164,6 +165,14 @@ impl Store {
             }
         }
         Err(Error::new(ErrorKind::Conflict, "publish").with("key", format!("{key:?}")))
+    }
+
+    fn flush_newcomer(&self, staged: &Staged, new: &mut Newcomer) -> Result<()> {
+        if !new.flushed {
+            self.flush.file(staged.fd()).map_err(|e| fault("flush", e))?;
+            new.flushed = true;
+        }
+        Ok(())
     }
 
     /// Puts the staged file where the key's object lies, or belongs. Under the lock of the key.

@@ -158,11 +158,17 @@ impl Store {
         // Named before it is published; should something newer be there by then, it is named again.
         let version = if versioning == Versioning::Enabled { Some(Version::after(None)?) } else { None };
         name_version(&mut attributes, version);
-        let sealed = self
-            .seal(&mut staged, key, seal.etag, attributes)
-            .and_then(|info| self.flush.file(staged.fd()).map(|()| info).map_err(|e| fault("flush", e)));
+        // A small version is flushed while somebody flushes what it replaces: under the lock of its key, where a large one would keep others
+        // waiting.
+        let sealed = self.seal(&mut staged, key, seal.etag, attributes).and_then(|info| {
+            let flushed = versioning == Versioning::Off || info.size > BATCH_BYTES as u64;
+            if flushed {
+                self.flush.file(staged.fd()).map_err(|e| fault("flush", e))?;
+            }
+            Ok(Newcomer { versioning, info, flushed })
+        });
         match sealed {
-            Ok(info) => self.publish(key, staged, when, Newcomer { versioning, info }),
+            Ok(new) => self.publish(key, staged, when, new),
             Err(error) => {
                 staged.discard();
                 Err(error)

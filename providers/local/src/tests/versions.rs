@@ -74,7 +74,7 @@ async fn what_is_published_last_is_the_newest_whenever_it_was_named() {
         crate::write::write_all(staged.fd(), &[b"two"], 0).unwrap();
         let attributes = [(VERSION_ATTRIBUTE, early.to_string().as_str())].into_iter().collect();
         let info = store.seal(&mut staged, &name, ETag::new(md5(b"two")).unwrap(), attributes).unwrap();
-        let new = Newcomer { versioning: Versioning::Enabled, info };
+        let new = Newcomer { versioning: Versioning::Enabled, info, flushed: false };
         let last = version_of(&store.publish(&name, staged, &PutWhen::Always, new).unwrap().attributes);
         let all = [entry(last, false), entry(marker, true), entry(first, false)];
         assert_eq!(listed(&mount.local).await, all);

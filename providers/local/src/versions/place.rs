@@ -15,6 +15,7 @@ use sluice_provider::{
 use super::id_of;
 use super::spare::{self, Spare};
 use crate::error::{Sys, fault};
+use crate::flush::Changed;
 use crate::name::{Form, KeyPath};
 use crate::object::{Known, Opened};
 use crate::publish::Placed;
@@ -25,10 +26,12 @@ use crate::store::Store;
 pub(crate) struct Newcomer {
     pub(crate) versioning: Versioning,
     pub(crate) info: ObjectInfo,
+    /// Whether its content and attributes are on disk.
+    pub(crate) flushed: bool,
 }
 
 /// What a write has done to the shelf before it publishes.
-pub(crate) struct Kept {
+pub(crate) struct Kept<'a> {
     plan: Plan,
     /// The shelf, when something lies on it for this write.
     shelf: Option<OwnedFd>,
@@ -36,6 +39,7 @@ pub(crate) struct Kept {
     linked: Option<Slot>,
     /// What is to be flushed for it in place of the shelf.
     spare: Option<Spare>,
+    change: Option<Changed<'a>>,
 }
 
 /// Gives a version its name, or takes it away.
@@ -56,7 +60,7 @@ impl Store {
         current: Option<&(Opened, Known)>,
         staged: &mut Staged,
         new: &mut Newcomer,
-    ) -> Result<Kept> {
+    ) -> Result<Kept<'_>> {
         let wanted = match sluice_provider::version_of(&new.info.attributes) {
             VersionId::Named(version) => Some(version),
             VersionId::Null => None,
@@ -71,8 +75,9 @@ impl Store {
         if plan.name() != wanted {
             name(&mut new.info.attributes, plan.name());
             self.seal_again(key, staged, &mut new.info)?;
+            new.flushed = false;
         }
-        let mut kept = Kept { plan, shelf: None, linked: None, spare: None };
+        let mut kept = Kept { plan, shelf: None, linked: None, spare: None, change: None };
         if let (Some(slot), Some((opened, _))) = (kept.plan.keep, current) {
             let shelf = self.make_shelf(key.as_str())?;
             if self.shelve(path, opened, shelf.as_fd(), slot).map_err(|e| fault("keep a version", e))? {
@@ -82,6 +87,10 @@ impl Store {
                 tracing::debug!(%errno, "a version gets no spare name: its shelf is flushed");
                 None
             });
+            if self.flush.durable() {
+                let dir = kept.spare.as_ref().map_or(shelf.as_fd(), Spare::dir);
+                kept.change = Some(self.flush.changed(dir).map_err(|e| fault("keep a version", e))?);
+            }
             kept.shelf = Some(shelf);
         } else if kept.plan.ends_null {
             kept.shelf = self.open_shelf(key.as_str())?;
@@ -90,13 +99,12 @@ impl Store {
     }
 
     /// What a write keeps must not be lost with the power while the new object is there. Under the lock of the key.
-    pub(crate) fn flush_kept(&self, kept: &Kept) -> Result<()> {
-        let dir = match (&kept.spare, &kept.shelf) {
-            (Some(spare), _) => spare.dir(),
-            (None, Some(shelf)) if kept.plan.keep.is_some() => shelf.as_fd(),
-            (None, _) => return Ok(()),
-        };
-        self.flush.directory(dir).map_err(|e| fault("flush a version", e))
+    pub(crate) fn flush_kept(&self, kept: &mut Kept<'_>) -> Result<()> {
+        let dir = kept.spare.as_ref().map(Spare::dir).or(kept.shelf.as_ref().map(AsFd::as_fd));
+        match (kept.change.take(), dir) {
+            (Some(change), Some(dir)) => self.flush.reach(change, dir).map_err(|e| fault("flush a version", e)),
+            _ => Ok(()),
+        }
     }
 
     fn seal_again(&self, key: &Key, staged: &mut Staged, info: &mut ObjectInfo) -> Result<()> {
@@ -106,11 +114,11 @@ impl Store {
             crate::record::remove(&self.space, &old);
         }
         *info = sealed?;
-        self.flush.file(staged.fd()).map_err(|e| fault("flush", e))
+        Ok(())
     }
 
     /// The write is published: what it ends, ends.
-    pub(crate) fn after_keeping(&self, key: &Key, kept: Kept) {
+    pub(crate) fn after_keeping(&self, key: &Key, kept: Kept<'_>) {
         let Some(shelf) = kept.shelf else { return };
         if !kept.plan.ends_null {
             return;
@@ -126,7 +134,7 @@ impl Store {
     }
 
     /// The write was not published: the current object has one name again.
-    pub(crate) fn undo_keeping(&self, key: &Key, kept: Kept) {
+    pub(crate) fn undo_keeping(&self, key: &Key, kept: Kept<'_>) {
         if let (Some(shelf), Some(slot)) = (kept.shelf, kept.linked) {
             if let Some(spare) = &kept.spare {
                 spare.remove();

@@ -55,8 +55,9 @@ impl Store {
         let path = path(key);
         'again: for _ in 0..RACES {
             let mut at = self.tree.directory(base(self), b"").map_err(failed)?;
-            for name in path.split(|&b| b == b'/') {
-                at = match self.step_into(at.as_fd(), name) {
+            let mut names = path.split(|&b| b == b'/').peekable();
+            while let Some(name) = names.next() {
+                at = match self.step_into(at.as_fd(), name, names.peek().is_none()) {
                     Ok(next) => next,
                     Err(Errno::NOENT) => continue 'again,
                     Err(errno) => return Err(failed(errno)),
@@ -67,12 +68,15 @@ impl Store {
         Err(Error::new(ErrorKind::Conflict, "make a place for versions"))
     }
 
-    fn step_into(&self, parent: BorrowedFd<'_>, name: &[u8]) -> Sys<OwnedFd> {
+    fn step_into(&self, parent: BorrowedFd<'_>, name: &[u8], is_shelf: bool) -> Sys<OwnedFd> {
         match openat(parent, name, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => {}
             answer => return answer,
         }
-        match self.flush.make(parent, || mkdirat(parent, name, Mode::from_raw_mode(0o700))) {
+        let make = || mkdirat(parent, name, Mode::from_raw_mode(0o700));
+        // The shelf itself is found by nobody but who has the lock of the key.
+        let made = if is_shelf { self.flush.make_own(parent, make) } else { self.flush.make(parent, make) };
+        match made {
             Ok(()) | Err(Errno::EXIST) => openat(parent, name, DIRECTORY, Mode::empty()),
             Err(errno) => Err(errno),
         }
