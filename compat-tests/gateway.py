@@ -144,7 +144,7 @@ class Gateway:
             where = ["--config", str(path), *where]
         return where
 
-    def start(self, wait_secs: float = 20) -> "Gateway":
+    def start(self, wait_secs: float = 60) -> "Gateway":
         """Starts the process and waits until it is ready."""
         command = [str(self.program), "serve", *self._where()]
         command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", f"127.0.0.1:{self.admin_port}"]
@@ -183,7 +183,7 @@ class Gateway:
             self.process.kill()
             self.process.wait(10)
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float = 60) -> int:
         """Drains it, and kills it when that takes too long."""
         if self.process is None or self.process.poll() is not None:
             return self.process.returncode if self.process else 0
@@ -241,7 +241,7 @@ class Gateway:
         pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         self.command("mount", "add", bucket, prefix, provider, *pairs)
 
-    def admin_get(self, path: str, timeout: float = 5) -> tuple[int, str]:
+    def admin_get(self, path: str, timeout: float = 30) -> tuple[int, str]:
         """Status and body of a GET at the admin listener."""
         try:
             with urllib.request.urlopen(f"{self.admin}{path}", timeout=timeout, context=self.context) as answer:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 
 import boto3
@@ -39,6 +40,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "large: gigabytes of disk and minutes of time; run with --large")
 
 
+def figure(seconds: float, config) -> float:
+    """A time of the acceptance scenarios: as it is with --large, on a machine that does nothing else. Among other tests it only has to come."""
+    return seconds if config.getoption("--large") else max(20 * seconds, 10)
+
+
 def pytest_addoption(parser):
     """--large runs the full-size scenarios."""
     parser.addoption("--large", action="store_true", help="also the full-size scenarios (5 GiB objects)")
@@ -64,6 +70,19 @@ def boto3_client(server: Gateway, access_key: str = ACCESS_KEY, secret_key: str 
         aws_secret_access_key=secret_key,
         config=botocore.config.Config(**settings),
     )
+
+
+@pytest.fixture
+def within_a_second(request):
+    """Waits until something holds, and not for long."""
+
+    def wait(holds) -> None:
+        began = time.monotonic()
+        while not holds():
+            assert time.monotonic() - began < figure(1, request.config), "not within a second"
+            time.sleep(0.02)
+
+    return wait
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pathlib
 import subprocess
 
 from conftest import Tool, client_environment, program

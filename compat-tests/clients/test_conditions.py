@@ -193,7 +193,7 @@ def test_deletes(s3, wire, bucket):
     etag = s3.put_object(Bucket=bucket, Key="k", Body=b"body")["ETag"]
     wire.send("DELETE", f"/{bucket}/k", headers={"if-match": '"x"'}).is_error(412, "PreconditionFailed", f"/{bucket}/k")
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"body"
-    document = f"<Delete><Object><Key>k</Key><ETag>&quot;x&quot;</ETag></Object></Delete>".encode()
+    document = "<Delete><Object><Key>k</Key><ETag>&quot;x&quot;</ETag></Object></Delete>".encode()
     from hashlib import md5
     from base64 import b64encode
 

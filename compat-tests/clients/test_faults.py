@@ -12,7 +12,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from conftest import ACCESS_KEY, SECRET_KEY, boto3_client
+from conftest import ACCESS_KEY, SECRET_KEY, boto3_client, figure
 from gateway import Gateway
 from wire import Wire
 
@@ -47,7 +47,7 @@ def reset(connection: socket.socket) -> None:
 
 def wait_for_bytes_on_disk(server: Gateway, before: int, more: int) -> None:
     """Waits until the staged bytes have reached the disk."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while sum(files(server.data_dir).values()) < before + more:
         assert time.monotonic() < deadline, "the body never reached the disk"
         time.sleep(0.02)
@@ -73,7 +73,7 @@ def test_kill_in_mid_put(fresh):
         assert got["Body"].read() == OLD and got["Metadata"] == {"age": "old"}
         assert got["ETag"] == f'"{hashlib.md5(OLD).hexdigest()}"'
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="kill")["Contents"]] == ["k"]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (left := files(server.data_dir)) != clean:
             assert time.monotonic() < deadline, f"left behind: {set(left) ^ set(clean)}"
             time.sleep(0.1)
@@ -113,7 +113,7 @@ def test_kill_under_load(fresh):
         server.kill()
         going.clear()
         for writer in writers:
-            writer.result(30)
+            writer.result(60)
     server.start()
     listed = {entry["Key"] for entry in s3.list_objects_v2(Bucket="load")["Contents"]}
     for key, body in acknowledged.items():
@@ -130,15 +130,15 @@ def test_clients_that_hang_up(server, s3, wire, bucket):
     for sent in (0, 1, 4096, MIB, len(NEW) // 2, len(NEW) - 1):
         reset(put_half(wire, f"/{bucket}/k", NEW, sent))
         put_half(wire, f"/{bucket}/k", NEW, sent).close()
-    server.wait_for_metric("sluice_open_handles", 0, 5)
+    server.wait_for_metric("sluice_open_handles", 0, 60)
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == OLD
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (left := files(server.data_dir)) != clean:
         assert time.monotonic() < deadline, f"left behind: {set(left) ^ set(clean)}"
         time.sleep(0.05)
 
 
-def test_a_thousand_aborted_downloads(server, s3, wire, bucket):
+def test_a_thousand_aborted_downloads(server, s3, wire, bucket, request):
     """E13: 1000 GETs hung up after 64 KiB; no handle is open 1 s later, and the memory is given back."""
     s3.put_object(Bucket=bucket, Key="big", Body=os.urandom(16 * MIB))
     path = f"/{bucket}/big"
@@ -159,12 +159,12 @@ def test_a_thousand_aborted_downloads(server, s3, wire, bucket):
         # What 16 clients at once need, whether they hang up or not, the allocator keeps at hand from now on.
         list(pool.map(whole, range(32)))
         list(pool.map(abort, range(100)))
-        server.wait_for_metric("sluice_open_handles", 0, 1)
+        server.wait_for_metric("sluice_open_handles", 0, figure(1, request.config))
         before = server.memory()
         list(pool.map(abort, range(1000)))
-    server.wait_for_metric("sluice_open_handles", 0, 1)
+    server.wait_for_metric("sluice_open_handles", 0, figure(1, request.config))
     # One leaked frame of each GET would be 64 MiB and more, and never come back.
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (after := server.memory()) > before * 1.05:
         assert time.monotonic() < deadline, f"{before / MIB:.1f} -> {after / MIB:.1f} MiB"
         time.sleep(0.1)
@@ -172,8 +172,7 @@ def test_a_thousand_aborted_downloads(server, s3, wire, bucket):
 
 def slow_get(wire: Wire, path: str, seconds: float, size: int) -> bytes:
     """Reads a body over about `seconds`."""
-    with wire.connect(30) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    with wire.slow_connect(64 * 1024) as connection:
         connection.sendall(wire.head("GET", path, wire.signer.headers("GET", path, None, {"host": wire.host})))
         data, began = b"", time.monotonic()
         head, _, data = connection.recv(65536).partition(b"\r\n\r\n")
@@ -213,13 +212,13 @@ def test_drain(fresh):
             if not late.recv(1):
                 raise OSError("closed")
         # An idle keep-alive connection is closed, not kept for 30 s.
-        idle.settimeout(3)
+        idle.settimeout(20)
         assert idle.recv(1) == b""
         writing.sendall(NEW[len(NEW) // 2 :])
         answer = wire.read(writing, "PUT")
         assert answer.status == 200
-        assert reading.result(30) == big
-    assert server.wait(10) == 0, server.log()[-2000:]
+        assert reading.result(60) == big
+    assert server.wait(60) == 0, server.log()[-2000:]
     server.start()
     assert s3.get_object(Bucket="drain", Key="new")["Body"].read() == NEW
     assert server.metric("sluice_open_handles") == 0
@@ -235,32 +234,31 @@ def refused_or_unready(server: Gateway) -> tuple[int, str]:
 DRAIN_3 = "[server]\nshutdown_timeout_secs = 3\n"
 
 
-def test_drain_does_not_wait_for_ever(fresh):
+def test_drain_does_not_wait_for_ever(fresh, request):
     """E03: a client that never reads. The process ends at its limit (3 s here), and its exit code says that not all finished."""
     server = fresh(config=DRAIN_3)
     s3, wire = boto3_client(server), wire_of(server)
     s3.create_bucket(Bucket="drain")
     s3.put_object(Bucket="drain", Key="big", Body=os.urandom(64 * MIB))
     path = "/drain/big"
-    stuck = wire.connect()
-    stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    stuck = wire.slow_connect(4096)
     stuck.sendall(wire.head("GET", path, wire.signer.headers("GET", path, None, {"host": wire.host})))
     time.sleep(0.5)
     began = time.monotonic()
     server.terminate()
-    assert server.wait(10) != 0
+    assert server.wait(60) != 0
     took = time.monotonic() - began
-    assert 2.5 <= took <= 3.5, took
+    assert 2.5 <= took <= 3 + figure(0.5, request.config), took
     stuck.close()
 
 
-def test_an_idle_gateway_ends_at_once(fresh):
+def test_an_idle_gateway_ends_at_once(fresh, request):
     server = fresh()
     idle = wire_of(server).connect()
     began = time.monotonic()
     server.terminate()
-    assert server.wait(10) == 0
-    assert time.monotonic() - began < 2
+    assert server.wait(60) == 0
+    assert time.monotonic() - began < figure(2, request.config)
     idle.close()
 
 
@@ -284,22 +282,22 @@ def test_acknowledged_before_the_drain(fresh):
         time.sleep(1)
         server.terminate()
         for writer in writers:
-            writer.result(30)
-    assert server.wait(10) == 0
+            writer.result(60)
+    assert server.wait(60) == 0
     server.start()
     s3 = boto3_client(server)
     listed = {entry["Key"] for page in s3.get_paginator("list_objects_v2").paginate(Bucket="acked") for entry in page.get("Contents", [])}
     assert set(acknowledged) <= listed and acknowledged
 
 
-def test_a_stalled_upload_holds_nobody_up(server, s3, wire, bucket):
+def test_a_stalled_upload_holds_nobody_up(server, s3, wire, bucket, request):
     """A PUT that stands still takes no lock that others need."""
     stalled = put_half(wire, f"/{bucket}/k", NEW, 1000)
     began = time.monotonic()
     s3.put_object(Bucket=bucket, Key="k", Body=b"other")
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"other"
     assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < figure(2, request.config)
     stalled.close()
 
 
@@ -312,8 +310,7 @@ def test_a_file_cut_short_under_a_reader(fresh):
     s3.put_object(Bucket="cut", Key="victim", Body=body)
     stored = [path for path in server.data_dir.rglob("*") if path.is_file() and path.stat().st_size == len(body)]
     assert len(stored) == 1, stored
-    with wire.connect(10) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 256 * 1024)
+    with wire.slow_connect(256 * 1024) as connection:
         path = "/cut/victim"
         connection.sendall(wire.head("GET", path, wire.signer.headers("GET", path, None, {"host": wire.host})))
         head, _, first = connection.recv(4096).partition(b"\r\n\r\n")
@@ -368,7 +365,7 @@ def test_full_disk(fresh, small_disk):
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="full")["Contents"]] == ["k"]
     assert "Parts" not in s3.list_parts(Bucket="full", Key="m", UploadId=upload_id)
     s3.abort_multipart_upload(Bucket="full", Key="m", UploadId=upload_id)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while (left := files(server.data_dir)) != clean:
         assert time.monotonic() < deadline, f"left behind: {set(left) ^ set(clean)}"
         time.sleep(0.1)

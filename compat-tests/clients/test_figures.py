@@ -52,8 +52,7 @@ def test_a_gibibyte_through_a_drain(fresh):
 
     def slow_get() -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
-        with wire.connect(60) as connection:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        with wire.slow_connect(64 * 1024) as connection:
             connection.sendall(wire.head("GET", "/drain/big", wire.signer.headers("GET", "/drain/big", None, {"host": wire.host})))
             answer = http.client.HTTPResponse(connection, method="GET")
             answer.begin()

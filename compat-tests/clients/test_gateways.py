@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-import time
 
 import botocore.exceptions
 import pytest
@@ -34,14 +33,7 @@ root = "{tmp_path}/objects/{{bucket}}"
             yield one, two
 
 
-def within_a_second(holds) -> None:
-    began = time.monotonic()
-    while not holds():
-        assert time.monotonic() - began < 1.0, "not within a second"
-        time.sleep(0.02)
-
-
-def test_changes_of_a_bucket_reach_the_other_gateway(pair, tmp_path):
+def test_changes_of_a_bucket_reach_the_other_gateway(pair, tmp_path, within_a_second):
     """Policies, mounts, settings and deletion, though the other has the bucket loaded."""
     one, two = pair
     ours, theirs = boto3_client(one), boto3_client(two)

@@ -104,11 +104,8 @@ def test_handles_that_stand_still_are_closed(fresh, remote, request):
 
     def begun(key: str) -> socket.socket:
         """A download of which only the beginning is read."""
-        connection = socket.socket()
         # A small window: most of the object stays with the gateway.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        connection.settimeout(30)
-        connection.connect(("127.0.0.1", server.port))
+        connection = wire.slow_connect(16_384)
         connection.sendall(wire.head("GET", f"/stale/{key}", wire.signer.headers("GET", f"/stale/{key}", None, {"host": wire.host})))
         assert connection.recv(12) == b"HTTP/1.1 200"
         return connection

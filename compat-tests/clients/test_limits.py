@@ -3,12 +3,11 @@
 import concurrent.futures
 import json
 import select
-import socket
 import time
 
 import pytest
 import sigv4
-from conftest import ACCESS_KEY, SECRET_KEY, boto3_client
+from conftest import ACCESS_KEY, SECRET_KEY, boto3_client, figure
 from wire import Wire
 
 MIB = 1 << 20
@@ -100,7 +99,7 @@ def test_users_share_the_rate_of_a_bucket(shared):
 def test_a_refusal_is_what_sdks_back_off_for(shared):
     """503 SlowDown with Retry-After, which boto3 retries by itself."""
     answer = of_user(shared, 2).send("GET", "/shared/k")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while answer.status == 200 and time.monotonic() < deadline:
         burst(of_user(shared, 2), "/shared/k", 40)
         answer = of_user(shared, 2).send("GET", "/shared/k")
@@ -157,8 +156,6 @@ def test_the_rates_of_the_scenario(fresh):
 
 def test_a_thousand_at_once(fresh, request):
     """E05: of 1100 slow readers 1000 are let in, and 100 are told so within 50 ms each; health and metrics answer all the while."""
-    # On a machine that is busy with other tests only what hangs can be told.
-    slack = 1 if request.config.getoption("--large") else 40
     server = fresh(config="[server]\nmax_concurrent_requests = 1000\nmax_connections = 2000\n[default_mount]\nprovider = \"memory\"\n")
     s3, wire = boto3_client(server), Wire(server.port, ACCESS_KEY, SECRET_KEY)
     s3.create_bucket(Bucket="slow")
@@ -168,13 +165,8 @@ def test_a_thousand_at_once(fresh, request):
     held = []
     try:
         for _ in range(1000):
-            connection = socket.socket()
-            # A small window: most of the object stays with the gateway.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            # Segments as of a network: with those of loopback the system's memory for TCP is used up, and it resets connections.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
-            connection.settimeout(20)
-            connection.connect(("127.0.0.1", server.port))
+            # A small window: most of the object stays with the gateway. With large segments they would use up the system's memory for TCP.
+            connection = wire.slow_connect(4096)
             connection.sendall(head)
             held.append(connection)
         for connection in held:
@@ -191,13 +183,13 @@ def test_a_thousand_at_once(fresh, request):
             assert int(answer.header("retry-after")) >= 1
         print(f"refusals: median {sorted(waits)[50] * 1e3:.1f} ms, longest {max(waits) * 1e3:.1f} ms")
         # One may be held up by the scheduler of a busy machine.
-        assert sorted(waits)[97] < 0.05 * slack, sorted(waits)[-5:]
+        assert sorted(waits)[97] < figure(0.05, request.config), sorted(waits)[-5:]
         for path in ("/health/live", "/health/ready", "/metrics"):
             began = time.monotonic()
             assert server.admin_get(path)[0] == 200
             took = time.monotonic() - began
             print(f"{path} {took * 1e3:.1f} ms")
-            assert took < 0.1 * slack, path
+            assert took < figure(0.1, request.config), path
     finally:
         for connection in held:
             connection.close()

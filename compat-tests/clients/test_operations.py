@@ -11,7 +11,7 @@ import time
 
 import botocore.exceptions
 import pytest
-from conftest import ACCESS_KEY, MEMORY, SECRET_KEY, boto3_client
+from conftest import ACCESS_KEY, MEMORY, SECRET_KEY, boto3_client, figure
 from gateway import BINARY, Gateway, clean_environment, free_port
 from wire import Wire
 
@@ -31,7 +31,7 @@ def test_first_start_shows_the_root_key_once(tmp_path):
     def start(log: pathlib.Path) -> subprocess.Popen:
         with open(log, "wb") as out:
             process = subprocess.Popen(command, env=clean_environment(), stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=tmp_path)
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 60
         probe = Gateway(data_dir=data)
         probe.admin_port = admin
         while True:
@@ -56,7 +56,7 @@ def test_first_start_shows_the_root_key_once(tmp_path):
         assert answer.status == 200, answer.body
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     second = tmp_path / "second.log"
     process = start(second)
     try:
@@ -64,7 +64,7 @@ def test_first_start_shows_the_root_key_once(tmp_path):
         assert b"<Name>first-bucket</Name>" in Wire(port, access[1], secret[1].strip("'\"")).send("GET", "/").body
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     # Sealed, never plain.
     for path in data.rglob("*"):
         if path.is_file():
@@ -252,7 +252,7 @@ def test_virtual_hosts(fresh):
     wire.send("GET", "/", host="nobody.s3.example.test").is_error(404, "NoSuchBucket")
 
 
-def test_many_buckets_and_mounts(fresh, tmp_path):
+def test_many_buckets_and_mounts(fresh, tmp_path, request):
     """E16, a tenth of its mounts: 1000 buckets listed in 100 ms, requests as quick as with one, ready after a restart."""
     server = fresh(config=MEMORY)
     s3 = boto3_client(server)
@@ -267,7 +267,7 @@ def test_many_buckets_and_mounts(fresh, tmp_path):
         answer = wire.send("GET", "/")
         took.append(time.monotonic() - began)
         assert answer.body.count(b"<Bucket>") == 1000
-    assert sorted(took)[2] < 0.1, took
+    assert sorted(took)[2] < figure(0.1, request.config), took
     for number in range(100):
         server.mount("bucket-0000", f"m{number:03d}/", "memory")
     s3.put_object(Bucket="bucket-0000", Key="m050/k", Body=b"x")
@@ -283,10 +283,10 @@ def test_many_buckets_and_mounts(fresh, tmp_path):
         return sorted(times)[25]
 
     s3.put_object(Bucket="bucket-0001", Key="k", Body=b"x")
-    assert median_get("m050/k") < 0.05
+    assert median_get("m050/k") < figure(0.05, request.config)
     began = time.monotonic()
     server.restart()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < figure(5, request.config)
     assert len(s3.list_buckets()["Buckets"]) == 1000
 
 
@@ -392,7 +392,7 @@ def test_mounts_are_swept_while_it_runs(fresh, tmp_path):
         dead = root / ".sluice" / "staging" / "dead"
         dead.mkdir()
         (dead / "1").write_bytes(b"half an object")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while dead.exists():
             assert time.monotonic() < deadline, "nobody sweeps"
             time.sleep(0.05)

@@ -4,9 +4,6 @@ import hashlib
 import io
 import json
 import os
-import pathlib
-import shutil
-import subprocess
 
 import gateway as gateway_module
 import minio

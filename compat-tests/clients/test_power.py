@@ -34,6 +34,10 @@ class Client(threading.Thread):
         self.acknowledged: dict[str, str | None] = {}
         self.under_way: dict[str, list[str | None]] = {}
 
+    @staticmethod
+    def prepare(server: Gateway) -> None:
+        """What the bucket needs before the clients come."""
+
     def step(self, key: str, wanted: str | None, act) -> None:
         self.under_way.setdefault(key, []).append(wanted)
         act()
@@ -79,15 +83,20 @@ class Client(threading.Thread):
 
 def after_a_cut(folder, durability: str) -> tuple[int, list[str]]:
     """Writes, cuts the power, starts again; how many keys were acknowledged, and what is wrong with which."""
-    with Disk(folder) as disk:
+    return cut(Disk(folder), durability, Client, check)
+
+
+def cut(disk: Disk, durability: str, kind, check) -> tuple[int, list[str]]:
+    with disk:
         config = f'[default_mount]\ndurability = "{durability}"\n'
         server = Gateway(config=config, data_dir=disk.root / "data")
         again = Gateway(config=config, data_dir=disk.root / "data")
         try:
             server.start()
             boto3_client(server).create_bucket(Bucket="power")
+            kind.prepare(server)
             stop = threading.Event()
-            clients = [Client(server, number, stop) for number in range(8)]
+            clients = [kind(server, number, stop) for number in range(8)]
             for client in clients:
                 client.start()
             time.sleep(SECONDS)
@@ -139,3 +148,73 @@ def test_the_power_cut_finds_what_was_not_flushed(environment, tmp_path):
     """The test above can fail: without flushing, the same cut loses what was acknowledged."""
     count, wrong = after_a_cut(tmp_path, "os")
     assert wrong, f"{count} keys were acknowledged and none of them flushed, yet nothing was lost"
+
+
+class VersionedClient(Client):
+    """Replaces and deletes keys of its own in a bucket that keeps versions, and removes some of these for good."""
+
+    def __init__(self, server: Gateway, number: int, stop: threading.Event):
+        super().__init__(server, number, stop)
+        # By key and version: its digest, of a delete marker None.
+        self.versions: dict[tuple[str, str], str | None] = {}
+        self.removed: set[tuple[str, str]] = set()
+        self.being_removed: tuple[str, str] | None = None
+
+    @staticmethod
+    def prepare(server: Gateway) -> None:
+        boto3_client(server).put_bucket_versioning(Bucket="power", VersioningConfiguration={"Status": "Enabled"})
+
+    def run(self) -> None:
+        wire, turn = Wire(self.server.port, ACCESS_KEY, SECRET_KEY), 0
+        try:
+            while not self.stop.is_set():
+                turn += 1
+                # Two of three in a directory that all clients write to, as the shelves of its keys are in one.
+                folder = f"{self.number}/own" if turn % 3 == 0 else "all"
+                key = f"{folder}/{self.number}-{self.random.randrange(20)}"
+                if turn % 9 == 7 and self.versions:
+                    self.being_removed = self.random.choice(list(self.versions))
+                    self.expect(wire.send("DELETE", f"/power/{self.being_removed[0]}", query={"versionId": self.being_removed[1]}), 204)
+                    self.removed.add(self.being_removed)
+                    self.being_removed = None
+                elif turn % 9 == 8:
+                    answer = wire.send("DELETE", f"/power/{key}")
+                    self.expect(answer, 204)
+                    self.versions[key, answer.header("x-amz-version-id")] = None
+                else:
+                    body = os.urandom(self.random.choice([1, 4 * KIB, 70 * KIB]))
+                    answer = wire.send("PUT", f"/power/{key}", body)
+                    self.expect(answer, 200)
+                    self.versions[key, answer.header("x-amz-version-id")] = digest(body)
+        except Exception:  # noqa: BLE001: as above
+            pass
+
+
+def check_versions(server: Gateway, clients: list[VersionedClient]) -> tuple[int, list[str]]:
+    """Compares every version with what its client knows of it."""
+    wire, wrong, count = Wire(server.port, ACCESS_KEY, SECRET_KEY), [], 0
+    for client in clients:
+        for (key, version), wanted in client.versions.items():
+            if (key, version) == client.being_removed:
+                continue
+            count += 1
+            answer = wire.send("GET", f"/power/{key}", query={"versionId": version})
+            found = digest(answer.body) if answer.status == 200 else answer.status
+            expected = 404 if (key, version) in client.removed else 405 if wanted is None else wanted
+            if found != expected:
+                wrong.append(f"{key} {version}: {found}, not {expected}")
+    return count, wrong
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no-journal"])
+def test_every_version_survives_a_power_cut(environment, tmp_path, journal):
+    """What was replaced is there, and what was removed is not."""
+    count, wrong = cut(Disk(tmp_path, journal=journal), "fsync", VersionedClient, check_versions)
+    assert not wrong, f"{len(wrong)} of {count} versions:\n" + "\n".join(wrong[:20])
+    assert count >= 20, "the clients got nowhere"
+
+
+def test_the_power_cut_finds_versions_that_were_not_flushed(environment, tmp_path):
+    """The test above can fail, without a journal."""
+    count, wrong = cut(Disk(tmp_path, journal=False), "os", VersionedClient, check_versions)
+    assert wrong, f"{count} versions were acknowledged and none of them flushed, yet nothing was lost"

@@ -57,6 +57,22 @@ def event(answer) -> dict[str, str]:
             fields.setdefault(name, []).append(value.removeprefix(" "))
 
 
+def test_followers_do_not_hold_up_a_gateway_that_stops(fresh):
+    """Events end in mid-stream, bytes break off: neither says that no more would come."""
+    server = fresh()
+    boto3_client(server).create_bucket(Bucket="live")
+    server.mount("live", "topics/", "pubsub")
+    boto3_client(server).put_object(Bucket="live", Key="topics/t", Body=b"one")
+    with following(server, "live", "topics/t", headers={"accept": "text/event-stream"}) as events, following(server, "live", "topics/t") as plain:
+        assert event(events)["data"] == "one"
+        assert plain.readline() == b"one\n"
+        server.terminate()
+        assert events.read().replace(b":\n\n", b"") == b""
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            plain.read()
+    assert server.wait(20) == 0, server.log()[-2000:]
+
+
 def test_kv(rig):
     """Compare and swap loses one of two writers, a mebibyte is the most, listings are in order."""
     _, s3, bucket = rig

@@ -123,7 +123,6 @@ def test_large_bodies_are_read_piece_by_piece(local):
             seen.append((later[0] - calls, later[1] - octets))
         return min(seen)
 
-    mebibyte, more = 1 << 20, (1 << 20) + 1
     for size in (1 << 20, (1 << 20) + 1):
         for evict, pieces in ((False, -(-size // (512 << 10))), (True, -(-size // (256 << 10)))):
             s3.put_object(Bucket="pieces", Key=str(size), Body=b"x" * size)

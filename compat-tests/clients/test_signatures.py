@@ -1,9 +1,17 @@
 """Signatures that do not match, and what is said about it; hosts behind a proxy; regions; clocks; Version 4A."""
 
+import base64
+import datetime
+import hashlib
+import hmac
 import http.client
 import json
+import os
 import xml.etree.ElementTree
+import zlib
 
+import awscrt.auth
+import awscrt.http
 import boto3
 import botocore.auth
 import botocore.awsrequest
@@ -11,6 +19,9 @@ import botocore.config
 import botocore.credentials
 import pytest
 from botocore.exceptions import ClientError
+from Crypto.Hash import SHA256
+from Crypto.PublicKey import ECC
+from Crypto.Signature import DSS
 from conftest import MEMORY, boto3_client
 from gateway import ACCESS_KEY, REGION, SECRET_KEY, Gateway
 
@@ -193,6 +204,77 @@ def test_version_4a(gateway):
     with pytest.raises(ClientError) as refused:
         v4a(gateway, aws_access_key_id="NOSUCHKEY", aws_secret_access_key="y" * 40).list_buckets()
     assert refused.value.response["Error"]["Code"] == "InvalidAccessKeyId"
+
+
+class ChunksOfVersion4A:
+    """A body in chunks that are signed with Version 4A. The head is signed by the CRT, the chunks here."""
+
+    ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    MODE = "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"
+
+    def __init__(self, gateway: Gateway, path: str, size: int, trailer: str | None = None):
+        given = awscrt.auth.AwsCredentialsProvider.new_static(ACCESS_KEY, SECRET_KEY)
+        mode = self.MODE + ("-TRAILER" if trailer else "")
+        fields = [("host", f"127.0.0.1:{gateway.port}"), ("x-amz-decoded-content-length", str(size)), ("content-encoding", "aws-chunked")]
+        fields += [("x-amz-trailer", trailer)] if trailer else []
+        request = awscrt.http.HttpRequest("PUT", path, awscrt.http.HttpHeaders(fields))
+        self.date = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+        config = awscrt.auth.AwsSigningConfig(
+            algorithm=awscrt.auth.AwsSigningAlgorithm.V4_ASYMMETRIC, signature_type=awscrt.auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
+            credentials_provider=given, region=REGION, service="s3", date=self.date, use_double_uri_encode=False, should_normalize_uri_path=False,
+            signed_body_value=mode, signed_body_header_type=awscrt.auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+        )
+        awscrt.auth.aws_sign_request(request, config).result(30)
+        self.headers = {name: value for name, value in request.headers if name != "host"}
+        self.before = self.headers["Authorization"].rpartition("Signature=")[2]
+        for counter in range(1, 255):
+            context = b"AWS4-ECDSA-P256-SHA256\0" + ACCESS_KEY.encode() + bytes([counter]) + (256).to_bytes(4, "big")
+            derived = hmac.new(b"AWS4A" + SECRET_KEY.encode(), (1).to_bytes(4, "big") + context, hashlib.sha256).digest()
+            number = int.from_bytes(derived, "big") + 1
+            if number < self.ORDER:
+                break
+        self.key = ECC.construct(curve="P-256", d=number)
+
+    def _signature(self, kind: str, *digests: str) -> str:
+        scope = f"{self.date:%Y%m%d}/s3/aws4_request"
+        text = "\n".join((f"AWS4-ECDSA-P256-SHA256-{kind}", f"{self.date:%Y%m%dT%H%M%SZ}", scope, self.before, *digests))
+        self.before = DSS.new(self.key, "fips-186-3", encoding="der").sign(SHA256.new(text.encode())).hex()
+        return self.before.ljust(144, "*")
+
+    def chunk(self, data: bytes) -> bytes:
+        signature = self._signature("PAYLOAD", hashlib.sha256(b"").hexdigest(), hashlib.sha256(data).hexdigest())
+        return f"{len(data):x};chunk-signature={signature}\r\n".encode() + data + (b"\r\n" if data else b"")
+
+    def trailer(self, text: str) -> bytes:
+        return f"{text}\r\nx-amz-trailer-signature:{self._signature('TRAILER', hashlib.sha256((text + chr(10)).encode()).hexdigest())}\r\n\r\n".encode()
+
+
+def test_version_4a_in_chunks(gateway):
+    """Chunk by chunk, with trailers and without; what is changed on the way is not kept."""
+    data = os.urandom(3 * 65_536 + 5)
+    parts = [data[at : at + 65_536] for at in range(0, len(data), 65_536)]
+
+    def put(key: str, trailer: str | None = None, change=lambda body: body) -> tuple[int, dict]:
+        chunks = ChunksOfVersion4A(gateway, f"/bucket/{key}", len(data), trailer and trailer.partition(":")[0])
+        body = b"".join([chunks.chunk(part) for part in parts] + [chunks.chunk(b""), chunks.trailer(trailer) if trailer else b"\r\n"])
+        body = change(body)
+        status, _, error = send(gateway, "PUT", f"/bucket/{key}", {**chunks.headers, "Content-Length": str(len(body))}, body)
+        return status, error
+
+    s3 = boto3_client(gateway)
+    crc = "x-amz-checksum-crc32:" + base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
+    for number, trailer in enumerate((None, crc)):
+        assert put(f"chunks-{number}", trailer)[0] == 200
+        answer = s3.get_object(Bucket="bucket", Key=f"chunks-{number}")
+        assert answer["Body"].read() == data and "aws-chunked" not in answer.get("ContentEncoding", "")
+        status, error = put("changed", trailer, lambda body: body.replace(data[-5:], b"other"))
+        assert (status, error["Code"]) == (403, "SignatureDoesNotMatch")
+    wrong = "x-amz-checksum-crc32:" + base64.b64encode(b"abcd").decode()
+    status, error = put("changed", wrong)
+    assert (status, error["Code"]) == (400, "BadDigest")
+    status, error = put("changed", crc, lambda body: body.replace(crc.encode(), wrong.encode()))
+    assert (status, error["Code"]) == (403, "SignatureDoesNotMatch")
+    assert "Contents" not in s3.list_objects_v2(Bucket="bucket", Prefix="changed")
 
 
 def test_version_2_shows_its_string_to_sign(gateway):

@@ -65,7 +65,7 @@ def test_a_server_that_is_gone(cut_off):
     assert refused > 0 and outcome(boto3_client(gateway, "NOSUCHKEY", "a-secret-of-nobody")) == "ServiceUnavailable"
     assert outcome(known) == "served"
     cable.mend()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while outcome(late) == "ServiceUnavailable":
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -48,9 +48,19 @@ class Wire:
         self.host = f"127.0.0.1:{port}"
         self.signer = sigv4.Signer(access_key, secret_key, region)
 
-    def connect(self, timeout: float = 15) -> socket.socket:
+    def connect(self, timeout: float = 60) -> socket.socket:
         """A fresh connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=timeout)
+
+    def slow_connect(self, receive_buffer: int, timeout: float = 60) -> socket.socket:
+        """A connection for who reads slowly, with that much room for what was sent and not read. Its segments are small: those of a loopback
+        are as large as all of the room, and a window that is never wide enough for one opens when the sender's timer asks, ever later."""
+        connection = socket.socket()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(timeout)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
 
     @staticmethod
     def head(method: str, target: str, headers: dict[str, str]) -> bytes:

@@ -158,6 +158,7 @@ impl Gateway {
         let lease = Lease::new(Arc::clone(&store), RequestId::next().0.to_string(), LIFECYCLE_TERM);
         let lifecycle = Arc::new(lifecycle.with_lease(lease));
         let rates = Rates::new(&config.limits);
+        let (drain, admin_drain) = (Drain::new(), Drain::new());
         let front = Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
             objects: Arc::clone(&objects),
@@ -165,9 +166,9 @@ impl Gateway {
             tokens: Arc::clone(&tokens),
             lanes: config.transfer.lanes(),
             rates: rates.clone(),
+            drain: drain.clone(),
             settings: config.s3.clone(),
         });
-        let (drain, admin_drain) = (Drain::new(), Drain::new());
         let gate = Gate::new(config.server.max_concurrent_requests);
         let instance_id = live.instance_id;
         let reloader = Arc::new(Reloader {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Extensions, HeaderMap, Method, Request, Response, Uri};
+use http_body_util::Either;
 use s3s::Body;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -27,6 +28,7 @@ use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed,
 use crate::limits::Rates;
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
+use crate::runtime::Drain;
 use crate::telemetry::{ErrorCode, RequestId, host_id};
 use crate::tokens::Tokens;
 use crate::transfer::Lanes;
@@ -56,6 +58,8 @@ pub struct Parts {
     pub lanes: Option<Lanes>,
     /// Rates of senders and buckets.
     pub rates: Rates,
+    /// When the gateway stops: what has no end of its own ends then.
+    pub drain: Drain,
     /// Settings.
     pub settings: Settings,
 }
@@ -137,7 +141,7 @@ impl Front {
     /// among its own. Every error is an answer.
     pub async fn call<B>(&self, request: Request<B>) -> Response<Body>
     where
-        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<s3s::StdError>,
     {
         let request_id = request_id(request.extensions());
@@ -161,9 +165,9 @@ impl Front {
         }
         let asking = Asking::of(&method, request.headers());
         let request = if signature::v4a::is_used(&uri, request.headers()) {
-            Box::pin(signature::v4a::translated(request, &self.tokens, &self.parts.settings)).await
+            Box::pin(signature::v4a::translated(request, &self.tokens, &self.parts.settings, MAX_SIGNED_CHUNK_BYTES)).await
         } else {
-            Ok(request)
+            Ok(request.map(Either::Left))
         };
         let request = match request {
             Ok(request) => request,

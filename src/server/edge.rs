@@ -28,6 +28,7 @@ use crate::telemetry::{ErrorCode, Metrics, RequestId, RequestSpan, host_id};
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 const HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 const INSTANCE: HeaderName = HeaderName::from_static("x-sluice-instance");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const SERVER: HeaderValue = HeaderValue::from_static("Sluice");
 
 /// What answers requests. Any `Fn(Request<RequestBody>) -> Future<Response<B>>` is one.
@@ -87,7 +88,9 @@ impl<S: Service> Edge<S> {
     ) -> Response<AnswerBody<S::Body>> {
         let began = Instant::now();
         connection.begin();
-        if waits_for_nothing(&request) {
+        let waits = waits_for_continue(&request);
+        let empty = request.body().is_end_stream();
+        if waits && empty {
             connection.owe_interim();
         }
         let mut client = caller.client;
@@ -144,6 +147,10 @@ impl<S: Service> Edge<S> {
         head.headers.insert(header::SERVER, SERVER);
         if let Some(instance) = &self.instance {
             head.headers.insert(INSTANCE, instance.clone());
+        }
+        if waits && !empty && connection.received() == 0 {
+            // Whether the body follows is the client's choice now, and what it sends next cannot be told from it.
+            head.headers.insert(header::CONNECTION, CLOSE);
         }
         let facts: Option<RequestFacts> = head.extensions.remove();
         let exchange = Exchange {
@@ -250,10 +257,12 @@ fn grows_with_the_object<B>(request: &Request<B>) -> bool {
         || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.contains("uploadId=")))
 }
 
-/// Whether the client waits for a 100 (Continue) before a body of no bytes. hyper sends none then, which RFC 9110 section 10.1.1 allows; but
-/// S3 does, and botocore (aws, boto3) reads the next answer of the connection wrongly after a final one without.
-fn waits_for_nothing(request: &Request<Incoming>) -> bool {
+/// Whether the client waits for a 100 (Continue) before it sends the body, RFC 9110 section 10.1.1.
+///
+/// For a body of no bytes hyper sends none, which is allowed; but S3 does, and botocore (aws, boto3) reads the next answer of the connection
+/// wrongly after a final one without. A final answer that comes first leaves the body to the client: botocore does not send it and goes on
+/// with its next request, of which hyper takes the first bytes for the body when they come soon enough, so such an answer ends the connection.
+fn waits_for_continue(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11
-        && request.body().is_end_stream()
         && request.headers().get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

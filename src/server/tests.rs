@@ -171,6 +171,33 @@ async fn an_empty_body_that_is_waited_for_has_its_interim_answer() {
     }
 }
 
+/// What a client sends after an answer that came instead of the 100 (Continue) may be the body or its next request.
+#[tokio::test]
+async fn an_answer_instead_of_an_interim_one_ends_the_connection() {
+    let refuses = |request: Request<RequestBody>| async move {
+        if request.uri().path() == "/b/refused" {
+            return text(StatusCode::FORBIDDEN, "refused");
+        }
+        swallow(request).await
+    };
+    let rig = start(refuses, Given::default()).await;
+    let waiting = "Host: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+    let mut stream = connect(&rig, &format!("PUT /b/k HTTP/1.1\r\n{waiting}")).await;
+    for _ in 0..3 {
+        assert!(read_some(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 100 Continue\r\n\r\n"));
+        stream.write_all(b"12345").await.unwrap();
+        let answer = read_some(&mut stream, "got 5").await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+        stream.write_all(format!("PUT /b/k HTTP/1.1\r\n{waiting}").as_bytes()).await.unwrap();
+    }
+    let mut stream = connect(&rig, &format!("PUT /b/refused HTTP/1.1\r\n{waiting}")).await;
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("connection: close") && answer.ends_with("refused"), "{answer}");
+    // Whose body follows anyway is answered as well.
+    let mut stream = connect(&rig, &format!("PUT /b/refused HTTP/1.1\r\n{waiting}12345")).await;
+    assert!(rest(&mut stream).await.starts_with("HTTP/1.1 403"));
+}
+
 #[tokio::test]
 async fn an_error_to_a_head_has_no_body() {
     let rig = start(|_: Request<RequestBody>| async { text(StatusCode::NOT_FOUND, "<Error/>") }, Given::default()).await;

@@ -13,7 +13,7 @@ use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Ke
 use tokio::sync::oneshot;
 
 use crate::create::{Spot, spot};
-use crate::error::{fault, missing};
+use crate::error::{Sys, fault, missing};
 use crate::name::{Form, KeyPath, encoded, split};
 use crate::store::Store;
 
@@ -175,6 +175,23 @@ impl Store {
     /// Removes a file and its record. With a record it is moved to the staging directory first, which is when the object is gone
     /// for readers; then the record is removed, and the inode last: once it is free, another object may get it, and a record of
     /// the same name.
+    pub(crate) fn unlink_with(&self, dir: BorrowedFd<'_>, name: &[u8], record: Option<String>) -> Sys<()> {
+        let Some(record) = record else { return unlinkat(dir, name, AtFlags::empty()) };
+        // No new file is needed for that: on a full disk there could be none, and deleting is what helps.
+        let file = openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let mut going = self.space.reserve(Arc::new(File::from(file)));
+        let moved = renameat(dir, name, going.dir(), going.name());
+        match moved {
+            Ok(()) => {
+                going.record = Some(record);
+                going.discard();
+            }
+            Err(_) => going.published(),
+        }
+        moved
+    }
+
+    /// Removes an object of that form, if it is there, and its record.
     pub(crate) fn unlink(&self, dir: BorrowedFd<'_>, path: &KeyPath, form: Form, record: Option<String>) -> Result<()> {
         let failed = |e| fault("delete", e);
         let leaf = encoded(path.leaf(), form);
@@ -187,24 +204,7 @@ impl Store {
         if form == Form::Side && spot(dir.as_fd(), name).is_ok_and(|spot| spot == Spot::Free) {
             return Ok(());
         }
-        let removed = match record {
-            None => unlinkat(dir.as_fd(), name, AtFlags::empty()),
-            // No new file is needed for that: on a full disk there could be none, and deleting is what helps.
-            Some(record) => {
-                openat(dir.as_fd(), name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).and_then(|file| {
-                    let mut going = self.space.reserve(Arc::new(File::from(file)));
-                    let moved = renameat(dir.as_fd(), name, going.dir(), going.name());
-                    match moved {
-                        Ok(()) => {
-                            going.record = Some(record);
-                            going.discard();
-                        }
-                        Err(_) => going.published(),
-                    }
-                    moved
-                })
-            }
-        };
+        let removed = self.unlink_with(dir.as_fd(), name, record);
         match removed {
             // Another program was faster, or a directory has the name that we look at the side of.
             Ok(()) | Err(Errno::NOENT | Errno::ISDIR | Errno::NOTDIR) => Ok(()),

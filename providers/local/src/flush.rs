@@ -61,6 +61,10 @@ impl Flush {
             return Ok(());
         }
         drop(self.making.write());
+        self.together(dir)
+    }
+
+    fn together(&self, dir: BorrowedFd<'_>) -> Sys<()> {
         let stat = fstat(dir)?;
         let id = (stat.st_dev, stat.st_ino);
         let group = Arc::clone(self.groups.lock().entry(id).or_default());
@@ -80,7 +84,7 @@ impl Flush {
         }
         let _making = self.making.read();
         make()?;
-        fsync(parent)
+        self.together(parent)
     }
 }
 

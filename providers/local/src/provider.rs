@@ -37,6 +37,8 @@ impl Local {
             .lists
             .run(move || {
                 let swept = store.sweep()?;
+                store.settle_spares()?;
+                store.recover_spares(false)?;
                 let keys = store.settle_all()?;
                 if keys > 0 {
                     tracing::info!(keys, "brought the versions of keys in order after calls that were cut short");

@@ -118,7 +118,7 @@ impl Store {
             let dir = self.create_directory(prefix)?;
             let placed = {
                 let _lock = self.locks.lock(key.as_str())?;
-                let _busy = self.busy.enter();
+                let busy = self.busy.enter();
                 let mut current = if versioned || *when != PutWhen::Always { self.load_key(&path)? } else { None };
                 if *when != PutWhen::Always {
                     let mut etag = None;
@@ -134,7 +134,13 @@ impl Store {
                 }
                 if versioned {
                     let kept = self.keep(key, &path, current.as_ref(), staged, new)?;
-                    match self.place(&dir, &path, staged) {
+                    // Others may come to share the flush.
+                    drop(busy);
+                    let placed = self.flush_kept(&kept).and_then(|()| {
+                        let _busy = self.busy.enter();
+                        self.place(&dir, &path, staged)
+                    });
+                    match placed {
                         Ok(placed @ Placed::In(_)) => {
                             self.after_keeping(key, kept);
                             placed

@@ -7,6 +7,7 @@
 //! .sluice/records/<xx>/<name>     attributes that do not fit into the inode
 //! .sluice/uploads/<upload>/       parts of uploads
 //! .sluice/versions/<key>/         older versions of a key
+//! .sluice/spare/<process>-<n>/    second names of some of them, until the first ones are on disk
 //! ```
 //! All of it lies on the file system of the root, so that publication is a rename.
 
@@ -56,6 +57,7 @@ pub(crate) struct Space {
     pub(crate) records: OwnedFd,
     pub(crate) uploads: OwnedFd,
     pub(crate) versions: OwnedFd,
+    pub(crate) spare: OwnedFd,
     staging: Arc<OwnedFd>,
     /// Only where the file system gains by them.
     lanes: Option<Mutex<Lanes>>,
@@ -93,7 +95,7 @@ impl Space {
         let hidden = open(root, RESERVED)?;
         let staging_root = open(hidden.as_fd(), "staging")?;
         let (records, uploads) = (open(hidden.as_fd(), "records")?, open(hidden.as_fd(), "uploads")?);
-        let versions = open(hidden.as_fd(), "versions")?;
+        let (versions, spare) = (open(hidden.as_fd(), "versions")?, open(hidden.as_fd(), "spare")?);
         let process = hex::encode(random_id()?);
         let staging_failed = |e| fault("open staging directory", e);
         // A sweep holds this too, so that it never sees our lock file before it is locked.
@@ -108,7 +110,7 @@ impl Space {
             fsync(dir).map_err(staging_failed)?;
         }
         let next = AtomicU64::new(0);
-        Ok(Self { hidden, staging_root, records, uploads, versions, staging, lanes, process, _alive: alive, next })
+        Ok(Self { hidden, staging_root, records, uploads, versions, spare, staging, lanes, process, _alive: alive, next })
     }
 
     /// Begins a new file.
@@ -143,6 +145,21 @@ impl Space {
 
     pub(crate) fn staging(&self) -> BorrowedFd<'_> {
         self.staging.as_fd()
+    }
+
+    /// Whether a process that had a staging directory of that name still uses it.
+    pub(crate) fn is_alive(&self, process: &str) -> Sys<bool> {
+        let name = format!("{process}.lock");
+        let lock = match openat(&self.staging_root, &name, OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(lock) => lock,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(errno),
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// The name of our staging directory.

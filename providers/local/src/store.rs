@@ -22,6 +22,7 @@ use crate::settings::{Durability, Settings, Snapshots};
 use crate::shelf::Shelf;
 use crate::space::{Space, Staged, subdirectory};
 use crate::tree::Tree;
+use crate::versions::Spares;
 
 /// How many threads may wait for the disk on behalf of durable writers. jbd2 commits them together, so that 32 of them cost
 /// little more than one.
@@ -53,6 +54,8 @@ pub(crate) struct Store {
     pub(crate) lists: Pool,
     pub(crate) hashes: Pool,
     pub(crate) deletions: Deletions,
+    /// What keeps older versions until their shelves are on disk.
+    pub(crate) spares: Spares,
     /// For writers that use a processor. More of them would only fight for the lock of a directory.
     pub(crate) busy: Gate,
 }
@@ -94,6 +97,7 @@ impl Store {
             lists: Pool::new(2 * cores),
             hashes: Pool::new(cores),
             deletions: Deletions::new(durable),
+            spares: Spares::new(durable && links && own_times),
             busy: Gate::new(2 * cores),
             settings,
             root,
@@ -101,6 +105,10 @@ impl Store {
             xattrs,
             links,
         };
+        if let Err(error) = store.recover_spares(true) {
+            // They keep their spare names, and the next sweep tries again. Everything else is there.
+            tracing::error!(%error, "some older versions of objects are not in their places");
+        }
         if let Err(error) = store.sweep() {
             // Room is lost, and nothing else: no reason to keep all objects from their readers.
             tracing::warn!(%error, "a root was not swept");

@@ -26,9 +26,11 @@ use http::{HeaderMap, Method, Request, Response};
 use s3s::{Body, S3Request};
 
 use super::access::{Asked, anybody, sender};
+use super::error::{Code, Failure};
 use super::front::{Operation, Parts, RequestFacts, peer, request_id};
 use super::operation::Op;
 use super::query::Query;
+use crate::limits::Sender;
 use crate::meta::SessionKind;
 use crate::tokens::Actor;
 use crate::transfer::{Algorithm, Hasher};
@@ -116,7 +118,9 @@ async fn act(
     let query = Query::parse(request.uri.query()).map_err(|_| Fault::validation("The query cannot be decoded."))?;
     let peer = peer(&request.extensions);
     if name == web_identity::ACTION {
-        // The token says who it is; nobody has to be known here.
+        // The token says who it is; nobody has to be known here. What that costs counts for the address, as all that is not signed.
+        peer.map_or(Ok(()), |peer| parts.rates.take_user(Sender::Address(peer.address)))
+            .map_err(|_| Fault::from(&Failure::from(Code::SlowDown)))?;
         let api = Api::new(parts, Actor::unbound(anybody()), params, &request.headers, &query, peer);
         return api::dispatch(&api, name).await;
     }

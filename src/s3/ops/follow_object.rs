@@ -3,7 +3,11 @@
 //! With `Accept: text/event-stream` each message, or piece, is an event whose id is where to go on from (WHATWG HTML, Server-sent
 //! events), and what was missed is the event `lagged`. Without, the bytes come as they are, a newline behind each message; there
 //! is no way to say in between that something is missing, so the answer breaks off then.
+//!
+//! A gateway that stops ends the events in mid-stream, without the event `end`: an `EventSource` comes back by itself, with the id of the
+//! last one. Bytes break off, because their end would say that no more will come.
 
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -52,14 +56,16 @@ pub(crate) async fn follow(call: &mut Call) -> Answer {
         }
     };
     let followed = call.parts.objects.follow(&namespace, &call.key, from).await?;
+    let drain = call.parts.drain.clone();
+    let stops = async move { drain.draining().await };
     let mut response = Response::new(Body::empty());
     headers::from_attributes(&followed.info.attributes, response.headers_mut());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let bytes = if events_wanted {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        events(followed.events, followed.messages)
+        events(followed.events, followed.messages).take_until(stops).boxed()
     } else {
-        raw(followed.events, followed.messages)
+        or_broken_off(raw(followed.events, followed.messages), stops)
     };
     *response.body_mut() = Body::http_body_unsync(StreamBody::new(bytes.map_ok(Frame::data)));
     Ok(response)
@@ -86,6 +92,16 @@ fn raw(events: BoxStream<'static, Result<Event>>, messages: bool) -> BoxStream<'
         Event::Lagged(missed) => Err(Error::new(ErrorKind::Unavailable, "a follower that was too slow").with("missed", missed)),
     });
     bytes.boxed()
+}
+
+/// Ends with the bytes, or in an error when `stops` comes first.
+fn or_broken_off(
+    bytes: BoxStream<'static, Result<Bytes>>,
+    stops: impl Future<Output = ()> + Send + 'static,
+) -> BoxStream<'static, Result<Bytes>> {
+    let stopped = stream::once(stops).map(|()| Some(Err(Error::new(ErrorKind::Unavailable, "a gateway that stops"))));
+    let bytes = bytes.map(Some).chain(stream::once(ready(None)));
+    stream::select(bytes, stopped).take_while(|one| ready(one.is_some())).filter_map(ready).boxed()
 }
 
 fn events(events: BoxStream<'static, Result<Event>>, messages: bool) -> BoxStream<'static, Result<Bytes>> {
@@ -145,6 +161,16 @@ mod tests {
         assert_eq!(told(b"\xff", true), "id: 7\nevent: base64\ndata: /w==\n\n");
         assert_eq!(told(b"a\rb", true), "id: 7\nevent: base64\ndata: YQ1i\n\n");
         assert_eq!(event_text(&Event::Lagged(3), true), "event: lagged\ndata: 3\n\n");
+    }
+
+    #[tokio::test]
+    async fn bytes_end_cleanly_only_when_nothing_more_will_come() {
+        let bytes = || stream::iter([Ok(Bytes::from_static(b"a"))]);
+        let told: Vec<_> = or_broken_off(bytes().boxed(), std::future::pending()).collect().await;
+        assert!(matches!(&told[..], [Ok(_)]), "{told:?}");
+        let mut told = or_broken_off(bytes().chain(stream::pending()).boxed(), ready(()));
+        let (first, second) = (told.next().await.unwrap(), told.next().await.unwrap());
+        assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod help;
 mod hosts;
 mod signed;
 pub(super) mod v4a;
+mod v4a_chunks;
 
 pub(super) use help::{bytes, explain, is_about_signature as is_about};
 pub(super) use hosts::with_public_host;

@@ -165,6 +165,11 @@ impl View {
         other
     }
 
+    /// As if it had said this of its body.
+    pub(super) fn with_payload(&self, payload: &str) -> Self {
+        Self { payload: payload.to_owned(), ..self.with_header("x-amz-content-sha256", payload) }
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

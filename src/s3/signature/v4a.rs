@@ -4,15 +4,19 @@
 //! The framework does not know it. So a request is verified here, and then given the signature of Version 4 that its sender would have
 //! made, which the framework verifies as any other, with all that it looks at besides.
 
-use http::header::{AUTHORIZATION, HeaderValue};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{Request, Uri};
+use http_body_util::Either;
 use p256::ecdsa::signature::Verifier as _;
 use p256::ecdsa::{DerSignature, SigningKey, VerifyingKey};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::hmac;
 use s3s_sigv4::AmzDate;
+use zeroize::Zeroizing;
 
 use super::signed::{Head, Path, View};
+use super::v4a_chunks::{self, Chain, Chunks};
 use crate::s3::Settings;
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::query::Query;
@@ -26,6 +30,8 @@ const ORDER_LESS_2: [u8; 32] = [
     0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7,
     0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x4f,
 ];
+/// What says how the body is signed.
+const PAYLOAD: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Whether a request carries such a signature.
@@ -45,21 +51,26 @@ struct Given {
     presigned: bool,
 }
 
-/// Verifies a request, and gives it a signature of Version 4.
+/// Verifies a request, and gives it a signature of Version 4. The chunks of a body that are signed one by one are verified as they come; one
+/// may have `max_chunk` bytes.
 ///
 /// # Errors
-/// `AuthorizationHeaderMalformed`, `SignatureDoesNotMatch`, `InvalidAccessKeyId`, `NotImplemented`.
-pub(in crate::s3) async fn translated<B>(request: Request<B>, tokens: &Tokens, settings: &Settings) -> Result<Request<B>> {
+/// `AuthorizationHeaderMalformed`, `SignatureDoesNotMatch`, `InvalidAccessKeyId`.
+pub(in crate::s3) async fn translated<B>(
+    request: Request<B>,
+    tokens: &Tokens,
+    settings: &Settings,
+    max_chunk: usize,
+) -> Result<Request<Either<B, Chunks>>>
+where
+    B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
+    B::Error: Into<s3s::StdError>,
+{
     let head = Head { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() };
     let given = read(&head)?;
     if !covers(&given.regions, &settings.region) {
         let message = format!("The region set of the signature does not hold the region '{}'", settings.region);
         return Err(Failure::because(Code::AuthorizationHeaderMalformed, message).field("Region", settings.region.clone()));
-    }
-    if head.header("x-amz-content-sha256").is_some_and(|payload| payload.starts_with("STREAMING-AWS4-ECDSA")) {
-        return Err(Failure::not_implemented(
-            "Chunks that are signed with AWS4-ECDSA-P256-SHA256 are not supported: sign the whole body, or none of it.",
-        ));
     }
     let credential = tokens.credential(&given.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
     let secret = credential.secret.expose();
@@ -86,7 +97,24 @@ pub(in crate::s3) async fn translated<B>(request: Request<B>, tokens: &Tokens, s
             .field("StringToSign", text)
             .field("CanonicalRequest", signed.canonical()));
     }
-    resigned(request, &given, signed, secret, &settings.region)
+    let Some(mode) = v4a_chunks::mode_of_version_4(&signed.payload) else {
+        let (request, _) = resigned(request, &given, signed, secret, &settings.region)?;
+        return Ok(request.map(Either::Left));
+    };
+    let has_trailer = mode.ends_with("-TRAILER");
+    let (mut request, signature) = resigned(request, &given, signed.with_payload(mode), secret, &settings.region)?;
+    request.headers_mut().insert(PAYLOAD, HeaderValue::from_static(mode));
+    let signing_key = s3s_sigv4::derive_signing_key(secret, &given.date, &settings.region, &given.service);
+    let chain = Chain {
+        key,
+        region: settings.region.clone(),
+        signing_key: Zeroizing::new(signing_key),
+        before: hex::encode(&given.signature),
+        before_version_4: signature,
+        date: given.date,
+        service: given.service,
+    };
+    Ok(request.map(|body| Either::Right(v4a_chunks::translated(body, chain, has_trailer, max_chunk))))
 }
 
 fn read(head: &Head) -> Result<Given> {
@@ -143,7 +171,7 @@ fn covers(set: &str, region: &str) -> bool {
 }
 
 /// The public half of the key pair of an access key.
-fn public_key(access_key: &str, secret: &str) -> Option<VerifyingKey> {
+pub(super) fn public_key(access_key: &str, secret: &str) -> Option<VerifyingKey> {
     let mac = hmac::Key::new(hmac::HMAC_SHA256, format!("AWS4A{secret}").as_bytes());
     for counter in 1..=254u8 {
         let mut context = hmac::Context::with_key(&mac);
@@ -170,8 +198,8 @@ fn public_key(access_key: &str, secret: &str) -> Option<VerifyingKey> {
     None
 }
 
-/// The request with the signature of Version 4 of the same sender.
-fn resigned<B>(request: Request<B>, given: &Given, mut view: View, secret: &str, region: &str) -> Result<Request<B>> {
+/// The request with the signature of Version 4 of the same sender, and that signature.
+fn resigned<B>(request: Request<B>, given: &Given, mut view: View, secret: &str, region: &str) -> Result<(Request<B>, String)> {
     let (mut head, body) = request.into_parts();
     let credential = format!("{}/{}/{region}/{}/aws4_request", given.access_key, given.date.fmt_date(), given.service);
     if given.presigned {
@@ -199,7 +227,7 @@ fn resigned<B>(request: Request<B>, given: &Given, mut view: View, secret: &str,
         let value = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={headers}, Signature={signature}");
         head.headers.insert(AUTHORIZATION, HeaderValue::from_str(&value).map_err(|_| Code::AuthorizationHeaderMalformed)?);
     }
-    Ok(Request::from_parts(head, body))
+    Ok((Request::from_parts(head, body), signature))
 }
 
 #[cfg(test)]

@@ -39,6 +39,10 @@ impl Gateway {
     }
 
     pub(super) async fn with(settings: Settings) -> Self {
+        Self::with_rates(settings, crate::limits::Settings::default()).await
+    }
+
+    pub(super) async fn with_rates(settings: Settings, rates: crate::limits::Settings) -> Self {
         let store: Arc<dyn MetaStore> = Arc::new(SqliteStore::open_in_memory().await.unwrap());
         let tokens = Tokens::open(store.clone(), [7; 32]).await.unwrap();
         for (name, root, (key, secret)) in [("root", true, ROOT), ("ann", false, ANN), ("bob", false, BOB)] {
@@ -60,7 +64,8 @@ impl Gateway {
             uploads,
             tokens: Arc::new(tokens),
             lanes: crate::transfer::Settings::default().lanes(),
-            rates: crate::limits::Rates::default(),
+            rates: crate::limits::Rates::new(&rates),
+            drain: crate::runtime::Drain::new(),
             settings,
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -473,3 +473,30 @@ async fn no_client_of_a_provider_is_lost() {
     well(&g, ANN, "DeleteOpenIDConnectProvider", &[("OpenIDConnectProviderArn", arn)]).await;
     assert_eq!(act(&g, ANN, "GetOpenIDConnectProvider", &[("OpenIDConnectProviderArn", arn)]).await.status, 404);
 }
+
+#[tokio::test]
+async fn tokens_of_strangers_count_for_their_address() {
+    let rates = crate::limits::Settings { enabled: true, user_per_sec: 1, ..Default::default() };
+    let g = Gateway::with_rates(crate::s3::Settings::default(), rates).await;
+    let form = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr&RoleSessionName=name\
+                &WebIdentityToken=none";
+    let ask = async || {
+        let ask = g.ask("POST", "/").anonymous().header("content-type", "application/x-www-form-urlencoded");
+        ask.body(form).send().await
+    };
+    let first = ask().await;
+    assert_eq!((first.status, first.element("Code").as_deref()), (400, Some("InvalidIdentityToken")), "{}", first.text());
+    // However slow the machine is, one of these comes within a second of the one before.
+    for _ in 0..100 {
+        let next = ask().await;
+        if next.status == 503 {
+            assert_eq!(next.element("Code").as_deref(), Some("ServiceUnavailable"));
+            assert_eq!(next.header("retry-after"), "1");
+            // Who has signed has a rate of their own.
+            well(&g, ANN, "ListUsers", &[]).await;
+            return;
+        }
+        assert_eq!(next.status, 400);
+    }
+    panic!("nobody was refused");
+}

@@ -10,6 +10,7 @@ mod places;
 mod reading;
 mod snapshots;
 mod space;
+mod spares;
 mod uploads;
 mod versions;
 

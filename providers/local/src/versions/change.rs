@@ -105,7 +105,7 @@ impl Store {
             self.delete_locked(path, current.take())?;
         }
         for slot in ends {
-            self.unshelve(shelf.as_fd(), slot)?;
+            self.unshelve(key.as_str(), shelf.as_fd(), slot)?;
         }
         if let Some(dir) = left {
             self.flush.directory(dir.as_fd()).map_err(failed)?;
@@ -186,7 +186,7 @@ impl Store {
             // Another name of the one that goes would bring it back.
             let same = |slot: &Slot| Some(*slot) == place || (place.is_none() && hidden.contains(slot));
             for slot in slots.iter().copied().filter(same) {
-                self.unshelve(shelf.as_fd(), slot)?;
+                self.unshelve(key.as_str(), shelf.as_fd(), slot)?;
             }
         }
         let promoted = match (next, dir, &shelf) {

@@ -25,6 +25,24 @@ enum Looked {
 }
 
 impl Store {
+    /// Puts shelves on disk on a thread of their own when there are many that wait for it.
+    fn after_keeping_many(self: &Arc<Self>) {
+        if !self.spares.are_many() {
+            return;
+        }
+        let store = Arc::clone(self);
+        let served = self.lists.serve(move || {
+            if store.spares.are_many()
+                && let Err(error) = store.settle_spares()
+            {
+                tracing::warn!(%error, "older versions keep their spare names until the next sweep");
+            }
+        });
+        if let Err(error) = served {
+            tracing::debug!(%error, "no thread puts older versions in their places");
+        }
+    }
+
     /// A version with its metadata; the newest when `version` is `None`.
     pub(crate) async fn look(self: &Arc<Self>, key: &Key, version: Option<&VersionId>) -> Result<(Opened, ObjectInfo)> {
         let path = KeyPath::new(key.as_str());
@@ -72,7 +90,9 @@ impl Versions for Local {
     }
 
     async fn put_version(&self, key: &Key, body: PutBody, put: &PutOptions, versioning: Versioning) -> Result<ObjectInfo> {
-        self.0.put(key, body, put, versioning).await
+        let done = self.0.put(key, body, put, versioning).await;
+        self.0.after_keeping_many();
+        done
     }
 
     async fn copy_version(
@@ -82,7 +102,9 @@ impl Versions for Local {
         copy: &CopyOptions,
         versioning: Versioning,
     ) -> Result<ObjectInfo> {
-        self.0.copy(from, to, copy, versioning).await
+        let done = self.0.copy(from, to, copy, versioning).await;
+        self.0.after_keeping_many();
+        done
     }
 
     async fn complete_version(
@@ -94,7 +116,9 @@ impl Versions for Local {
         put: &PutOptions,
         versioning: Versioning,
     ) -> Result<ObjectInfo> {
-        self.complete_as(key, upload, parts, etag, put, versioning).await
+        let done = self.complete_as(key, upload, parts, etag, put, versioning).await;
+        self.0.after_keeping_many();
+        done
     }
 
     async fn mark_deleted(&self, key: &Key, when: &DeleteWhen, versioning: Versioning) -> Result<ObjectInfo> {

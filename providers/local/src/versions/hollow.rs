@@ -91,12 +91,14 @@ impl Store {
         };
         renameat(staged.dir(), staged.name(), &shelf, slot.to_string()).map_err(failed)?;
         staged.published();
+        self.flush.directory(shelf.as_fd()).map_err(failed)?;
+        // Not before: until then it is what keeps the version.
+        super::spare::forget(&self.space, &self.flush, key.as_str(), slot).map_err(failed)?;
         if let Some(record) = record {
             // The old file is open still: nobody else has its inode, or a record of that name.
             record::remove(&self.space, &record);
         }
         drop(opened);
-        self.flush.directory(shelf.as_fd()).map_err(failed)?;
         Ok(Some(info))
     }
 }

@@ -9,7 +9,8 @@
 //! it costs without versions. All changes of a key happen under its lock, in an order that loses nothing when it is cut short:
 //!
 //! - A write first gives the current file a second name on the shelf, then publishes as ever. Cut short in between, the file has both
-//!   names; the one on the shelf is not seen ([`hidden_slots`]) and the sweep removes it.
+//!   names; the one on the shelf is not seen ([`hidden_slots`]) and the sweep removes it. What keeps the version over a loss of power is a
+//!   third one, which it has for a while ([`spare`]).
 //! - A deletion moves the file to the shelf, then puts the marker beside it. Cut short in between, the key has no object, and the newest
 //!   on its shelf is none of a marker: whoever looks next moves it back ([`Store::settle`]).
 //! - The bytes of a version are given up by putting an empty file with all that lay beside them in its place, with one rename.
@@ -21,8 +22,12 @@ mod hollow;
 mod list;
 mod place;
 mod shelf;
+mod spare;
 
 pub(crate) use place::{Newcomer, name as name_version};
+#[cfg(test)]
+pub(crate) use spare::NAMES as SPARES_OF_A_DIRECTORY;
+pub(crate) use spare::Spares;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

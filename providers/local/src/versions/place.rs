@@ -13,6 +13,7 @@ use sluice_provider::{
 };
 
 use super::id_of;
+use super::spare::{self, Spare};
 use crate::error::{Sys, fault};
 use crate::name::{Form, KeyPath};
 use crate::object::{Known, Opened};
@@ -33,6 +34,8 @@ pub(crate) struct Kept {
     shelf: Option<OwnedFd>,
     /// The slot that this write made.
     linked: Option<Slot>,
+    /// What is to be flushed for it in place of the shelf.
+    spare: Option<Spare>,
 }
 
 /// Gives a version its name, or takes it away.
@@ -44,7 +47,8 @@ pub(crate) fn name(attributes: &mut Attributes, version: Option<Version>) {
 }
 
 impl Store {
-    /// Keeps the current object as the plan says, before it is replaced, and makes sure that the new one has a newer name.
+    /// Keeps the current object as the plan says, before it is replaced, and makes sure that the new one has a newer name. It is on disk
+    /// after [`flush_kept`](Self::flush_kept).
     pub(crate) fn keep(
         &self,
         key: &Key,
@@ -68,19 +72,31 @@ impl Store {
             name(&mut new.info.attributes, plan.name());
             self.seal_again(key, staged, &mut new.info)?;
         }
-        let mut kept = Kept { plan, shelf: None, linked: None };
+        let mut kept = Kept { plan, shelf: None, linked: None, spare: None };
         if let (Some(slot), Some((opened, _))) = (kept.plan.keep, current) {
             let shelf = self.make_shelf(key.as_str())?;
             if self.shelve(path, opened, shelf.as_fd(), slot).map_err(|e| fault("keep a version", e))? {
                 kept.linked = Some(slot);
             }
-            // It must not be lost with the power while the new one is there.
-            self.flush.directory(shelf.as_fd()).map_err(|e| fault("flush a version", e))?;
+            kept.spare = self.spares.add(self, key.as_str(), shelf.as_fd(), slot).unwrap_or_else(|errno| {
+                tracing::debug!(%errno, "a version gets no spare name: its shelf is flushed");
+                None
+            });
             kept.shelf = Some(shelf);
         } else if kept.plan.ends_null {
             kept.shelf = self.open_shelf(key.as_str())?;
         }
         Ok(kept)
+    }
+
+    /// What a write keeps must not be lost with the power while the new object is there. Under the lock of the key.
+    pub(crate) fn flush_kept(&self, kept: &Kept) -> Result<()> {
+        let dir = match (&kept.spare, &kept.shelf) {
+            (Some(spare), _) => spare.dir(),
+            (None, Some(shelf)) if kept.plan.keep.is_some() => shelf.as_fd(),
+            (None, _) => return Ok(()),
+        };
+        self.flush.directory(dir).map_err(|e| fault("flush a version", e))
     }
 
     fn seal_again(&self, key: &Key, staged: &mut Staged, info: &mut ObjectInfo) -> Result<()> {
@@ -101,7 +117,7 @@ impl Store {
         }
         let ended = self
             .slots(shelf.as_fd())
-            .and_then(|slots| kept.plan.ends(&slots).try_for_each(|slot| self.unshelve(shelf.as_fd(), slot)));
+            .and_then(|slots| kept.plan.ends(&slots).try_for_each(|slot| self.unshelve(key.as_str(), shelf.as_fd(), slot)));
         if let Err(error) = ended {
             // It is not seen any more.
             tracing::warn!(%error, "a null version that ended could not be removed; the next sweep will");
@@ -112,6 +128,9 @@ impl Store {
     /// The write was not published: the current object has one name again.
     pub(crate) fn undo_keeping(&self, key: &Key, kept: Kept) {
         if let (Some(shelf), Some(slot)) = (kept.shelf, kept.linked) {
+            if let Some(spare) = &kept.spare {
+                spare.remove();
+            }
             let _ = unlinkat(&shelf, slot.to_string(), AtFlags::empty());
             self.prune_shelf(key.as_str());
         }
@@ -181,6 +200,7 @@ impl Store {
             Ok(Placed::In(inner)) => {
                 self.changed();
                 self.flush.directory(inner.as_ref().unwrap_or(dir).as_fd()).map_err(failed)?;
+                spare::forget(&self.space, &self.flush, path.key(), slot).map_err(failed)?;
                 unlinkat(shelf, slot.to_string(), AtFlags::empty()).map_err(failed)?;
                 Ok(true)
             }
@@ -217,7 +237,7 @@ impl Store {
         let slots = self.slots(shelf.as_fd())?;
         let mut changed = false;
         for slot in hidden_slots(current, &slots) {
-            self.unshelve(shelf.as_fd(), slot)?;
+            self.unshelve(key.as_str(), shelf.as_fd(), slot)?;
             changed = true;
         }
         if current.is_none()

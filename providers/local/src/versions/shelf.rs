@@ -1,10 +1,8 @@
 //! Shelves: the directories of the older versions of a key.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Key, ObjectInfo, Result, Slot};
 
@@ -126,32 +124,16 @@ impl Store {
     }
 
     /// Takes a file from a shelf, with its record. The record goes when the inode has no other name.
-    pub(super) fn unshelve(&self, shelf: BorrowedFd<'_>, slot: Slot) -> Result<()> {
+    pub(super) fn unshelve(&self, key: &str, shelf: BorrowedFd<'_>, slot: Slot) -> Result<()> {
         let name = slot.to_string();
+        super::spare::forget(&self.space, &self.flush, key, slot).map_err(|e| fault("remove a version", e))?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let record = match openat(shelf, &name, flags, Mode::empty()) {
             Ok(file) => self.record_of(file),
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(fault("remove a version", errno)),
         };
-        let removed = match record {
-            None => unlinkat(shelf, &name, AtFlags::empty()),
-            // As any object with a record: the inode goes last, or another object could get it, and a record of the same name.
-            Some(record) => {
-                openat(shelf, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).and_then(|file| {
-                    let mut going = self.space.reserve(Arc::new(File::from(file)));
-                    let moved = renameat(shelf, &name, going.dir(), going.name());
-                    match moved {
-                        Ok(()) => {
-                            going.record = Some(record);
-                            going.discard();
-                        }
-                        Err(_) => going.published(),
-                    }
-                    moved
-                })
-            }
-        };
+        let removed = self.unlink_with(shelf, name.as_bytes(), record);
         match removed {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(fault("remove a version", errno)),
