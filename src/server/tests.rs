@@ -192,7 +192,10 @@ async fn an_answer_instead_of_an_interim_one_ends_the_connection() {
     }
     let mut stream = connect(&rig, &format!("PUT /b/refused HTTP/1.1\r\n{waiting}")).await;
     let answer = rest(&mut stream).await;
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("connection: close") && answer.ends_with("refused"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("connection: close") && answer.ends_with("refused"),
+        "{answer}"
+    );
     // Whose body follows anyway is answered as well.
     let mut stream = connect(&rig, &format!("PUT /b/refused HTTP/1.1\r\n{waiting}12345")).await;
     assert!(rest(&mut stream).await.starts_with("HTTP/1.1 403"));

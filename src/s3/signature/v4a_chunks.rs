@@ -143,7 +143,7 @@ where
         let head = Bytes::from(format!("{size:x};chunk-signature={signature}\r\n"));
         if size == 0 {
             self.ended = true;
-            let end = self.from.to_end().await?;
+            let end = self.from.left_over().await?;
             let end = if self.trailers { self.signed_trailers(&end)? } else { end };
             if !self.trailers && !matches!(&end[..], b"" | b"\r\n") {
                 return Err(Wrong::FormatError.into());
@@ -238,7 +238,7 @@ where
     }
 
     /// All that is left.
-    async fn to_end(&mut self) -> Result<Bytes, StdError> {
+    async fn left_over(&mut self) -> Result<Bytes, StdError> {
         let mut all = Vec::new();
         while self.fill().await? {
             let size = all.len() + self.rest.len();
