@@ -18,7 +18,7 @@ pub(super) fn forgotten_at() -> i64 {
 pub(super) const OVERLAY_NAMES: usize = 32;
 
 /// The names of one statement: as many as it has places, the last one again and again.
-pub(super) fn overlay_places<'a>(names: &'a [String]) -> impl Iterator<Item = &'a str> {
+pub(super) fn overlay_places(names: &[String]) -> impl Iterator<Item = &str> {
     let last = names.last().map_or("", String::as_str);
     names.iter().map(String::as_str).chain(std::iter::repeat(last)).take(OVERLAY_NAMES)
 }

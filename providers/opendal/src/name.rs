@@ -85,8 +85,8 @@ impl Names {
             out.push_str(segment);
         } else {
             let mut rest = segment;
-            while self.tree {
-                let fits = fitting(rest);
+            loop {
+                let fits = if self.tree { fitting(rest) } else { rest.len() };
                 if fits == rest.len() {
                     break;
                 }
@@ -118,7 +118,7 @@ impl Names {
         let mut again = String::new();
         self.encode(&segment, directory, &mut again);
         let last = again.rsplit('/').next().unwrap_or_default();
-        let whole = before.is_empty() == !again.contains('/');
+        let whole = before.is_empty() != again.contains('/');
         (last == name && whole).then_some(Piece::Whole(segment))
     }
 }
