@@ -145,7 +145,7 @@ async fn a_part_discarded_during_the_completion_is_never_a_hole() {
     // In place; and assembled, because a part that is left out has a place too.
     for left_out in [false, true] {
         let (mut whole, mut refused, mut took) = (0, 0, Duration::ZERO);
-        for turn in 0..TURNS {
+        for turn in 0..=TURNS {
             let mount = mount();
             let upload = Upload::begin(&mount).await;
             let mut parts = Vec::new();
@@ -161,8 +161,12 @@ async fn a_part_discarded_during_the_completion_is_never_a_hole() {
                 rustix::fs::flock(&writing, rustix::fs::FlockOperation::LockShared).unwrap();
             }
             let (local, id, last) = (mount.local.clone(), upload.id.clone(), parts[parts.len() - 1].0.clone());
-            // Each turn a little later; the last one after the completion. Timers are too coarse for that.
-            let wait = if turn == 0 { Duration::from_secs(1) } else { took * turn / TURNS * 2 };
+            // Each turn a little later, the first one long after the completion. Timers are too coarse for that.
+            let wait = match turn {
+                0 => Duration::from_secs(1),
+                TURNS => Duration::ZERO,
+                _ => took * turn / TURNS * 2,
+            };
             let runtime = tokio::runtime::Handle::current();
             let (ready, begin) = std::sync::mpsc::channel();
             let discarding = tokio::task::spawn_blocking(move || {
@@ -174,6 +178,10 @@ async fn a_part_discarded_during_the_completion_is_never_a_hole() {
                 runtime.block_on(local.discard_part(&key("big"), &id, &last)).unwrap();
             });
             begin.recv().unwrap();
+            // The last one before it.
+            while turn == TURNS && !discarding.is_finished() {
+                tokio::task::yield_now().await;
+            }
             let began = std::time::Instant::now();
             let completed = upload.complete(&parts, PutWhen::Always).await;
             if turn == 0 {
