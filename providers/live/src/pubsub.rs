@@ -16,8 +16,7 @@ use sluice_provider::{
 };
 
 use crate::feed::{Feed, Snapshot, Window, gather};
-use crate::limits::Limits;
-use crate::limits::MAX_PAGE_ENTRIES;
+use crate::limits::{Limits, MAX_PAGE_ENTRIES};
 use crate::settings::Settings;
 use crate::stream::matching;
 

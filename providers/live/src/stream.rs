@@ -16,8 +16,7 @@ use sluice_provider::{
 };
 
 use crate::feed::{Feed, Snapshot, Window, gather};
-use crate::limits::MAX_PAGE_ENTRIES;
-use crate::limits::{Held, Limits};
+use crate::limits::{Held, Limits, MAX_PAGE_ENTRIES};
 use crate::settings::Settings;
 
 /// Streams in memory.

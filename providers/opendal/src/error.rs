@@ -33,16 +33,22 @@ pub(crate) fn failed(operation: &'static str, error: &opendal::Error) -> Error {
     Error::new(kind, operation).caused_by(story(error))
 }
 
-/// In one line, and not longer than a line should be: the page of an HTTP server may be in it.
-fn story(error: &opendal::Error) -> String {
-    const MOST: usize = 600;
-    let mut text: String = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut source = std::error::Error::source(error);
+/// An error and what caused it: many a library tells the cause only to those who ask.
+pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());
         source = cause.source();
     }
+    text
+}
+
+/// In one line, and not longer than a line should be: the page of an HTTP server may be in it.
+fn story(error: &opendal::Error) -> String {
+    const MOST: usize = 600;
+    let mut text: String = with_causes(error).split_whitespace().collect::<Vec<_>>().join(" ");
     if text.len() > MOST {
         let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);

@@ -1,5 +1,5 @@
 //! Who changes a path, in this process. Whoever publishes an object holds its path alone and the directories above it together with
-//! others, so that none of them becomes something else meanwhile.
+//! others, so that none of them becomes something else meanwhile. Whoever looks may ask whether anybody changed a path since.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +11,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 const STRIPES: usize = 1024;
 
 pub(crate) struct Locks {
-    stripes: Vec<Arc<RwLock<()>>>,
+    /// Each counts how often it was held alone.
+    stripes: Vec<Arc<RwLock<u64>>>,
     hash: RandomState,
 }
 
@@ -19,9 +20,9 @@ pub(crate) struct Locks {
 #[derive(Debug)]
 pub(crate) enum Held {
     #[expect(dead_code, reason = "it is held")]
-    Shared(OwnedRwLockReadGuard<()>),
+    Shared(OwnedRwLockReadGuard<u64>),
     #[expect(dead_code, reason = "it is held")]
-    Alone(OwnedRwLockWriteGuard<()>),
+    Alone(OwnedRwLockWriteGuard<u64>),
 }
 
 impl Locks {
@@ -47,9 +48,25 @@ impl Locks {
         // All take them in the same order, so that nobody waits in a circle.
         for (stripe, alone) in wanted {
             let lock = Arc::clone(&self.stripes[stripe]);
-            held.push(if alone { Held::Alone(lock.write_owned().await) } else { Held::Shared(lock.read_owned().await) });
+            held.push(if alone {
+                let mut lock = lock.write_owned().await;
+                *lock = lock.wrapping_add(1);
+                Held::Alone(lock)
+            } else {
+                Held::Shared(lock.read_owned().await)
+            });
         }
         held
+    }
+
+    /// Holds a path as it is: nobody changes it meanwhile.
+    pub(crate) async fn still(&self, path: &str) -> Held {
+        Held::Shared(Arc::clone(&self.stripes[self.stripe(path)]).read_owned().await)
+    }
+
+    /// How often a path was changed, at least; `None` while it is changed. The same number twice: nobody changed it in between.
+    pub(crate) fn changes(&self, path: &str) -> Option<u64> {
+        self.stripes[self.stripe(path)].try_read().ok().map(|changes| *changes)
     }
 
     /// Waits for whoever changes a path just now; answers whether there was somebody.

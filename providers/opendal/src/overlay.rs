@@ -2,9 +2,13 @@
 //!
 //! A record tells of one state of an object, which it names by a tag: the service's ETag, or the size and the time. It counts as long as the
 //! service tells of that state. A key has up to two records: the next one is stored before what it tells of is published.
+//!
+//! Where the service tells no ETag, two states of one size and one time have the same tag. Whoever looks then sees to it that nobody of
+//! this process is between an object and its record, and each publication has a number of its own, by which readers know it again.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -70,6 +74,9 @@ pub(crate) struct Record {
     pub(crate) tag: String,
     #[serde(rename = "e")]
     pub(crate) etag: String,
+    /// Of this publication alone; an attribute that changes leaves it.
+    #[serde(rename = "p", default)]
+    pub(crate) publication: u64,
     /// Nanoseconds since the epoch, where the service has no time of its own.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub(crate) modified: Option<u64>,
@@ -78,11 +85,13 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Of a new publication.
     pub(crate) fn new(meta: &Metadata, etag: &ETag, attributes: &Attributes) -> Self {
         let now = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             tag: tag_of(meta),
             etag: etag.as_str().to_owned(),
+            publication: RandomState::new().hash_one(tag_of(meta)),
             modified: meta.last_modified().is_none().then(|| u64::try_from(now().as_nanos()).unwrap_or(u64::MAX)),
             attributes: attributes.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
         }
@@ -139,6 +148,11 @@ pub(crate) fn tag_of(meta: &Metadata) -> String {
         (_, Some(modified)) => format!("m{}.{}", meta.content_length(), modified.into_inner().as_nanosecond()),
         _ => format!("s{}", meta.content_length()),
     }
+}
+
+/// Whether the tag tells a state from all others.
+pub(crate) fn is_exact(meta: &Metadata) -> bool {
+    meta.etag().map(bare).is_some_and(|etag| !etag.is_empty())
 }
 
 /// An ETag without what is around it: services write it differently in headers and in listings.

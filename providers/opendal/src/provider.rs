@@ -19,7 +19,7 @@ use crate::credentials::Secrets;
 use crate::error::failed;
 use crate::locks::Locks;
 use crate::name::{FLAT_BYTES, HIDDEN, Names};
-use crate::overlay::{Overlay, Record, Records, info_of, tag_of};
+use crate::overlay::{Overlay, Record, Records, info_of, is_exact, tag_of};
 use crate::service::{Conditions, Publishing, operator};
 use crate::transport::Connections;
 use crate::{AttributesKept, Layout, Service, Settings};
@@ -162,8 +162,14 @@ impl Inner {
     pub(crate) async fn look(&self, key: &Key, path: &str) -> Result<Option<Seen>> {
         let mut waited = false;
         for left in (0..LOOKS).rev() {
+            let changes = self.locks.changes(path);
             let Some(meta) = self.stat(path).await? else { return Ok(None) };
             let records = self.records(key).await?;
+            if self.overlaid() && !is_exact(&meta) && (changes.is_none() || self.locks.changes(path) != changes) {
+                // The record may be that of another state, and nothing would tell.
+                let _still = self.locks.still(path).await;
+                return self.look_held(key, path).await;
+            }
             let record = records.of(&meta);
             // Between a new state and its record is he who writes it. Without records there is nobody whose record could be missing,
             // unless he is at it.
@@ -362,6 +368,7 @@ impl Provider for OpenDal {
             let mut record = Record::new(&seen.meta, &info.etag, &info.attributes);
             if let Some(old) = seen.records.of(&seen.meta) {
                 record.modified = old.modified;
+                record.publication = old.publication;
             } else if let (Some(_), Ok(at)) = (record.modified, info.modified.duration_since(SystemTime::UNIX_EPOCH)) {
                 record.modified = u64::try_from(at.as_nanos()).ok();
             }
@@ -437,5 +444,6 @@ impl fmt::Debug for OpenDal {
 
 /// Whether two looks saw the same state.
 pub(crate) fn same_state(one: &Seen, other: &Seen) -> bool {
-    tag_of(&one.meta) == tag_of(&other.meta) && one.info.etag == other.info.etag
+    let publication = |seen: &Seen| seen.records.of(&seen.meta).map(|record| record.publication);
+    tag_of(&one.meta) == tag_of(&other.meta) && one.info.etag == other.info.etag && publication(one) == publication(other)
 }

@@ -21,6 +21,8 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, Result};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use crate::error::with_causes;
+
 /// How long a connection may lie idle before it is closed: less than servers wait.
 const IDLE: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 32;
@@ -166,14 +168,7 @@ fn sync(frames: BoxStream<'static, std::io::Result<Frame<Bytes>>>) -> Outgoing {
     BodyExt::boxed(StreamBody::new(stream::poll_fn(move |cx| frames.lock().poll_next_unpin(cx))))
 }
 
-/// A connection that failed, with the whole story: hyper tells the cause only to those who ask.
+/// A connection that failed.
 fn broken(error: &(dyn std::error::Error + 'static)) -> Error {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    Error::new(ErrorKind::Unexpected, text).set_temporary()
+    Error::new(ErrorKind::Unexpected, with_causes(error)).set_temporary()
 }

@@ -76,7 +76,7 @@ impl Inner {
         if self.settings.service.publishing() == Publishing::Rename {
             let staged = Staged::new(self)?;
             let size = self.write_all(&staged.path, &mut body, WriteOptions::default()).await?;
-            return self.finish(key, path, &put.clone(), body.seal()?, Finish::Rename(staged), size).await;
+            return self.finish(key, path, put, body.seal()?, Finish::Rename(staged), size).await;
         }
         match self.settings.service.sending() {
             Sending::Whole => {

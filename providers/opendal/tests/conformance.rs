@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use opendal::Operator;
 use opendal::services::{Fs, Memory};
 use sluice_provider::conformance::Subject;
 use sluice_provider::{Attributes, Body, ETag, Key, ListQuery, Provider, PutBody, PutOptions, ReadOptions, Seal};
-use sluice_provider_opendal::{Layout, MemoryOverlay, OpenDal, Service, Settings};
+use sluice_provider_opendal::{Layout, MemoryOverlay, OpenDal, Overlay, Service, Settings};
+use tokio::sync::{Mutex, Notify};
 
 /// What is hard for this provider alone.
 const HARD: [&str; 8] = ["%41", "%2E", "%!sluice/stage/x", "%+a", "a%", "a%/b", "%/x", "x/%!sluice/y"];
@@ -114,4 +117,58 @@ async fn hard_names_of_files() {
         assert!(deleted.iter().all(Result::is_ok));
     }
     assert!(provider.list(&ListQuery { limit: 1, ..ListQuery::default() }).await.unwrap().entries.is_empty());
+}
+
+/// Records that are stored when the test says so.
+#[derive(Debug, Default)]
+struct Held {
+    records: MemoryOverlay,
+    asked: Notify,
+    go_on: Mutex<()>,
+}
+
+#[async_trait]
+impl Overlay for Held {
+    async fn read(&self, space: &str, names: &[&str]) -> sluice_provider::Result<Vec<Option<String>>> {
+        self.records.read(space, names).await
+    }
+
+    async fn swap(&self, space: &str, name: &str, from: Option<&str>, to: Option<&str>) -> sluice_provider::Result<bool> {
+        self.asked.notify_one();
+        let _held = self.go_on.lock().await;
+        self.records.swap(space, name, from, to).await
+    }
+}
+
+/// A service without ETags tells nothing that distinguishes two states of one size. Between an object and its record nobody sees the
+/// bytes of the one with the ETag of the other.
+#[tokio::test]
+async fn the_record_is_that_of_the_bytes() {
+    let held = Arc::new(Held::default());
+    let operator = Operator::new(Memory::default()).unwrap();
+    let provider = OpenDal::over(operator, Settings::new(Service::Memory), Arc::<Held>::clone(&held));
+    let put = |content: &'static str| {
+        let provider = provider.clone();
+        async move {
+            let seal = Seal { etag: ETag::new(content).unwrap(), attributes: Attributes::new() };
+            let body = PutBody::from_bytes(content.into(), seal);
+            provider.put(&Key::new("k").unwrap(), body, &PutOptions::default()).await.unwrap();
+        }
+    };
+    put("one").await;
+    held.asked.notified().await;
+    let lock = held.go_on.lock().await;
+    let putting = tokio::spawn(put("two"));
+    held.asked.notified().await;
+    let getting = tokio::spawn({
+        let provider = provider.clone();
+        async move { provider.get(&Key::new("k").unwrap(), &ReadOptions::default()).await.unwrap() }
+    });
+    // Long enough for whoever does not wait.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(lock);
+    putting.await.unwrap();
+    let object = getting.await.unwrap();
+    let Body::Bytes(bytes) = object.body else { unreachable!() };
+    assert_eq!((object.info.etag.as_str(), &bytes[..]), ("two", &b"two"[..]));
 }
