@@ -7,6 +7,7 @@ use sluice_provider::{Body, Object, ObjectInfo, PartNumber, RangeSpec, ReadOptio
 
 use super::body::open;
 use super::layer::with_key;
+use super::link::linked;
 use super::place::Place;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
 use crate::encryption::is_encrypted;
@@ -42,6 +43,11 @@ impl Objects {
     pub async fn get(&self, ns: &Namespace, key: &str, read: &ReadRequest) -> Result<Opened> {
         check_request(read)?;
         let place = Place::new(ns, key, read.version)?;
+        if read.link.is_some()
+            && let Some(opened) = linked(&place, key, read).await.map_err(|error| known_as(error, key))?
+        {
+            return Ok(opened);
+        }
         let guard = self.handle(ns, key, Purpose::Read);
         let (found, range, body) = {
             let _busy = guard.busy();

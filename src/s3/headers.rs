@@ -212,6 +212,24 @@ pub(crate) fn override_response(query: &Query, headers: &mut HeaderMap) -> Resul
     Ok(())
 }
 
+/// The headers that the `response-*` parameters of a query replace, and with what.
+///
+/// # Errors
+/// As [`override_response`].
+pub(crate) fn overridden(query: &Query) -> Result<Vec<(&'static str, String)>> {
+    let mut replaced = Vec::new();
+    if query.is_empty() {
+        return Ok(replaced);
+    }
+    for (parameter, header) in OVERRIDES {
+        let Some(value) = query.filled(parameter) else { continue };
+        HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| Failure::argument(parameter, value, "The value cannot be a header."))?;
+        replaced.push((header, value.to_owned()));
+    }
+    Ok(replaced)
+}
+
 /// Whether a query asks for any `response-*` override.
 pub(crate) fn overrides(query: &Query) -> bool {
     OVERRIDES.iter().any(|(parameter, _)| query.has(parameter))

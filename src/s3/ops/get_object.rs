@@ -12,21 +12,25 @@ use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag, set_version};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::file_body::FileBody;
-use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range};
+use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range, redirect};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
-    let read = ReadRequest { pieces: call.sends_files, ..read(call)? };
+    let read = ReadRequest { pieces: call.sends_files, link: redirect::wish(call)?, ..read(call)? };
     let namespace = call.namespace()?;
     let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
         Ok(opened) => opened,
         Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
     };
     call.check_read(&namespace, &opened.found.info.attributes)?;
+    if let OpenBody::Elsewhere(link) = &opened.body {
+        return redirect::to(link);
+    }
     let mut response = respond(call, &read, &opened.found)?;
     lifecycle::tell_expiry(&namespace, &opened.found.info, response.headers_mut());
     *response.body_mut() = match opened.body {
         OpenBody::Full(bytes) => Body::from(bytes),
+        OpenBody::Elsewhere(_) => Body::empty(),
         OpenBody::Pieces(pieces) => {
             let bytes = opened.found.range.as_ref().map_or(opened.found.info.size, |range| range.end - range.start);
             response.extensions_mut().insert(FileBody::new(pieces, bytes));
@@ -111,7 +115,7 @@ fn respond(call: &Call, read: &ReadRequest, found: &Found) -> Answer {
     if let (Some(_), Some(count)) = (read.part, found.parts) {
         shown.insert("x-amz-mp-parts-count", HeaderValue::from(count));
     }
-    if call.headers.get("x-amz-checksum-mode").is_some_and(|m| m.as_bytes().eq_ignore_ascii_case(b"ENABLED")) {
+    if checksums::are_asked_for(&call.headers) {
         match (&read.part, &found.range) {
             (Some(number), Some(_)) => part_checksums(info, number.get(), shown),
             // The checksum of the whole says nothing of a range, and clients would check it.
