@@ -42,8 +42,8 @@ fn query(
     record: Option<&Record>,
     shown: &[(&'static str, String)],
 ) -> Option<Vec<(&'static str, String)>> {
-    // Conditions and caches go by it.
-    if found.tag != info.etag {
+    // Conditions and caches go by these.
+    if found.tag != info.etag || found.modified != info.modified {
         return None;
     }
     // What the remote itself has in its headers.
@@ -130,6 +130,9 @@ mod tests {
         // Another ETag.
         let other = ETag::new("other").unwrap();
         assert_eq!(told(&found(form::inline(&Attributes::new(), &other).unwrap().unwrap()), None, &[]), None);
+        // Another time, because its attributes were changed.
+        let changed = found(form::with_record(&Attributes::new(), "id", Some(7)).unwrap());
+        assert_eq!(told(&changed, Some(&Record::new("k", &Attributes::new(), &etag)), &[]), None);
         // An object without a Content-Encoding where the remote has one.
         let coded: Attributes = [("content-encoding", "gzip")].into_iter().collect();
         let coded = found(form::with_record(&coded, "id", None).unwrap());
