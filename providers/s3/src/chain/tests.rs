@@ -67,10 +67,10 @@ async fn an_instance_is_asked_with_a_session() {
     ])
     .await;
     let source = source(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint)]);
-    is_given(&*source.get().await.unwrap(), "S3CRET");
+    is_given(&source.get().await.unwrap(), "S3CRET");
     // They hold for long: nobody is asked again, not even when the remote refuses them a moment later.
     source.expire();
-    is_given(&*source.get().await.unwrap(), "S3CRET");
+    is_given(&source.get().await.unwrap(), "S3CRET");
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 3);
     assert!(seen[0].contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"));
@@ -88,9 +88,9 @@ async fn an_agent_is_shown_its_token() {
     std::fs::write(&token, "FROM-FILE\n").unwrap();
     let uri = format!("{endpoint}/agent");
     let with = |name: &'static str, value: String| source(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri), (name, &value)]);
-    is_given(&*with("AWS_CONTAINER_AUTHORIZATION_TOKEN", "PLAIN".into()).get().await.unwrap(), "S3CRET");
+    is_given(&with("AWS_CONTAINER_AUTHORIZATION_TOKEN", "PLAIN".into()).get().await.unwrap(), "S3CRET");
     let file = with("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_string_lossy().into_owned());
-    is_given(&*file.get().await.unwrap(), "S3CRET");
+    is_given(&file.get().await.unwrap(), "S3CRET");
     let seen = seen.lock().unwrap();
     assert!(seen[0].contains("authorization: PLAIN\r\n") && seen[1].contains("authorization: FROM-FILE\r\n"), "{seen:?}");
 }
@@ -112,7 +112,7 @@ async fn a_role_is_assumed_with_a_token() {
         ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
         ("AWS_ENDPOINT_URL_STS", &endpoint),
     ]);
-    is_given(&*source.get().await.unwrap(), "S3CRET");
+    is_given(&source.get().await.unwrap(), "S3CRET");
     let seen = seen.lock().unwrap();
     let form = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr&\
                 RoleSessionName=sluice&WebIdentityToken=eyJ.a%2Bb.c";
@@ -128,12 +128,12 @@ async fn the_environment_and_files_come_first() {
         ("AWS_SESSION_TOKEN", "T"),
         ("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint.as_str()),
     ];
-    is_given(&*source(&keys).get().await.unwrap(), "E");
+    is_given(&source(&keys).get().await.unwrap(), "E");
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("credentials");
     std::fs::write(&file, "[default]\naws_access_key_id=A\naws_secret_access_key=F\naws_session_token=T\n").unwrap();
     let file = [("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()), keys[3]];
-    is_given(&*source(&file).get().await.unwrap(), "F");
+    is_given(&source(&file).get().await.unwrap(), "F");
     assert!(seen.lock().unwrap().is_empty());
 }
 
@@ -164,7 +164,7 @@ async fn what_still_holds_is_used_when_nobody_answers_any_more() {
     let (endpoint, _seen) = server(vec![("GET /agent ", json("S3CRET", &until))]).await;
     let uri = format!("{endpoint}/agent");
     let mut source = source(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)]);
-    is_given(&*source.get().await.unwrap(), "S3CRET");
+    is_given(&source.get().await.unwrap(), "S3CRET");
     source.fail_from_now_on();
-    is_given(&*source.get().await.unwrap(), "S3CRET");
+    is_given(&source.get().await.unwrap(), "S3CRET");
 }
