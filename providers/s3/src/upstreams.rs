@@ -157,8 +157,8 @@ impl Upstream {
         let mut health = self.health.lock();
         health.faults.add(f64::from(u8::from(fault)), now);
         match error {
-            // It is there, and asks for patience.
-            Some(ErrorKind::Busy) => {}
+            // It is there, and asks for patience, or has something against this one object.
+            Some(ErrorKind::Busy | ErrorKind::PermissionDenied) => {}
             _ if fault => self.leave_out(&mut health, now),
             _ => {
                 health.latency.add(took.as_secs_f64(), now);
