@@ -23,9 +23,8 @@ def replicated(request, fresh, tmp_path):
 
 
 def upstreams(server, bucket: str) -> list[dict]:
-    status, body = server.admin_get(f"/api/v1/buckets/{bucket}/caps")
-    assert status == 200
-    return next(mount for mount in json.loads(body)["mounts"] if mount["prefix"] == "m/")["upstreams"]
+    mounts = json.loads(server.command("provider", "describe", "--bucket", bucket, "--json").stdout)["mounts"]
+    return next(mount for mount in mounts if mount["prefix"] == "m/")["upstreams"]
 
 
 def reads(server, role: str, outcome: str = "answered") -> float:
