@@ -31,6 +31,8 @@ fn with(first: &Server, others: &[&Server], select: Select, dir: &tempfile::Temp
     let mut settings = first.settings(dir);
     settings.upstreams = others.iter().map(|server| format!("http://{}", server.address).parse().unwrap()).collect();
     settings.select = select;
+    // Longer than any answer takes on a busy machine.
+    settings.answer_timeout = Duration::from_secs(3);
     settings
 }
 
@@ -159,6 +161,7 @@ async fn a_mount_whose_primary_is_gone_is_read() {
     settings.upstreams = vec![settings.endpoint.clone()];
     settings.endpoint = "http://127.0.0.1:1".parse().unwrap();
     settings.retries = 0;
+    settings.answer_timeout = Duration::from_secs(60);
     let mount = S3::open(settings).await.unwrap();
     mount.check().await.unwrap();
     for _ in 0..4 {
@@ -243,7 +246,7 @@ async fn a_request_that_gets_no_turn_says_so() {
     }))
     .await;
     let mut settings = server.settings(&dir);
-    (settings.max_connections, settings.connect_timeout) = (4, Duration::from_millis(100));
+    (settings.max_connections, settings.connect_timeout) = (4, Duration::from_millis(500));
     let mount = S3::open(settings).await.unwrap();
     let mut held = Vec::new();
     for _ in 0..4 {
