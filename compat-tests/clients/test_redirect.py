@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ACCESS_KEY, SECRET_KEY, Tool, boto3_client, bucket_name, client_environment, program
+from conftest import ACCESS_KEY, SECRET_KEY, Tool, boto3_client, client_environment, mount_far, program
 from gateway import Gateway
 from wire import Wire
 
@@ -36,32 +36,10 @@ def fetch(url: str, method: str = "GET", **headers: str) -> tuple[int, dict[str,
             return error.code, {name.lower(): value for name, value in error.headers.items()}, error.read()
 
 
-@pytest.fixture(scope="module")
-def far(environment):
-    """The second gateway."""
-    with Gateway() as server:
-        yield server
-
-
-@pytest.fixture
-def credentials(tmp_path):
-    """A credentials file for it."""
-    path = tmp_path / "credentials"
-    path.write_text(f"[far]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
-    return path
-
-
 @pytest.fixture
 def mounted(request, far, fresh, credentials):
-    """A gateway with a bucket of the same name as the far bucket, which is mounted at its root and read by links."""
-    name = bucket_name(request)
-    boto3_client(far).create_bucket(Bucket=name)
-    near = fresh()
-    boto3_client(near).create_bucket(Bucket=name)
-    near.command("mount", "rm", name, "", check=False)
-    settings = {"endpoint": far.endpoint, "bucket": name, "credentials_file": str(credentials), "profile": "far"}
-    near.mount(name, "", "s3", redirect="true", redirect_secs=str(getattr(request, "param", 60)), **settings)
-    return near, name
+    """A gateway and its bucket, at whose root the far bucket of the same name is mounted and read by links."""
+    return mount_far(request, far, fresh, credentials, redirect="true", redirect_secs=str(getattr(request, "param", 60)))
 
 
 def presigned(client, bucket: str, key: str, method: str = "get_object", **parameters: str) -> str:

@@ -5,15 +5,13 @@ import time
 
 import botocore.exceptions
 import pytest
-from conftest import ACCESS_KEY, SECRET_KEY, boto3_client, bucket_name
+from conftest import boto3_client, bucket_name
 
 
 @pytest.fixture
-def replicated(request, fresh, tmp_path):
+def replicated(request, fresh, credentials):
     """A gateway, the primary and the replica that it mounts, and the bucket of all three; nothing is replicated but by the test."""
     name = bucket_name(request)
-    credentials = tmp_path / "credentials"
-    credentials.write_text(f"[far]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
     near, primary, replica = fresh(), fresh(), fresh()
     for server in near, primary, replica:
         boto3_client(server).create_bucket(Bucket=name)

@@ -3,14 +3,15 @@
 //! Only where the answer there is the one that the gateway would give: whoever follows a link sees nothing of what the gateway adds.
 
 use sluice_provider as provider;
-use sluice_provider::ObjectInfo;
+use sluice_provider::{Link, ObjectInfo};
 
 use super::layer::with_key;
 use super::place::Place;
-use super::read::{applies, found};
-use super::{OpenBody, Opened, ReadRequest, attribute};
+use super::read::{applies, known_as};
+use super::{LinkRequest, Objects, ReadRequest, attribute};
 use crate::encryption::is_encrypted;
 use crate::error::{Error, Result};
+use crate::namespaces::Namespace;
 
 /// Attributes that an answer to a read does not show, or that whoever makes the link has compared: with these an object can be linked to.
 /// Tags, locks, lists of rights, storage classes and whatever is new are none of them.
@@ -30,29 +31,47 @@ const PLAIN: [&str; 10] = [
 /// What the names of checksums begin with.
 const CHECKSUM: &str = "checksum.";
 
-/// The object of a place as a link, if its mount makes one and the read allows it. Its conditions have been checked then.
-///
-/// # Errors
-/// Those of a condition that does not hold, and the provider's; that there is no object is left to the read itself to tell.
-pub(super) async fn linked(place: &Place, key: &str, read: &ReadRequest) -> Result<Option<Opened>> {
-    let (Some(wish), None, None, None) = (&read.link, &read.part, &place.version, &read.customer_key) else { return Ok(None) };
-    let Some(links) = place.provider.links() else { return Ok(None) };
-    let linked = match links.link(&place.key, &wish.shown).await {
-        Ok(Some(linked)) => linked,
-        Ok(None) => return Ok(None),
-        Err(error) if *error.kind() == provider::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::from(error)),
-    };
-    let info = with_key(linked.info, key)?;
-    let range = applies(read, &info);
-    if !is_plain(&info) || wish.checksums && range.is_none() && has_checksums(&info) {
-        return Ok(None);
+impl Objects {
+    /// Whether readers of a key may be sent elsewhere at all: its mount makes links.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get) for a key that has no mount.
+    pub fn makes_links(&self, ns: &Namespace, key: &str) -> Result<bool> {
+        let (provider, _, _) = ns.resolve(key)?;
+        Ok(provider.links().is_some())
     }
-    read.conditions.check(&info)?;
-    if range.is_some_and(|range| range.resolve(info.size).is_err()) {
-        return Ok(None);
+
+    /// The object as a link, if its mount makes one and the read allows it. Its conditions have been checked then.
+    ///
+    /// # Errors
+    /// Those of a condition that does not hold, and the provider's; that there is no object is left to the read itself to tell.
+    pub async fn link(
+        &self,
+        ns: &Namespace,
+        key: &str,
+        read: &ReadRequest,
+        wish: &LinkRequest,
+    ) -> Result<Option<(ObjectInfo, Link)>> {
+        let place = Place::new(ns, key, read.version)?;
+        let (None, None, None) = (&read.part, &place.version, &read.customer_key) else { return Ok(None) };
+        let Some(links) = place.provider.links() else { return Ok(None) };
+        let linked = match links.link(&place.key, &wish.shown).await {
+            Ok(Some(linked)) => linked,
+            Ok(None) => return Ok(None),
+            Err(error) if *error.kind() == provider::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(known_as(Error::from(error), key)),
+        };
+        let info = with_key(linked.info, key)?;
+        let range = applies(read, &info);
+        if !is_plain(&info) || wish.checksums && range.is_none() && has_checksums(&info) {
+            return Ok(None);
+        }
+        read.conditions.check(&info)?;
+        if range.is_some_and(|range| range.resolve(info.size).is_err()) {
+            return Ok(None);
+        }
+        Ok(Some((info, linked.link)))
     }
-    Ok(Some(Opened { found: found(info, None), body: OpenBody::Elsewhere(linked.link) }))
 }
 
 fn is_plain(info: &ObjectInfo) -> bool {

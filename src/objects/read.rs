@@ -7,7 +7,6 @@ use sluice_provider::{Body, Object, ObjectInfo, PartNumber, RangeSpec, ReadOptio
 
 use super::body::open;
 use super::layer::with_key;
-use super::link::linked;
 use super::place::Place;
 use super::{Found, Objects, Opened, ReadRequest, attribute};
 use crate::encryption::is_encrypted;
@@ -43,11 +42,6 @@ impl Objects {
     pub async fn get(&self, ns: &Namespace, key: &str, read: &ReadRequest) -> Result<Opened> {
         check_request(read)?;
         let place = Place::new(ns, key, read.version)?;
-        if read.link.is_some()
-            && let Some(opened) = linked(&place, key, read).await.map_err(|error| known_as(error, key))?
-        {
-            return Ok(opened);
-        }
         let guard = self.handle(ns, key, Purpose::Read);
         let (found, range, body) = {
             let _busy = guard.busy();
@@ -64,7 +58,7 @@ impl Objects {
 }
 
 /// NotModified carries metadata: under the key that the caller knows.
-fn known_as(error: Error, key: &str) -> Error {
+pub(super) fn known_as(error: Error, key: &str) -> Error {
     match error.kind() {
         ErrorKind::NotModified(info) => match with_key(ObjectInfo::clone(info), key) {
             Ok(info) => Error::new(ErrorKind::NotModified(Box::new(info)), "read"),

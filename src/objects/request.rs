@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use sluice_provider::{Attributes, ByteStream, ETag, Link, ObjectInfo, PartNumber, PutWhen, RangeSpec, VersionId};
+use sluice_provider::{Attributes, ByteStream, ETag, ObjectInfo, PartNumber, PutWhen, RangeSpec, VersionId};
 
 use crate::encryption::{CustomerKey, Wish};
 use crate::transfer::{Algorithm, PieceStream};
@@ -56,8 +56,6 @@ pub struct ReadRequest {
     pub version: Option<VersionId>,
     /// The key of an object that is encrypted with one of the customer's. Opening asks for it, looking at metadata does not.
     pub customer_key: Option<CustomerKey>,
-    /// Whether the reader can be sent to where the bytes are: the body of an object may then be [`OpenBody::Elsewhere`].
-    pub link: Option<LinkRequest>,
 }
 
 /// What a reader who is sent elsewhere expects of the answer there.
@@ -96,8 +94,6 @@ pub enum OpenBody {
     Stream(ByteStream),
     /// A file piece by piece, for readers that asked for it.
     Pieces(PieceStream),
-    /// None here: whoever may read the object gets the bytes there, for readers that asked for it. Nothing is open.
-    Elsewhere(Link),
 }
 
 /// How to copy.
@@ -144,7 +140,6 @@ impl fmt::Debug for OpenBody {
             Self::Full(bytes) => write!(f, "Full({})", bytes.len()),
             Self::Stream(_) => f.write_str("Stream"),
             Self::Pieces(_) => f.write_str("Pieces"),
-            Self::Elsewhere(_) => f.write_str("Elsewhere"),
         }
     }
 }

@@ -95,7 +95,6 @@ async fn all(body: OpenBody) -> provider::Result<Bytes> {
     match body {
         OpenBody::Full(bytes) => Ok(bytes),
         OpenBody::Pieces(_) => panic!("nobody asked for pieces"),
-        OpenBody::Elsewhere(_) => panic!("nobody asked for a link"),
         OpenBody::Stream(mut stream) => {
             let mut whole = Vec::new();
             while let Some(chunk) = stream.next().await {

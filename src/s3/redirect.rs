@@ -19,16 +19,14 @@ use crate::telemetry::metrics;
 /// others go there with the headers that they signed for here, and AWS refuses links together with `x-amz-` headers that are not signed.
 const STAY: [&str; 9] = ["botocore", "aws-cli", "aws-sdk", "s3cmd", "s5cmd", "rclone", "minio", "object_store", "opendal"];
 
-/// What a reader who may be sent elsewhere expects there; `None` for one that is known not to go.
-///
-/// # Errors
-/// `InvalidArgument` for a `response-*` parameter that cannot be a header.
-pub(super) fn wish(call: &Call) -> Result<Option<LinkRequest>> {
+/// What a reader who may be sent elsewhere expects there; `None` for one that is known not to go, and for one that asks for what cannot be
+/// a header, which the answer here refuses.
+pub(super) fn wish(call: &Call) -> Option<LinkRequest> {
     if stays(&call.headers) {
-        return Ok(None);
+        return None;
     }
-    let shown = headers::overridden(&call.query)?;
-    Ok(Some(LinkRequest { shown, checksums: checksums::are_asked_for(&call.headers) }))
+    let shown = headers::overridden(&call.query).map(|replaced| replaced.map(|(header, value, _)| (header, value.to_owned())));
+    Some(LinkRequest { shown: shown.collect::<Result<_>>().ok()?, checksums: checksums::are_asked_for(&call.headers) })
 }
 
 fn stays(headers: &HeaderMap) -> bool {

@@ -1,12 +1,12 @@
 //! Several upstreams of one mount: replicas of the same bucket, of which the first is the primary. All that is written goes to the
 //! primary; a read goes to one of them, and on to another one where that fails.
 
-use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use sluice_provider::{Error, ErrorKind, Result, Upstream as Told};
 use tokio::time::Instant;
 
@@ -344,37 +344,8 @@ impl Upstreams {
 }
 
 /// How much a key belongs to a place: the highest has it, and when a place goes only its keys go elsewhere. The same in every gateway.
-fn rendezvous(place: &str, name: &str) -> u64 {
-    let mut hash = Fnv::default();
-    hash.write(place.as_bytes());
-    hash.write(&[0]);
-    hash.write(name.as_bytes());
-    hash.finish()
-}
-
-/// FNV-1a of 64 bits (<http://www.isthe.com/chongo/tech/comp/fnv/>), with the last step of MurmurHash3: the bits of the last bytes of
-/// a name would hardly reach the highest ones.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        let mut hash = self.0;
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-        hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-        hash ^ (hash >> 33)
-    }
+fn rendezvous(place: &str, name: &str) -> [u8; 32] {
+    Sha256::new().chain_update(place).chain_update([0]).chain_update(name).finalize().into()
 }
 
 /// What was written lately, so that it is read from the primary: a replica may not have it yet. Keys that share a slot are taken for one

@@ -8,6 +8,7 @@ use http_body_util::StreamBody;
 use s3s::Body;
 use sluice_provider::PartNumber;
 
+use crate::namespaces::Namespace;
 use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag, set_version};
 use crate::s3::error::{Code, Failure, Result};
@@ -16,21 +17,22 @@ use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, pa
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
-    let read = ReadRequest { pieces: call.sends_files, link: redirect::wish(call)?, ..read(call)? };
+    let read = ReadRequest { pieces: call.sends_files, ..read(call)? };
     let namespace = call.namespace()?;
+    if call.parts.objects.makes_links(&namespace, &call.key)?
+        && let Some(response) = Box::pin(elsewhere(call, &namespace, &read)).await?
+    {
+        return Ok(response);
+    }
     let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
         Ok(opened) => opened,
         Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
     };
     call.check_read(&namespace, &opened.found.info.attributes)?;
-    if let OpenBody::Elsewhere(link) = &opened.body {
-        return redirect::to(link);
-    }
     let mut response = respond(call, &read, &opened.found)?;
     lifecycle::tell_expiry(&namespace, &opened.found.info, response.headers_mut());
     *response.body_mut() = match opened.body {
         OpenBody::Full(bytes) => Body::from(bytes),
-        OpenBody::Elsewhere(_) => Body::empty(),
         OpenBody::Pieces(pieces) => {
             let bytes = opened.found.range.as_ref().map_or(opened.found.info.size, |range| range.end - range.start);
             response.extensions_mut().insert(FileBody::new(pieces, bytes));
@@ -40,6 +42,18 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
         OpenBody::Stream(stream) => Body::http_body_unsync(StreamBody::new(stream.map_ok(Frame::data))),
     };
     Ok(response)
+}
+
+/// Where the bytes are, for a reader who can be sent there.
+async fn elsewhere(call: &Call, namespace: &Namespace, read: &ReadRequest) -> Result<Option<Response<Body>>> {
+    let Some(wish) = redirect::wish(call) else { return Ok(None) };
+    let (info, link) = match call.parts.objects.link(namespace, &call.key, read, &wish).await {
+        Ok(Some(linked)) => linked,
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(call.unread(namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(namespace, &info.attributes)?;
+    redirect::to(&link).map(Some)
 }
 
 pub(crate) async fn head(call: &mut Call) -> Answer {
