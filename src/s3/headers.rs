@@ -292,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn a_header_is_found_among_few_and_among_many() {
+        let names: Vec<HeaderName> =
+            (0..2 * FEW_HEADERS).map(|n| HeaderName::try_from(format!("x-amz-meta-{n}")).unwrap()).collect();
+        for many in [1, FEW_HEADERS - 3, FEW_HEADERS, 2 * FEW_HEADERS] {
+            let mut sent = headers(&[("x-amz-acl", "first"), ("content-type", "text/plain")]);
+            sent.append("x-amz-acl", HeaderValue::from_static("second"));
+            sent.extend(names[..many].iter().map(|name| (name.clone(), HeaderValue::from_static("v"))));
+            assert_eq!(first(&sent, "x-amz-acl").unwrap(), "first", "{many}");
+            assert_eq!(first(&sent, "content-type").unwrap(), "text/plain", "{many}");
+            assert_eq!(first(&sent, "x-amz-ac"), None, "{many}");
+        }
+    }
+
+    #[test]
     fn headers_come_back_as_they_went_in() {
         let sent = headers(&[
             ("content-type", "text/plain"),

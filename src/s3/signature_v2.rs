@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn the_token_of_a_url_is_found_however_its_signature_is_spelt() {
+        let token = |query: &str| {
+            let request = with_signed_token(Request::get(format!("http://h/b/k?{query}")).body(()).unwrap());
+            request.headers().get("x-amz-security-token").map(|token| token.to_str().unwrap().to_owned())
+        };
+        for signature in ["Signature=s", "Signatur%65=s", "%53ignature", "Signature"] {
+            assert_eq!(token(&format!("X-Amz-Security-Token=t&{signature}")).as_deref(), Some("t"), "{signature}");
+        }
+        for signature in ["X-Amz-Signature=s", "signature=s", "a=Signature", "Sig+nature=s"] {
+            assert_eq!(token(&format!("X-Amz-Security-Token=t&{signature}")), None, "{signature}");
+        }
+    }
+
+    #[test]
     fn the_operation_is_chosen_by_what_is_signed() {
         let signature = "AWSAccessKeyId=A&Expires=1&Signature=s";
         for fine in [
