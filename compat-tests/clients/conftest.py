@@ -150,6 +150,8 @@ def mount_far(request, far, fresh, credentials, **settings: str) -> tuple[Gatewa
     """A new gateway with a bucket of the test's own, at whose root the bucket of the same name of the gateway `far` is mounted."""
     name = bucket_name(request)
     boto3_client(far).create_bucket(Bucket=name)
+    if settings.get("versions") == "true":
+        boto3_client(far).put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     near = fresh()
     boto3_client(near).create_bucket(Bucket=name)
     near.command("mount", "rm", name, "", check=False)

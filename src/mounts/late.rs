@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use sluice_provider::{
     Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
     Follow, FollowFrom, Followed, Guard, Key, Links, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider,
-    PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionId, Versioning, Versions,
+    PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionFeatures, VersionId, Versioning,
+    Versions,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -234,6 +235,12 @@ impl Follow for LateMount {
 
 #[async_trait]
 impl Versions for LateMount {
+    /// Nothing may be locked, and no name is taken for nonsense, before the mount can say.
+    fn version_features(&self) -> VersionFeatures {
+        let hoped = VersionFeatures { suspends: true, locks: false, own_names: false };
+        self.outcome.opened.get().and_then(|provider| provider.versions()).map_or(hoped, Versions::version_features)
+    }
+
     async fn head_version(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<ObjectInfo> {
         self.versions_of().await?.head_version(key, version, read).await
     }

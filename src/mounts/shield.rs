@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use sluice_provider::{
     Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
     Follow, FollowFrom, Followed, Guard, Key, Linked, Links, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber,
-    Provider, PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionId, Versioning,
-    Versions,
+    Provider, PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionFeatures, VersionId,
+    Versioning, Versions,
 };
 use tokio::time::Instant;
 
@@ -314,6 +314,10 @@ impl Follow for Shield {
 
 #[async_trait]
 impl Versions for Shield {
+    fn version_features(&self) -> VersionFeatures {
+        self.inner.versions().map_or(VersionFeatures::ALL, Versions::version_features)
+    }
+
     async fn head_version(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<ObjectInfo> {
         let facet = self.kept()?;
         self.read("head", || facet.head_version(key, version, read)).await

@@ -214,6 +214,10 @@ impl Namespaces {
         // With locks, nothing is written between the look and the end.
         let _permit = if locks { namespace.gate().enter_alone().await? } else { namespace.publishing().await? };
         if locks {
+            if opened.provider.versions().is_some_and(|facet| !facet.version_features().locks) {
+                let message = "The storage of this mount cannot keep Object Lock, which the bucket has.";
+                return Err(Error::new(ErrorKind::NotImplemented(message.into()), "mount"));
+            }
             let looked = tokio::time::timeout(LAST_LOOK, hides_objects(&namespace, &mount.prefix)).await;
             let slow = |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "look for locked objects");
             if looked.map_err(slow)?? {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use sluice_provider as provider;
 use sluice_provider::{
-    AttributeChange, DeleteKey, DeleteWhen, Guard, Key, ListPage, ListQuery, ObjectInfo, Provider, VersionId, Versioning,
+    AttributeChange, DeleteKey, DeleteWhen, Guard, Key, ListPage, ListQuery, ObjectInfo, VersionFeatures, VersionId, Versioning,
     is_marker, version_of,
 };
 
@@ -83,7 +83,7 @@ impl Objects {
             return match version {
                 VersionId::Null => only(self.delete_for_good(ns, vec![DeleteKey { key: removal.key, when }]).await)
                     .map(|_| Removed { version: Some(version), marker: false }),
-                VersionId::Named(_) => Ok(Removed { version: Some(version), marker: false }),
+                VersionId::Named(_) | VersionId::Foreign(_) => Ok(Removed { version: Some(version), marker: false }),
             };
         };
         let guard = Guard::new(move |info| lock::may_remove(&info.attributes, bypass));
@@ -129,12 +129,14 @@ impl Objects {
     /// Whether every mount of a bucket can keep versions.
     #[must_use]
     pub fn keeps_versions(&self, ns: &Namespace) -> bool {
-        ns.mounts.load().iter().all(|mount| keeps(&*mount.provider))
+        ns.mounts.load().iter().all(|mount| mount.provider.versions().is_some())
     }
-}
 
-fn keeps(provider: &dyn Provider) -> bool {
-    provider.versions().is_some()
+    /// Whether every mount of a bucket that can keep versions does this with them too.
+    #[must_use]
+    pub fn versions_allow(&self, ns: &Namespace, does: impl Fn(VersionFeatures) -> bool) -> bool {
+        ns.mounts.load().iter().filter_map(|mount| mount.provider.versions()).all(|facet| does(facet.version_features()))
+    }
 }
 
 fn only<T>(mut outcomes: Vec<Result<T>>) -> Result<T> {

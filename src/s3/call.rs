@@ -227,9 +227,24 @@ impl Call {
     /// The version that the query names.
     ///
     /// # Errors
-    /// As [`version`].
+    /// As [`version_in`](Self::version_in).
     pub(crate) fn version(&self) -> Result<Option<VersionId>> {
-        self.query.get("versionId").map(|text| version(&self.key, text)).transpose()
+        let Some(text) = self.query.get("versionId") else { return Ok(None) };
+        let own_names = self.namespace().ok().is_none_or(|namespace| self.names_versions(&namespace));
+        version(&self.key, text, own_names).map(Some)
+    }
+
+    /// Reads a version id of a key in a bucket.
+    ///
+    /// # Errors
+    /// As [`version`].
+    pub(crate) fn version_in(&self, namespace: &Namespace, key: &str, text: &str) -> Result<VersionId> {
+        version(key, text, self.names_versions(namespace))
+    }
+
+    /// Whether all names of versions in a bucket are the gateway's own.
+    pub(crate) fn names_versions(&self, namespace: &Namespace) -> bool {
+        self.parts.objects.versions_allow(namespace, |features| features.own_names)
     }
 
     /// Whether a retention in governance mode is overridden: asked for, and within the sender's rights. A list that lets somebody write
@@ -312,12 +327,14 @@ impl Call {
 /// Reads a version id.
 ///
 /// # Errors
-/// `NoSuchVersion` for what looks like one of AWS's, `InvalidArgument` for what never was one.
-pub(crate) fn version(key: &str, text: &str) -> Result<VersionId> {
+/// `NoSuchVersion` for what looks like one of AWS's, `InvalidArgument` for what never was one. What only the remote of a mount can
+/// know is not refused here, unless all names of the bucket are the gateway's own.
+pub(crate) fn version(key: &str, text: &str, own_names: bool) -> Result<VersionId> {
     if text.is_empty() {
         return Err(Failure::argument("versionId", "", "Version id cannot be the empty string"));
     }
-    VersionId::parse(text).map_err(|_| {
+    let parsed = VersionId::parse(text).ok().filter(|id| !own_names || !matches!(id, VersionId::Foreign(_)));
+    parsed.ok_or_else(|| {
         let could_be = text.len() == 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if could_be {
             Failure::new(Code::NoSuchVersion).field("Key", key).field("VersionId", text)

@@ -45,8 +45,8 @@ pub use options::{
     ReadOptions, UploadId,
 };
 pub use versions::{
-    Guard, MARKER_ATTRIBUTE, Plan, Slot, VERSION_ATTRIBUTE, Version, VersionId, Versioning, Versions, first_null, hidden_slots,
-    is_marker, version_of,
+    ForeignVersion, Guard, MARKER_ATTRIBUTE, Plan, Slot, VERSION_ATTRIBUTE, Version, VersionFeatures, VersionId, Versioning,
+    Versions, first_null, hidden_slots, is_marker, version_of,
 };
 
 /// Storage that a namespace can mount.

@@ -317,6 +317,8 @@ fn versions<'s>(state: &'s State, key: &Key, after: Option<&VersionId>) -> impl 
     let slots = state.older.get(key);
     let from: Bound<Slot> = match after {
         None => Bound::Unbounded,
+        // No version has such a name.
+        Some(VersionId::Foreign(_)) => Bound::Excluded(last_of(Version::OLDEST)),
         Some(VersionId::Named(version)) => Bound::Excluded(last_of(*version)),
         // Of a null version that is no longer there nobody knows where it was.
         Some(VersionId::Null) => slots

@@ -29,6 +29,11 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Whether it is about a delete marker.
+    pub(crate) fn is_marker(&self) -> bool {
+        self.header("x-amz-delete-marker") == Some("true")
+    }
+
     /// The XML of a success. Some operations answer 200 and an `Error` document.
     pub(crate) fn xml<T: for<'de> Deserialize<'de>>(&self, operation: &'static str) -> Result<T> {
         let garbage = || Error::new(ErrorKind::Unavailable, operation).with("reason", "the remote's answer is not S3's XML");

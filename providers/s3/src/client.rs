@@ -42,6 +42,19 @@ pub(crate) struct Opened {
     turn: Option<OwnedSemaphorePermit>,
 }
 
+/// What is remembered of a call for its errors.
+struct Asked {
+    operation: &'static str,
+    method: Method,
+    of_version: bool,
+}
+
+impl From<&Call> for Asked {
+    fn from(call: &Call) -> Self {
+        Self { operation: call.operation, method: call.method.clone(), of_version: call.names_version() }
+    }
+}
+
 /// The remote.
 pub(crate) struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Payload>,
@@ -101,26 +114,35 @@ impl Client {
 
     /// Makes a call and reads the whole answer. Anything but a success is an error.
     pub(crate) async fn call(&self, call: Call) -> Result<Answer> {
-        let (method, operation) = (call.method.clone(), call.operation);
+        match self.ask(call).await? {
+            (_, Some(refusal)) => Err(refusal),
+            (answer, None) => Ok(answer),
+        }
+    }
+
+    /// As [`call`](Self::call), for whom a refusal has something to tell: it comes along with its error.
+    pub(crate) async fn ask(&self, call: Call) -> Result<(Answer, Option<Error>)> {
+        let asked = Asked::from(&call);
         let opened = self.open(call).await?;
-        let answer = self.whole(opened, operation).await?;
+        let answer = self.whole(opened, asked.operation).await?;
         if answer.status.is_success() {
             self.saw();
-            return Ok(answer);
+            return Ok((answer, None));
         }
-        Err(self.refusal(&method, &answer, operation).await)
+        let refusal = self.refusal(&asked, &answer).await;
+        Ok((answer, Some(refusal)))
     }
 
     /// Makes a call and answers with a body that is still to come. Anything but a success is an error.
     pub(crate) async fn stream(&self, call: Call) -> Result<Opened> {
-        let (method, operation) = (call.method.clone(), call.operation);
+        let asked = Asked::from(&call);
         let opened = self.open(call).await?;
         if opened.status.is_success() {
             self.saw();
             return Ok(opened);
         }
-        let answer = self.whole(opened, operation).await?;
-        Err(self.refusal(&method, &answer, operation).await)
+        let answer = self.whole(opened, asked.operation).await?;
+        Err(self.refusal(&asked, &answer).await)
     }
 
     /// Whether there is a bucket that can be used.
@@ -248,8 +270,14 @@ impl Client {
     }
 
     /// The error of an answer. That a key is missing is believed only where there is a bucket to miss it.
-    async fn refusal(&self, method: &Method, answer: &Answer, operation: &'static str) -> Error {
-        let error = error_of(method, answer, operation);
+    async fn refusal(&self, asked: &Asked, answer: &Answer) -> Error {
+        let operation = asked.operation;
+        let error = error_of(&asked.method, answer, operation);
+        // A delete marker has nothing to be read, and a name that the remote cannot read is no version's.
+        let none = answer.is_marker() || asked.of_version && answer.status == StatusCode::BAD_REQUEST;
+        if none && asked.method != Method::PUT {
+            return Error::new(ErrorKind::NotFound, operation).caused_by(error);
+        }
         let unsure = *error.kind() == ErrorKind::NotFound && answer.body.is_empty();
         if unsure && !self.seen_lately() {
             return match self.check().await {

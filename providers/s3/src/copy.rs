@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use sluice_provider::{AttributeChange, CopyOptions, ETag, Error, ErrorKind, Key, ObjectInfo, PutWhen, Result};
+use sluice_provider::{AttributeChange, CopyOptions, ETag, Error, ErrorKind, Guard, Key, ObjectInfo, PutWhen, Result, VersionId};
 
 use crate::form::{self, Headers, Record};
 use crate::provider::{Inner, TRIES, detached};
-use crate::remote::{Found, date, quoted, to_seconds};
+use crate::remote::{Found, date, name_version, quoted, to_seconds};
 use crate::upload::Upload;
 use crate::write::{MAX_PUT_BYTES, When, is_racy};
 
@@ -14,21 +14,32 @@ use crate::write::{MAX_PUT_BYTES, When, is_racy};
 const COPIED_PART_BYTES: u64 = 1024 * 1024 * 1024;
 
 impl Inner {
-    pub(crate) async fn copy(self: &Arc<Self>, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
+    pub(crate) async fn copy(
+        self: &Arc<Self>,
+        (from, version): (&Key, Option<&VersionId>),
+        to: &Key,
+        copy: &CopyOptions,
+    ) -> Result<ObjectInfo> {
         self.writable(to)?;
         self.keeps(&copy.when)?;
         self.readable(from)?;
-        let (this, from, to, copy) = (Arc::clone(self), from.clone(), to.clone(), copy.clone());
+        let (this, from, version, to) = (Arc::clone(self), from.clone(), version.copied(), to.clone());
+        let copy = copy.clone();
         detached(async move {
             let _turn = this.turn(&to).await;
-            this.copy_now(&from, &to, &copy).await
+            this.copy_now((&from, version.as_ref()), &to, &copy).await
         })
         .await
     }
 
-    async fn copy_now(self: &Arc<Self>, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
+    async fn copy_now(
+        self: &Arc<Self>,
+        (from, version): (&Key, Option<&VersionId>),
+        to: &Key,
+        copy: &CopyOptions,
+    ) -> Result<ObjectInfo> {
         for _ in 0..TRIES {
-            let (found, record) = self.look(from).await?;
+            let (found, record) = self.remote.look(from, version).await?;
             let source = found.info(from, record.as_ref())?;
             if copy.source_if_match.as_ref().is_some_and(|etag| *etag != source.etag) {
                 return Err(Error::new(ErrorKind::PreconditionFailed, "source of a copy").with("key", from));
@@ -38,8 +49,11 @@ impl Inner {
             let (headers, record) = self.describe(to, &attributes, &source.etag).await?;
             let copied = self.copy_at_remote((from, &found), to, headers, when).await;
             match self.or_drop(copied, record.as_deref()).await {
-                Ok(modified) => {
+                Ok((modified, version)) => {
                     let mut info = ObjectInfo { key: to.clone(), size: found.size, etag: source.etag, modified, attributes };
+                    if self.remote.versions {
+                        name_version(&mut info.attributes, version);
+                    }
                     if self.exact() {
                         self.tell_time(&mut info).await;
                     }
@@ -47,7 +61,7 @@ impl Inner {
                 }
                 Err(error) if *error.kind() == ErrorKind::PreconditionFailed => {
                     // Of the source or of the destination: only the source can tell.
-                    let now = self.remote.head(&self.remote.name(from)).await?;
+                    let now = self.remote.head(&self.remote.name(from), version).await?;
                     if now.tag == found.tag && !is_racy(&copy.when) {
                         return Err(error);
                     }
@@ -58,18 +72,18 @@ impl Inner {
         Err(Error::new(ErrorKind::Conflict, "copy").with("from", from).with("to", to))
     }
 
-    /// Copies what was seen, in one request or in parts. Answers when.
+    /// Copies what was seen, in one request or in parts. Answers when, and the version that it became.
     async fn copy_at_remote(
         self: &Arc<Self>,
         (from, found): (&Key, &Found),
         to: &Key,
         headers: Headers,
         when: When,
-    ) -> Result<std::time::SystemTime> {
-        let (from, to) = (self.remote.name(from), self.remote.name(to));
+    ) -> Result<(std::time::SystemTime, Option<VersionId>)> {
+        let (from, to, version) = (self.remote.name(from), self.remote.name(to), found.version.as_ref());
         if found.size <= MAX_PUT_BYTES && (when.is_empty() || self.able.copies) {
-            let modified = self.remote.copy((&from, &found.tag), &to, headers, &when).await?;
-            return Ok(modified.unwrap_or_else(|| to_seconds(std::time::SystemTime::now())));
+            let (modified, copied) = self.remote.copy((&from, version, &found.tag), &to, headers, &when).await?;
+            return Ok((modified.unwrap_or_else(|| to_seconds(std::time::SystemTime::now())), copied));
         }
         let mut upload = Upload::begin(self, &to, headers).await?;
         let mut start = 0;
@@ -77,10 +91,11 @@ impl Inner {
             let end = found.size.min(start + COPIED_PART_BYTES);
             // A range may not be empty, nor name all of a small object.
             let range = (start > 0 || end < found.size).then_some(start..end);
-            upload.copy((&from, Some(&found.tag)), range).await?;
+            upload.copy((&from, version, Some(&found.tag)), range).await?;
             start = end.max(1);
         }
-        upload.complete(when).await.map(|answer| date(&answer))
+        let answer = upload.complete(when).await?;
+        Ok((date(&answer), self.remote.version_of(&answer.headers)?))
     }
 
     pub(crate) async fn set_attributes(self: &Arc<Self>, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
@@ -88,22 +103,43 @@ impl Inner {
         let (this, key, change) = (Arc::clone(self), key.clone(), change.clone());
         detached(async move {
             let _turn = this.turn(&key).await;
-            for _ in 0..TRIES {
-                if let Some(info) = this.try_change(&key, &change).await? {
-                    return Ok(info);
-                }
-            }
-            Err(Error::new(ErrorKind::Conflict, "change of attributes").with("key", &key))
+            this.change(&key, None, &change, &Guard::none()).await
         })
         .await
     }
 
+    /// Changes attributes of an object, in the turn of its key.
+    pub(crate) async fn change(
+        self: &Arc<Self>,
+        key: &Key,
+        version: Option<&VersionId>,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<ObjectInfo> {
+        for _ in 0..TRIES {
+            if let Some(info) = self.try_change(key, version, change, guard).await? {
+                return Ok(info);
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, "change of attributes").with("key", key))
+    }
+
     /// Changes the record of an object; `None` when others were faster, or when it had none until now.
-    async fn try_change(self: &Arc<Self>, key: &Key, change: &AttributeChange) -> Result<Option<ObjectInfo>> {
-        let found = self.remote.head(&self.remote.name(key)).await?;
+    async fn try_change(
+        self: &Arc<Self>,
+        key: &Key,
+        version: Option<&VersionId>,
+        change: &AttributeChange,
+        guard: &Guard,
+    ) -> Result<Option<ObjectInfo>> {
+        let found = self.remote.head(&self.remote.name(key), version).await?;
         let Some(id) = found.record() else {
             let info = found.info(key, None)?;
             check(&info.etag, key, change)?;
+            if self.remote.versions {
+                let error = Error::new(ErrorKind::Unsupported, "change of attributes");
+                return Err(error.with("reason", "a version that was not written with a record").with("key", key));
+            }
             return self.give_record(key, &found, &info).await.map(|()| None);
         };
         let (record, tag) = match self.remote.read_record(id).await {
@@ -113,6 +149,7 @@ impl Inner {
         };
         let mut info = found.info(key, Some(&record))?;
         check(&info.etag, key, change)?;
+        guard.check(&info)?;
         info.attributes.apply(change);
         let changed = Record::new(&self.remote.name(key), &info.attributes, &info.etag);
         match self.remote.write_record(id, &changed, &self.tied_to(&tag)).await {

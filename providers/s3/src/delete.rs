@@ -35,7 +35,7 @@ impl Inner {
         let name = self.remote.name(key);
         for _ in 0..TRIES {
             let found = match when {
-                DeleteWhen::Always => self.remote.head(&name).await,
+                DeleteWhen::Always => self.remote.head(&name, None).await,
                 DeleteWhen::IfMatch { .. } => match self.look(key).await {
                     Ok((found, record)) if !when.holds(Some(&found.info(key, record.as_ref())?)) => {
                         return Err(Error::new(ErrorKind::PreconditionFailed, "delete").with("key", key));
@@ -50,7 +50,8 @@ impl Inner {
             };
             match self.remote.delete(&name, self.able.deletes.then_some(&found.tag)).await {
                 Ok(()) => {
-                    if let Some(id) = found.record() {
+                    // What the remote keeps of it still needs its record.
+                    if let Some(id) = found.record().filter(|_| !self.remote.versions) {
                         self.drop_record(id).await;
                     }
                     return Ok(DeleteOutcome::Deleted { size: found.size });

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::HeaderMap;
 use serde::{Deserialize, Serialize};
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Result};
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Result, VERSION_ATTRIBUTE};
 
 /// What the gateway calls user metadata.
 pub(crate) const USER: &str = "meta.";
@@ -59,7 +59,9 @@ pub(crate) struct Record {
 
 impl Record {
     pub(crate) fn new(key: &str, attributes: &Attributes, etag: &ETag) -> Self {
-        let attributes = attributes.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+        // The name of a version is the remote's to give.
+        let kept = attributes.iter().filter(|(name, _)| *name != VERSION_ATTRIBUTE);
+        let attributes = kept.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
         Self { key: key.to_owned(), attributes, etag: etag.as_str().to_owned() }
     }
 

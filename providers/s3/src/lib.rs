@@ -26,6 +26,8 @@ mod settings;
 mod sweep;
 mod upload;
 mod upstreams;
+mod version_list;
+mod versions;
 mod write;
 
 pub use hops::{HOPS_HEADER, with_hops};

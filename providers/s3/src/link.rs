@@ -24,7 +24,7 @@ impl Links for S3 {
         let inner = &self.inner;
         inner.readable(key)?;
         let look = |remote: Remote| async move {
-            let (found, record) = remote.look(key).await?;
+            let (found, record) = remote.look(key, None).await?;
             Ok((remote, found, record))
         };
         let ((remote, found, record), _reading) = inner.reading(key, look).await?;
@@ -90,7 +90,7 @@ mod tests {
         }
         map.entry("content-type").or_insert("binary/octet-stream".parse().unwrap());
         let (attributes, own) = form::read(&map).unwrap();
-        Found { size: 1, tag: ETag::new("tag").unwrap(), modified: SystemTime::UNIX_EPOCH, attributes, own }
+        Found { size: 1, tag: ETag::new("tag").unwrap(), modified: SystemTime::UNIX_EPOCH, attributes, own, version: None }
     }
 
     fn told(found: &Found, record: Option<&Record>, shown: &[(&'static str, String)]) -> Option<Vec<(&'static str, String)>> {

@@ -221,7 +221,7 @@ impl Inner {
         let Some((size, etag, modified)) = entry.object else { return Ok(ListEntry::Prefix(entry.name)) };
         let key = Key::new(&entry.name)?;
         if self.exact() {
-            match remote.info(&key).await {
+            match remote.info(&key, None).await {
                 Ok(info) => return Ok(ListEntry::Object(info)),
                 // It is gone since; when it was listed it was there.
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}
@@ -234,14 +234,14 @@ impl Inner {
 
 /// A name that comes after all that begin with this. Keys that begin with it and the last of all characters come later still; they
 /// are left out of the answer when they are met.
-fn end_of(prefix: &str) -> String {
+pub(crate) fn end_of(prefix: &str) -> String {
     let mut end = prefix.to_owned();
     end.push(LAST);
     end
 }
 
 /// A name just before this one, as far as a listing that only takes names after another one needs it.
-fn before(key: &str) -> String {
+pub(crate) fn before(key: &str) -> String {
     let mut name = key.to_owned();
     match name.pop() {
         // Everything between is skipped when it is met.

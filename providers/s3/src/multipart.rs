@@ -17,6 +17,7 @@ use crate::provider::{ABREAST, Inner, S3, detached, new_id};
 use crate::remote::SentPart;
 use crate::settings::MIN_PART_BYTES;
 use crate::upload::Upload;
+use crate::versions::nameless;
 use crate::write::{Gathered, MAX_PUT_BYTES, PART_BYTES, gather};
 
 /// How many uploads are remembered between their parts.
@@ -123,7 +124,7 @@ impl Multipart for S3 {
         match Token::parse(token) {
             // Parts that a Complete does not name go with it, and no other one takes this place.
             Some(Token::Native(_)) | None => Ok(()),
-            Some(Token::Staged { id, .. }) => self.inner.remote.delete(&self.inner.staged_name(upload, &id), None).await,
+            Some(Token::Staged { id, .. }) => self.inner.remote.erase(&self.inner.staged_name(upload, &id)).await,
         }
     }
 
@@ -135,15 +136,7 @@ impl Multipart for S3 {
         etag: &ETag,
         put: &PutOptions,
     ) -> Result<ObjectInfo> {
-        self.inner.writable(key)?;
-        self.inner.keeps(&put.when)?;
-        let (inner, key, upload) = (Arc::clone(&self.inner), key.clone(), upload.clone());
-        let (parts, etag, put) = (parts.to_vec(), etag.clone(), put.clone());
-        detached(async move {
-            let _turn = inner.turn(&key).await;
-            inner.complete(&key, &upload, &parts, etag, &put).await
-        })
-        .await
+        self.inner.publish(key, upload, parts, etag, put).await.map(nameless)
     }
 
     async fn abort(&self, key: &Key, upload: &UploadId) -> Result<()> {
@@ -226,6 +219,26 @@ impl Inner {
         upload.complete(Vec::new()).await.map(drop)
     }
 
+    /// Publishes parts, to the end whether or not anybody waits for it.
+    pub(crate) async fn publish(
+        self: &Arc<Self>,
+        key: &Key,
+        upload: &UploadId,
+        parts: &[(String, u64)],
+        etag: &ETag,
+        put: &PutOptions,
+    ) -> Result<ObjectInfo> {
+        self.writable(key)?;
+        self.keeps(&put.when)?;
+        let (this, key, upload) = (Arc::clone(self), key.clone(), upload.clone());
+        let (parts, etag, put) = (parts.to_vec(), etag.clone(), put.clone());
+        detached(async move {
+            let _turn = this.turn(&key).await;
+            this.complete(&key, &upload, &parts, etag, &put).await
+        })
+        .await
+    }
+
     async fn complete(
         self: &Arc<Self>,
         key: &Key,
@@ -272,7 +285,7 @@ impl Inner {
                 Token::Native(part) => Ok(part.clone()),
                 Token::Staged { number, id } => {
                     let from = self.staged_name(upload, id);
-                    self.remote.copy_part((&from, None), None, &session.name, &session.upload, *number).await
+                    self.remote.copy_part((&from, None, None), None, &session.name, &session.upload, *number).await
                 }
             }
         });
@@ -299,12 +312,12 @@ impl Inner {
                         ready.put(Payload::Bytes(small.split().freeze())).await?;
                     }
                     let range = (wanted > 0).then_some(wanted..*size);
-                    ready.copy((&name, None), range).await?;
+                    ready.copy((&name, None, None), range).await?;
                     continue;
                 }
             } else if *size == 0 {
                 // Nothing to read, but it must be there.
-                self.remote.head(&name).await?;
+                self.remote.head(&name, None).await?;
             }
             while start < *size {
                 let end = (*size).min(start + MIN_PART_BYTES);
@@ -328,7 +341,7 @@ impl Inner {
             return Ok(Bytes::new());
         }
         let header = format!("bytes={}-{}", range.start, range.end - 1);
-        let opened = self.remote.get(name, Some(header)).await?;
+        let opened = self.remote.get(name, None, Some(header)).await?;
         collect(self.remote.client.body(opened, length), GATHERED_BYTES).await
     }
 
@@ -341,10 +354,10 @@ impl Inner {
             if names.is_empty() {
                 break;
             }
-            let deletes = names.iter().map(|name| self.remote.delete(name, None));
+            let deletes = names.iter().map(|name| self.remote.erase(name));
             stream::iter(deletes.collect::<Vec<_>>()).buffered(ABREAST).try_collect::<Vec<()>>().await?;
         }
-        self.remote.delete(&self.session_name(upload), None).await
+        self.remote.erase(&self.session_name(upload)).await
     }
 }
 

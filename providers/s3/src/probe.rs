@@ -31,7 +31,7 @@ pub(crate) async fn probe(remote: &Remote) -> Result<Able> {
     };
     remote.put(&name, Payload::empty(), Vec::new(), &[]).await.map_err(advice)?;
     let found = ask(remote, &name).await;
-    let deleted = remote.delete(&name, None).await;
+    let deleted = remote.erase(&name).await;
     let able = found?;
     deleted?;
     Ok(able)
@@ -48,10 +48,10 @@ async fn ask(remote: &Remote, name: &str) -> Result<Able> {
     let deletes = refused(&remote.delete(name, Some(&other)).await)?;
     let mut copies = false;
     if puts && deletes {
-        let tag = remote.head(name).await?.tag;
+        let tag = remote.head(name, None).await?.tag;
         let headers = vec![(OWN.to_owned(), "e30".to_owned())];
-        copies = refused(&remote.copy((name, &tag), name, headers.clone(), &absent).await)?
-            && refused(&remote.copy((name, &tag), name, headers, &matching).await)?;
+        copies = refused(&remote.copy((name, None, &tag), name, headers.clone(), &absent).await)?
+            && refused(&remote.copy((name, None, &tag), name, headers, &matching).await)?;
     }
     let completes = puts && completes(remote, name).await?;
     Ok(Able { puts, completes, copies, deletes })

@@ -24,6 +24,7 @@ use crate::multipart::Session;
 use crate::probe::{Able, probe};
 use crate::remote::{Found, HIDDEN, Remote};
 use crate::upstreams::{Reading, Recent, Upstreams};
+use crate::versions::nameless;
 use crate::{Answers, Conditions, Settings};
 
 /// How often a call starts over because others changed what it looked at.
@@ -74,7 +75,7 @@ impl S3 {
         let remote = |endpoint: &http::Uri| -> Result<Remote> {
             let client = Arc::new(Client::new(&settings, endpoint, Arc::clone(&credentials))?);
             let (bucket, prefix) = (settings.bucket.as_str().into(), settings.prefix.as_str().into());
-            Ok(Remote { client, bucket, prefix, hasty: false })
+            Ok(Remote { client, bucket, prefix, hasty: false, versions: settings.versions })
         };
         let primary = remote(&settings.endpoint)?;
         let replicas = settings.upstreams.iter().map(remote).collect::<Result<Vec<_>>>()?;
@@ -87,7 +88,7 @@ impl S3 {
         match &upstreams {
             // What the primary can keep only the primary can tell.
             Some((upstreams, _)) if !asks => any_answers(upstreams).await?,
-            _ => remote.client.check().await?,
+            _ => remote.check().await?,
         }
         match &upstreams {
             Some((upstreams, _)) => {
@@ -146,7 +147,7 @@ impl Provider for S3 {
     }
 
     async fn put(&self, key: &Key, body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
-        self.inner.put(key, body, put).await
+        self.inner.put(key, body, put).await.map(nameless)
     }
 
     async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
@@ -154,7 +155,7 @@ impl Provider for S3 {
     }
 
     async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
-        self.inner.copy(from, to, copy).await
+        self.inner.copy((from, None), to, copy).await.map(nameless)
     }
 
     async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
@@ -168,7 +169,7 @@ impl Provider for S3 {
     async fn check(&self) -> Result<()> {
         match &self.inner.upstreams {
             Some((upstreams, _)) => any_answers(upstreams).await,
-            None => self.inner.remote.client.check().await,
+            None => self.inner.remote.check().await,
         }
     }
 
@@ -177,7 +178,7 @@ impl Provider for S3 {
     }
 
     fn versions(&self) -> Option<&dyn Versions> {
-        None
+        self.inner.settings.versions.then_some(self)
     }
 
     fn appends(&self) -> Option<&dyn Append> {
@@ -306,12 +307,12 @@ impl Inner {
 
     /// The object of a key as the primary tells of it, with its record if it has one.
     pub(crate) async fn look(&self, key: &Key) -> Result<(Found, Option<Record>)> {
-        self.remote.look(key).await
+        self.remote.look(key, None).await
     }
 
     /// Frees a record that nobody names any more. Left behind it takes space, and nothing else.
     pub(crate) async fn drop_record(&self, id: &str) {
-        if let Err(error) = self.remote.delete(&self.remote.record_name(id), None).await {
+        if let Err(error) = self.remote.erase(&self.remote.record_name(id)).await {
             tracing::debug!(%error, "a record is left behind");
         }
     }

@@ -5,11 +5,11 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use http::StatusCode;
-use sluice_provider::{Body, ByteStream, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result};
+use sluice_provider::{Body, ByteStream, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result, VersionId};
 
 use crate::client::Opened;
 use crate::provider::{Inner, TRIES, lost_record};
-use crate::remote::{Remote, content_length, found};
+use crate::remote::{Remote, content_length};
 
 /// No S3 object is longer, and every server reads such a number.
 const END: u64 = i64::MAX as u64;
@@ -17,13 +17,13 @@ const END: u64 = i64::MAX as u64;
 impl Inner {
     pub(crate) async fn head(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
         self.readable(key)?;
-        let (info, _) = self.reading(key, |remote| async move { remote.told(key, read).await }).await?;
+        let (info, _) = self.reading(key, |remote| async move { remote.told(key, None, read).await }).await?;
         Ok(info)
     }
 
     pub(crate) async fn get(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
         self.readable(key)?;
-        let (object, reading) = self.reading(key, |remote| async move { remote.open(key, read).await }).await?;
+        let (object, reading) = self.reading(key, |remote| async move { remote.open(key, None, read).await }).await?;
         let Some(reading) = reading else { return Ok(object) };
         let body = match object.body {
             // Under way until the last of it is read, or nobody wants it any more.
@@ -42,25 +42,25 @@ impl Inner {
 
 impl Remote {
     /// What the mount says of the object of a key.
-    pub(crate) async fn info(&self, key: &Key) -> Result<ObjectInfo> {
-        let (found, record) = self.look(key).await?;
+    pub(crate) async fn info(&self, key: &Key, version: Option<&VersionId>) -> Result<ObjectInfo> {
+        let (found, record) = self.look(key, version).await?;
         found.info(key, record.as_ref())
     }
 
     /// The same under a condition.
-    async fn told(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
-        let info = self.info(key).await?;
+    pub(crate) async fn told(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<ObjectInfo> {
+        let info = self.info(key, version).await?;
         matches(&info, read)?;
         Ok(info)
     }
 
-    async fn open(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
+    pub(crate) async fn open(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<Object> {
         let name = self.name(key);
         let mut missing = None;
         for _ in 0..TRIES {
             let opened = match read.range {
                 Some(RangeSpec::Last(0)) => None,
-                range => match self.get(&name, range.map(header)).await {
+                range => match self.get(&name, version, range.map(header)).await {
                     Ok(opened) => Some(opened),
                     Err(error) if matches!(error.kind(), ErrorKind::RangeNotSatisfiable { .. }) => None,
                     Err(error) => return Err(error),
@@ -68,7 +68,7 @@ impl Remote {
             };
             let Some(opened) = opened else {
                 // The condition is looked at before the range, and the refusal tells the size.
-                let info = self.told(key, read).await?;
+                let info = self.told(key, version, read).await?;
                 match read.range.map(|range| range.resolve(info.size)) {
                     Some(Err(error)) => return Err(error),
                     // It has grown since.
@@ -76,7 +76,7 @@ impl Remote {
                 }
             };
             let (size, range) = extent(&opened, read.range)?;
-            let found = found(&opened.headers, size)?;
+            let found = self.found(&opened.headers, size)?;
             let record = match found.record() {
                 None => None,
                 Some(id) => match self.read_record(id).await {
@@ -113,7 +113,7 @@ impl Remote {
     }
 }
 
-fn matches(info: &ObjectInfo, read: &ReadOptions) -> Result<()> {
+pub(crate) fn matches(info: &ObjectInfo, read: &ReadOptions) -> Result<()> {
     match &read.if_match {
         Some(etag) if *etag != info.etag => Err(Error::new(ErrorKind::PreconditionFailed, "read").with("key", &info.key)),
         _ => Ok(()),

@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use serde::Deserialize;
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, Result};
+use sluice_provider::{
+    Attributes, ETag, Error, ErrorKind, ForeignVersion, Key, ObjectInfo, Result, VERSION_ATTRIBUTE, VersionId,
+};
 
 use crate::answer::Answer;
 use crate::client::{Client, Opened};
 use crate::form::{self, Headers, Own, Record};
 use crate::payload::Payload;
 use crate::provider::lost_record;
-use crate::request::{Call, escape_path};
+use crate::request::{Call, escape_path, escape_query};
 
 /// What the names of the mount's own things begin with, after the mount's prefix. No key that begins so can be stored.
 pub(crate) const HIDDEN: &str = ".sluice-s3/";
@@ -28,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) modified: SystemTime,
     pub(crate) attributes: Attributes,
     pub(crate) own: Option<Own>,
+    /// Which version it is, on a mount that has versions.
+    pub(crate) version: Option<VersionId>,
 }
 
 /// A part that the remote holds.
@@ -77,6 +81,8 @@ pub(crate) struct Remote {
     pub(crate) prefix: Arc<str>,
     /// Reads are not repeated, because others can be asked.
     pub(crate) hasty: bool,
+    /// The remote's versions are those of the mount.
+    pub(crate) versions: bool,
 }
 
 impl Remote {
@@ -94,15 +100,15 @@ impl Remote {
         self.hidden(&format!("r/{id}"))
     }
 
-    pub(crate) async fn head(&self, name: &str) -> Result<Found> {
+    pub(crate) async fn head(&self, name: &str, version: Option<&VersionId>) -> Result<Found> {
         let call = Call::new("head object", Method::HEAD, Some(name.to_owned())).hasty(self.hasty);
-        let answer = self.client.call(call).await?;
-        found(&answer.headers, content_length(&answer.headers)?)
+        let answer = self.client.call(call.version(version)).await?;
+        self.found(&answer.headers, content_length(&answer.headers)?)
     }
 
     /// Opens an object; `range` is the value of the header.
-    pub(crate) async fn get(&self, name: &str, range: Option<String>) -> Result<Opened> {
-        let mut call = Call::new("get object", Method::GET, Some(name.to_owned())).hasty(self.hasty);
+    pub(crate) async fn get(&self, name: &str, version: Option<&VersionId>, range: Option<String>) -> Result<Opened> {
+        let mut call = Call::new("get object", Method::GET, Some(name.to_owned())).version(version).hasty(self.hasty);
         if let Some(range) = range {
             call = call.header("range", range);
         }
@@ -130,31 +136,31 @@ impl Remote {
         self.client.call(call).await.map(drop)
     }
 
-    /// Copies an object that still has this ETag, with new metadata. Answers the remote's ETag of the copy and its time.
+    /// Copies an object that still has this ETag, with new metadata. Answers the copy's time and version.
     pub(crate) async fn copy(
         &self,
-        from: (&str, &ETag),
+        from: (&str, Option<&VersionId>, &ETag),
         to: &str,
         headers: Headers,
         when: &[(&'static str, String)],
-    ) -> Result<Option<SystemTime>> {
+    ) -> Result<(Option<SystemTime>, Option<VersionId>)> {
         let call = Call::new("copy object", Method::PUT, Some(to.to_owned()))
             .headers(headers)
-            .header("x-amz-copy-source", self.source(from.0))
-            .header("x-amz-copy-source-if-match", quoted(from.1))
+            .header("x-amz-copy-source", self.source(from.0, from.1))
+            .header("x-amz-copy-source-if-match", quoted(from.2))
             .header("x-amz-metadata-directive", "REPLACE");
         let answer = self.client.call(conditional(call, when).once()).await?;
         let copied: Copied = answer.xml("copy object")?;
         ETag::new(copied.etag.trim_matches('"'))?;
-        Ok(copied.modified.as_deref().and_then(timestamp).map(to_seconds))
+        Ok((copied.modified.as_deref().and_then(timestamp).map(to_seconds), self.version_of(&answer.headers)?))
     }
 
     /// The object of a key as the remote tells of it, with its record if it has one.
-    pub(crate) async fn look(&self, key: &Key) -> Result<(Found, Option<Record>)> {
+    pub(crate) async fn look(&self, key: &Key, version: Option<&VersionId>) -> Result<(Found, Option<Record>)> {
         let name = self.name(key);
         let mut missing = None;
         for _ in 0..3 {
-            let found = self.head(&name).await?;
+            let found = self.head(&name, version).await?;
             let Some(id) = found.record() else { return Ok((found, None)) };
             match self.read_record(id).await {
                 Ok((record, _)) => return Ok((found, Some(record))),
@@ -185,7 +191,7 @@ impl Remote {
     /// Copies an object, or bytes of it, into a part.
     pub(crate) async fn copy_part(
         &self,
-        from: (&str, Option<&ETag>),
+        from: (&str, Option<&VersionId>, Option<&ETag>),
         range: Option<std::ops::Range<u64>>,
         name: &str,
         upload: &str,
@@ -194,8 +200,8 @@ impl Remote {
         let mut call = Call::new("upload part copy", Method::PUT, Some(name.to_owned()))
             .query("partNumber", number.to_string())
             .query("uploadId", upload)
-            .header("x-amz-copy-source", self.source(from.0));
-        if let Some(tag) = from.1 {
+            .header("x-amz-copy-source", self.source(from.0, from.1));
+        if let Some(tag) = from.2 {
             call = call.header("x-amz-copy-source-if-match", quoted(tag));
         }
         if let Some(range) = range {
@@ -269,8 +275,39 @@ impl Remote {
         self.put(&self.record_name(id), Payload::Bytes(json.into()), headers, when).await.map(drop)
     }
 
-    fn source(&self, name: &str) -> String {
-        format!("/{}/{}", self.bucket, escape_path(name))
+    fn source(&self, name: &str, version: Option<&VersionId>) -> String {
+        let path = format!("/{}/{}", self.bucket, escape_path(name));
+        match version {
+            Some(version) => format!("{path}?{}", escape_query(&[("versionId", version.to_string())])),
+            None => path,
+        }
+    }
+
+    /// What the headers of HEAD or GET say of an object of `size` bytes.
+    pub(crate) fn found(&self, headers: &HeaderMap, size: u64) -> Result<Found> {
+        Ok(Found { version: self.version_of(headers)?, ..found(headers, size)? })
+    }
+
+    /// Which version an answer is about, on a mount that has versions.
+    pub(crate) fn version_of(&self, headers: &HeaderMap) -> Result<Option<VersionId>> {
+        let Some(value) = headers.get("x-amz-version-id").filter(|_| self.versions) else { return Ok(None) };
+        value.to_str().ok().map(version_id).transpose()
+    }
+}
+
+/// A version id as the remote gives it.
+pub(crate) fn version_id(text: &str) -> Result<VersionId> {
+    VersionId::parse(text).map_err(|e| {
+        let error = Error::new(ErrorKind::Unavailable, "version id of the remote").with("bytes", text.len());
+        error.with("most", ForeignVersion::MAX_BYTES).caused_by(e)
+    })
+}
+
+/// Names an object as the remote does. The null version has no name.
+pub(crate) fn name_version(attributes: &mut Attributes, version: Option<VersionId>) {
+    match version {
+        Some(VersionId::Null) | None => drop(attributes.remove(VERSION_ATTRIBUTE)),
+        Some(version) => attributes.set(VERSION_ATTRIBUTE, version.to_string()),
     }
 }
 
@@ -287,7 +324,10 @@ impl Found {
         let own = self.own.as_ref();
         let given = record.map(|record| record.etag.as_str()).or(own.and_then(|own| own.etag.as_deref()));
         let etag = given.map_or_else(|| Ok(self.tag.clone()), ETag::new)?;
-        let attributes = record.map_or_else(|| self.attributes.clone(), Record::attributes);
+        let mut attributes = record.map_or_else(|| self.attributes.clone(), Record::attributes);
+        if self.version.is_some() {
+            name_version(&mut attributes, self.version);
+        }
         Ok(ObjectInfo { key: key.clone(), size: self.size, etag, modified: self.modified(), attributes })
     }
 
@@ -302,13 +342,12 @@ impl Found {
     }
 }
 
-/// What the headers of HEAD or GET say of an object of `size` bytes.
-pub(crate) fn found(headers: &HeaderMap, size: u64) -> Result<Found> {
+fn found(headers: &HeaderMap, size: u64) -> Result<Found> {
     let modified = headers.get("last-modified").and_then(|value| value.to_str().ok());
     let modified = modified.and_then(|text| httpdate::parse_http_date(text).ok());
     let modified = modified.ok_or_else(|| nonsense("last-modified"))?;
     let (attributes, own) = form::read(headers)?;
-    Ok(Found { size, tag: etag(headers)?, modified, attributes, own })
+    Ok(Found { size, tag: etag(headers)?, modified, attributes, own, version: None })
 }
 
 pub(crate) fn etag(headers: &HeaderMap) -> Result<ETag> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s_sigv4::AmzDate;
-use sluice_provider::{Error, ErrorKind, Result};
+use sluice_provider::{Error, ErrorKind, Result, VersionId};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
@@ -57,6 +57,14 @@ impl Call {
         self
     }
 
+    /// Of this version of the object.
+    pub(crate) fn version(self, version: Option<&VersionId>) -> Self {
+        match version {
+            Some(version) => self.query("versionId", version.to_string()),
+            None => self,
+        }
+    }
+
     pub(crate) fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -101,6 +109,11 @@ impl Call {
             hasty: self.hasty,
             within: self.within,
         })
+    }
+
+    /// Whether it is about one version of an object.
+    pub(crate) fn names_version(&self) -> bool {
+        self.query.iter().any(|(name, _)| *name == "versionId")
     }
 }
 

@@ -13,7 +13,7 @@ use crate::upstreams::MOST;
 /// The names of all settings, for messages.
 pub const KNOWN_SETTINGS: &str = "bucket, endpoint, region, prefix, virtual_host, profile, credentials_file, conditions, answers, \
      read_only, buffer_bytes, native_part_bytes, min_idle, max_idle, idle_ms, max_connections, connect_timeout_ms, answer_timeout_ms, \
-     retries, redirect, redirect_secs, upstreams, select, settle_secs";
+     retries, redirect, redirect_secs, upstreams, select, settle_secs, versions";
 
 /// The smallest part that may stand before others in an upload, in bytes
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
@@ -105,6 +105,8 @@ pub struct Settings {
     pub select: Select,
     /// For how long what was written through this gateway is read from the endpoint alone. 60 s unless set.
     pub settle: Duration,
+    /// Takes the remote's versions for those of the mount. The remote's bucket must have versioning.
+    pub versions: bool,
 }
 
 impl Settings {
@@ -136,6 +138,7 @@ impl Settings {
             upstreams: Vec::new(),
             select: Select::Adaptive,
             settle: Duration::from_secs(60),
+            versions: false,
         }
     }
 
@@ -195,6 +198,7 @@ impl Settings {
                     };
                 }
                 "settle_secs" => settings.settle = Duration::from_secs(within(name, value, 0, 86_400)?),
+                "versions" => settings.versions = parse(name, value)?,
                 "connect_timeout_ms" => settings.connect_timeout = Duration::from_millis(within(name, value, 1, 600_000)?),
                 "answer_timeout_ms" => settings.answer_timeout = Duration::from_millis(within(name, value, 1, 3_600_000)?),
                 "retries" => settings.retries = parse::<u32>(name, value)?.min(10),
@@ -206,6 +210,9 @@ impl Settings {
         }
         if settings.min_idle > settings.max_idle {
             return Err(refused("min_idle", &settings.min_idle.to_string()).with("max_idle", settings.max_idle));
+        }
+        if settings.versions && !settings.upstreams.is_empty() {
+            return Err(refused("versions", "true").with("reason", "replicas need not have the versions of the endpoint"));
         }
         let mut all: Vec<&Uri> = settings.upstreams.iter().chain([&settings.endpoint]).collect();
         all.sort_by_key(|uri| uri.to_string());
@@ -294,6 +301,14 @@ mod tests {
     }
 
     #[test]
+    fn versions_are_those_of_one_endpoint() {
+        let given = [("bucket", "b"), ("versions", "true"), ("upstreams", "http://a")];
+        assert!(Settings::from_map(&map(&given[..2])).unwrap().versions);
+        assert!(!Settings::from_map(&map(&given[..1])).unwrap().versions);
+        assert_eq!(*Settings::from_map(&map(&given)).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (name, value) in [
             ("bukcet", "b"),
@@ -320,6 +335,7 @@ mod tests {
             ("redirect_secs", "4000"),
             ("select", "best"),
             ("settle_secs", "-1"),
+            ("versions", "yes"),
             ("upstreams", "https://a, b"),
             ("upstreams", "https://user:word@a"),
             ("upstreams", "https://a https://a"),

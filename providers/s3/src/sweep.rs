@@ -41,13 +41,8 @@ impl S3 {
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => continue,
                 Err(error) => return Err(error),
             };
-            let named = match inner.remote.head(&record.key).await {
-                Ok(found) => found.record() == Some(id),
-                Err(error) if *error.kind() == ErrorKind::NotFound => false,
-                Err(error) => return Err(error),
-            };
-            if !named {
-                inner.remote.delete(&inner.remote.record_name(id), None).await?;
+            if !inner.remote.names_record(&record.key, id).await? {
+                inner.remote.erase(&inner.remote.record_name(id)).await?;
                 removed += 1;
             }
         }

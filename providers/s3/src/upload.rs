@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sluice_provider::{ETag, Error, ErrorKind, PartNumber, Result};
+use sluice_provider::{ETag, Error, ErrorKind, PartNumber, Result, VersionId};
 
 use crate::answer::Answer;
 use crate::form::Headers;
@@ -45,7 +45,11 @@ impl Upload {
     }
 
     /// Copies an object, or a part of it, into the next part.
-    pub(crate) async fn copy(&mut self, from: (&str, Option<&ETag>), range: Option<Range<u64>>) -> Result<()> {
+    pub(crate) async fn copy(
+        &mut self,
+        from: (&str, Option<&VersionId>, Option<&ETag>),
+        range: Option<Range<u64>>,
+    ) -> Result<()> {
         let part = self.inner.remote.copy_part(from, range, &self.name, &self.id, self.next()?).await?;
         self.parts.push(part);
         Ok(())

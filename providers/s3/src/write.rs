@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use futures::stream;
-use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal};
+use sluice_provider::{
+    Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutOptions, PutWhen, Result, Seal, VersionId, version_of,
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::answer::Answer;
@@ -14,7 +16,7 @@ use crate::form::{self, Headers, Record};
 use crate::hops::{came, with_hops};
 use crate::payload::Payload;
 use crate::provider::{Inner, TRIES, detached, new_id};
-use crate::remote::{date, quoted};
+use crate::remote::{date, name_version, quoted};
 use crate::upload::Upload;
 
 /// The largest body of one request (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>).
@@ -187,7 +189,10 @@ impl Inner {
 
     /// The headers of an object, and the record that they name where they do not suffice.
     pub(crate) async fn describe(&self, key: &Key, attributes: &Attributes, etag: &ETag) -> Result<(Headers, Option<String>)> {
-        if let Some(headers) = form::inline(attributes, etag)? {
+        // What lies in the metadata of a version can only be changed by making another one.
+        if !self.remote.versions
+            && let Some(headers) = form::inline(attributes, etag)?
+        {
             return Ok((headers, None));
         }
         let id = new_id()?;
@@ -215,6 +220,9 @@ impl Inner {
         answer: &Answer,
     ) -> Result<ObjectInfo> {
         let mut info = ObjectInfo { key: key.clone(), size, etag, modified: date(answer), attributes };
+        if self.remote.versions {
+            name_version(&mut info.attributes, self.remote.version_of(&answer.headers)?);
+        }
         if self.exact() {
             self.tell_time(&mut info).await;
         }
@@ -223,7 +231,8 @@ impl Inner {
 
     /// Asks when an object was written. That it cannot be asked is no error of the write.
     pub(crate) async fn tell_time(&self, info: &mut ObjectInfo) {
-        if let Ok(found) = self.remote.head(&self.remote.name(&info.key)).await {
+        let version = Some(version_of(&info.attributes)).filter(|version| *version != VersionId::Null);
+        if let Ok(found) = self.remote.head(&self.remote.name(&info.key), version.as_ref()).await {
             info.modified = found.modified();
         }
     }

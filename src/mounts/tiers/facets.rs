@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sluice_provider::{
     AttributeChange, CopyOptions, DeleteWhen, ETag, Guard, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber,
-    PutBody, PutOptions, ReadOptions, Result, UploadId, VersionId, Versioning, Versions,
+    PutBody, PutOptions, ReadOptions, Result, UploadId, VersionFeatures, VersionId, Versioning, Versions,
 };
 
 use super::provider::whole_page;
@@ -11,6 +11,10 @@ use super::{Tier, Tiered, whole};
 
 #[async_trait]
 impl Versions for Tiered {
+    fn version_features(&self) -> VersionFeatures {
+        self.facet().map_or(VersionFeatures::ALL, Versions::version_features)
+    }
+
     async fn head_version(&self, key: &Key, version: Option<&VersionId>, read: &ReadOptions) -> Result<ObjectInfo> {
         self.facet()?.head_version(key, version, read).await.map(whole)
     }

@@ -53,6 +53,7 @@ impl Blob {
         let (key, version) = rest.split_at(at);
         let version = match &version[1..] {
             "null" => VersionId::Null,
+            // Nothing is moved from a mount that gives other names.
             name => VersionId::Named(Version::parse(name).ok()?),
         };
         let whole = rest.as_bytes().get(at) == Some(&b'.');

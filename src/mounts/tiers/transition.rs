@@ -45,6 +45,9 @@ impl Tiered {
     /// bytes; Unavailable when no mount keeps the class; those of both mounts.
     pub async fn carry(self: &Arc<Self>, key: &Key, at: (&str, &str), to: &Transition) -> Result<Carried> {
         let facet = self.facet()?;
+        if !facet.version_features().own_names {
+            return Err(Error::new(ErrorKind::Unsupported, "move to a storage class"));
+        }
         let class = self.class(&to.class)?;
         let object = facet.get_version(key, &to.version, &ReadOptions { range: None, if_match: Some(to.etag.clone()) }).await?;
         let info = object.info;

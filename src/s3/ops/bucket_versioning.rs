@@ -44,6 +44,9 @@ pub(crate) async fn put(call: &mut Call) -> Answer {
     if !call.parts.objects.keeps_versions(&namespace) {
         return Err(Failure::not_implemented("The storage behind this bucket cannot keep versions."));
     }
+    if state == "Suspended" && !call.parts.objects.versions_allow(&namespace, |features| features.suspends) {
+        return Err(Failure::not_implemented("The storage behind this bucket cannot suspend versioning."));
+    }
     call.parts.namespaces.set_setting(&call.bucket, Namespace::VERSIONING, Some(state)).await?;
     Ok(empty(StatusCode::OK))
 }

@@ -3,7 +3,7 @@
 use sluice_provider::{Attributes, Versioning, version_of};
 
 use crate::objects::{CopyRequest, ETagCondition, ReadConditions, ReadRequest, attribute};
-use crate::s3::call::{self, Answer, Call, document, set, set_new_version, with_condition};
+use crate::s3::call::{Answer, Call, document, set, set_new_version, with_condition};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::xml::Xml;
 use crate::s3::{acl, checksums, conditions, dates, encryption, headers, lifecycle, lock, tagging};
@@ -26,7 +26,6 @@ fn directive(call: &Call, name: &'static str, what: &str) -> Result<Directive> {
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
     let (bucket, key, version) = headers::copy_source(&call.headers)?;
-    let version = version.map(|text| call::version(&key, &text)).transpose()?;
     let metadata = directive(call, "x-amz-metadata-directive", "metadata")?;
     let tags = directive(call, "x-amz-tagging-directive", "tagging")?;
     let when = conditions::write(&call.headers)?;
@@ -51,6 +50,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     }
     let mut source = conditions::copy_source(&call.headers)?;
     let from = call.source(&bucket, &key).await?;
+    let version = version.map(|text| call.version_in(&from, &key, &text)).transpose()?;
     let to = call.namespace()?;
     let wish = encryption::wish(&call.headers, &to)?;
     let customer_key = encryption::customer_of(wish.as_ref()).cloned();

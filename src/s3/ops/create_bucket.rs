@@ -68,11 +68,15 @@ async fn configure(call: &Call, ownership: Option<Ownership>, list: &Acl, locks:
         (lock::SETTING, locks.then_some(lock.as_str())),
     ];
     let namespaces = &call.parts.namespaces;
-    if locks && !call.parts.objects.keeps_versions(&*namespaces.get(&call.bucket).await?) {
+    let can_lock = |namespace: &Namespace| {
+        let objects = &call.parts.objects;
+        objects.keeps_versions(namespace) && objects.versions_allow(namespace, |features| features.locks)
+    };
+    if locks && !can_lock(&*namespaces.get(&call.bucket).await?) {
         if let Err(error) = delete_bucket::delete(namespaces, &call.bucket).await {
             tracing::warn!(bucket = call.bucket, %error, "a bucket that cannot be locked was not deleted");
         }
-        return Err(Failure::not_implemented("The storage behind this bucket cannot keep versions."));
+        return Err(Failure::not_implemented("The storage behind this bucket cannot keep versions that are locked."));
     }
     for (name, document) in documents.into_iter().filter(|(_, document)| document.is_some()) {
         if let Err(error) = namespaces.set_setting(&call.bucket, name, document).await {

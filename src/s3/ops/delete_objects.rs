@@ -34,10 +34,11 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         text if text.eq_ignore_ascii_case("false") => false,
         _ => return Err(Code::MalformedXML.into()),
     };
+    let own_names = call.namespace().ok().is_none_or(|namespace| call.names_versions(&namespace));
     let mut named = Vec::new();
     let mut keys = Vec::new();
     for object in root.all("Object") {
-        let (mut name, key) = read(object)?;
+        let (mut name, key) = read(object, own_names)?;
         if let Some(key) = key {
             match call.check_policy(&name.key, name.version.is_some(), None).await {
                 Ok(()) => keys.push((named.len(), key)),
@@ -66,8 +67,8 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     Ok(document(told(&named, quiet)))
 }
 
-/// Reads an `<Object>`: what to report, and what to delete if that can be.
-fn read(object: &Element) -> Result<(Named, Option<Removal>)> {
+/// Reads an `<Object>`: what to report, and what to delete if that can be. `own_names` as for [`call::version`].
+fn read(object: &Element, own_names: bool) -> Result<(Named, Option<Removal>)> {
     // A key that is not there must never be taken for one that is, nor one of two for what is meant.
     if object.all("Key").nth(1).is_some() {
         return Err(Code::MalformedXML.into());
@@ -75,7 +76,7 @@ fn read(object: &Element) -> Result<(Named, Option<Removal>)> {
     let key = object.text_of("Key").filter(|k| !k.is_empty()).ok_or(Code::MalformedXML)?.to_owned();
     let version = object.text_of("VersionId").map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
     let delete = || -> Result<Removal> {
-        let version = version.as_deref().map(|version| call::version(&key, version)).transpose()?;
+        let version = version.as_deref().map(|version| call::version(&key, version, own_names)).transpose()?;
         let when = conditions::delete(object.text_of("ETag"), object.text_of("LastModifiedTime"), object.text_of("Size"))?;
         let key = Key::new(&key).map_err(|_| Code::KeyTooLongError)?;
         Ok(Removal { key, version, when })
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     fn object(xml: &str) -> Result<(Named, Option<Removal>)> {
-        read(&crate::s3::xml::parse(xml.as_bytes(), "Object").unwrap())
+        read(&crate::s3::xml::parse(xml.as_bytes(), "Object").unwrap(), true)
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use sluice_provider::{ListEntry, ListFrom, ListPage, ListQuery, ObjectInfo, is_marker, version_of};
 
+use crate::namespaces::Namespace;
 use crate::s3::acl;
 use crate::s3::acl::People;
-use crate::s3::call::{self, Answer, Call, document, write_owner};
+use crate::s3::call::{Answer, Call, document, write_owner};
 use crate::s3::dates;
 use crate::s3::error::{Failure, Result};
 use crate::s3::listing::{Listing, from_marker, owners, write_object};
@@ -15,7 +16,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
     let namespace = call.namespace()?;
     let key_marker = call.query.get("key-marker").unwrap_or_default();
     let version_marker = call.query.get("version-id-marker").unwrap_or_default();
-    let from = from(call, &listing, key_marker, version_marker)?;
+    let from = from((call, &namespace), &listing, key_marker, version_marker)?;
     // A key whose newer versions were on the page before.
     let begun = match &from {
         ListFrom::AfterVersion(key, _) => Some(key.clone()),
@@ -63,7 +64,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 }
 
 /// Where the page begins.
-fn from(call: &Call, listing: &Listing, key_marker: &str, version_marker: &str) -> Result<ListFrom> {
+fn from((call, namespace): (&Call, &Namespace), listing: &Listing, key_marker: &str, version_marker: &str) -> Result<ListFrom> {
     match (key_marker, version_marker) {
         ("", "") => Ok(ListFrom::Start),
         ("", version) => {
@@ -72,7 +73,7 @@ fn from(call: &Call, listing: &Listing, key_marker: &str, version_marker: &str) 
         (key, "") => Ok(from_marker(key, &listing.prefix, listing.delimiter.as_deref())),
         (key, version) => {
             let bad = |_| Failure::argument("version-id-marker", version, "Invalid version id specified");
-            Ok(ListFrom::AfterVersion(key.to_owned(), call::version(&call.key, version).map_err(bad)?))
+            Ok(ListFrom::AfterVersion(key.to_owned(), call.version_in(namespace, &call.key, version).map_err(bad)?))
         }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) async fn put_configuration(call: &mut Call) -> Answer {
         let message = "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration";
         return Err(Failure::because(Code::InvalidBucketState, message));
     }
+    if !call.parts.objects.versions_allow(&*call.namespace()?, |features| features.locks) {
+        return Err(Failure::not_implemented("The storage behind this bucket cannot keep Object Lock."));
+    }
     let configuration = Configuration::from_xml(&call.xml("ObjectLockConfiguration").await?)?;
     call.parts.namespaces.set_setting(&call.bucket, SETTING, Some(&configuration.to_text())).await?;
     Ok(empty(StatusCode::OK))

@@ -4,7 +4,7 @@ use sluice_provider::{Versioning, version_of};
 
 use super::upload_part::target;
 use crate::objects::{ETagCondition, PartCopy, ReadConditions, ReadRequest, attribute};
-use crate::s3::call::{self, Answer, Call, document, set};
+use crate::s3::call::{Answer, Call, document, set};
 use crate::s3::error::{Code, Failure};
 use crate::s3::xml::Xml;
 use crate::s3::{acl, checksums, conditions, dates, encryption, headers, range};
@@ -13,8 +13,8 @@ use crate::transfer::Algorithm;
 pub(crate) async fn call(call: &mut Call) -> Answer {
     headers::refuse_unkept(&call.headers)?;
     let (bucket, key, version) = headers::copy_source(&call.headers)?;
-    let version = version.map(|text| call::version(&key, &text)).transpose()?;
     let from = call.source(&bucket, &key).await?;
+    let version = version.map(|text| call.version_in(&from, &key, &text)).transpose()?;
     let (number, id) = target(call)?;
     let mut source = conditions::copy_source(&call.headers)?;
     let header = call.header("x-amz-copy-source-range")?;

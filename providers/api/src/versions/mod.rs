@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use name::{Slot, Version, VersionId};
+pub use name::{ForeignVersion, Slot, Version, VersionId};
 pub use plan::{Plan, Versioning, first_null, hidden_slots};
 
 use crate::{
@@ -38,7 +38,7 @@ pub const MARKER_ATTRIBUTE: &str = "delete-marker";
 /// The name of the version that these are the attributes of.
 #[must_use]
 pub fn version_of(attributes: &Attributes) -> VersionId {
-    attributes.get(VERSION_ATTRIBUTE).and_then(|name| Version::parse(name).ok()).map_or(VersionId::Null, VersionId::Named)
+    attributes.get(VERSION_ATTRIBUTE).and_then(|name| VersionId::parse(name).ok()).unwrap_or(VersionId::Null)
 }
 
 /// Whether an answer of [`Versions`] is about a delete marker.
@@ -83,9 +83,30 @@ impl fmt::Debug for Guard {
     }
 }
 
+/// What a facet does beyond keeping what is replaced under [`Versioning::Enabled`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionFeatures {
+    /// Writes under [`Versioning::Suspended`]; without it they are [`ErrorKind::Unsupported`].
+    pub suspends: bool,
+    /// Asks a [`Guard`] in one step with the change, whoever else changes the version. Without it nothing may depend on a guard.
+    pub locks: bool,
+    /// Gives all names itself, so that what does not read as a [`Version`] is none.
+    pub own_names: bool,
+}
+
+impl VersionFeatures {
+    /// All of it.
+    pub const ALL: Self = Self { suspends: true, locks: true, own_names: true };
+}
+
 /// The facet of a provider that keeps versions.
 #[async_trait]
 pub trait Versions: Send + Sync {
+    /// What it does of what not every facet does. No I/O.
+    fn version_features(&self) -> VersionFeatures {
+        VersionFeatures::ALL
+    }
+
     /// The metadata of a version, a delete marker included; of the newest when `version` is `None`.
     ///
     /// # Errors

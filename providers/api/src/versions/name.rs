@@ -18,6 +18,9 @@ const CHARACTERS: usize = 32;
 pub struct Version([u8; BYTES]);
 
 impl Version {
+    /// What sorts behind every name.
+    pub const OLDEST: Self = Self([0xff; BYTES]);
+
     /// A name for what is born now, newer than `before` whatever the clock says, with a place [just before](Self::just_before) it.
     ///
     /// # Errors
@@ -94,6 +97,47 @@ impl fmt::Debug for Version {
     }
 }
 
+/// The name of a version that somebody else gave: a remote whose names are not [`Version`]s. It tells nothing of the order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ForeignVersion {
+    length: u8,
+    /// What is behind the name is zero, so that equal names are equal.
+    bytes: [u8; Self::MAX_BYTES],
+}
+
+impl ForeignVersion {
+    /// The longest that is read. S3 allows 1024 bytes; AWS, Ceph and MinIO use 32 to 36, Backblaze about 100.
+    pub const MAX_BYTES: usize = 127;
+
+    /// Reads a name: printable ASCII without blanks, as URLs and headers can carry it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when no version can have it.
+    pub fn parse(name: &str) -> Result<Self> {
+        let none = || Error::new(ErrorKind::NotFound, "version name");
+        let mut bytes = [0; Self::MAX_BYTES];
+        let place = bytes.get_mut(..name.len()).filter(|place| !place.is_empty()).ok_or_else(none)?;
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(none());
+        }
+        place.copy_from_slice(name.as_bytes());
+        let length = u8::try_from(name.len()).map_err(|e| none().caused_by(e))?;
+        Ok(Self { length, bytes })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.bytes.get(..usize::from(self.length)).and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ForeignVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Which version of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VersionId {
@@ -101,24 +145,29 @@ pub enum VersionId {
     Null,
     /// The one of this name.
     Named(Version),
+    /// The one that a remote calls so. What reads as a [`Version`] is [`Named`](Self::Named), whoever gave it.
+    Foreign(ForeignVersion),
 }
 
 impl VersionId {
-    /// The name, if there is one.
+    /// The name, if it is one that tells the order.
     #[must_use]
     pub fn name(&self) -> Option<&Version> {
         match self {
-            Self::Null => None,
+            Self::Null | Self::Foreign(_) => None,
             Self::Named(version) => Some(version),
         }
     }
 
-    /// Reads `null` or a name.
+    /// Reads `null` or a name, of whoever gave it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when no version can have it.
     pub fn parse(name: &str) -> Result<Self> {
-        if name == "null" { Ok(Self::Null) } else { Version::parse(name).map(Self::Named) }
+        if name == "null" {
+            return Ok(Self::Null);
+        }
+        Version::parse(name).map(Self::Named).or_else(|_| ForeignVersion::parse(name).map(Self::Foreign))
     }
 }
 
@@ -127,6 +176,7 @@ impl fmt::Display for VersionId {
         match self {
             Self::Null => f.write_str("null"),
             Self::Named(version) => version.fmt(f),
+            Self::Foreign(version) => f.write_str(version.as_str()),
         }
     }
 }
@@ -192,6 +242,25 @@ mod tests {
             ahead < ahead.just_before()
                 && Version::after(Some(&ahead)).unwrap().just_before() > Version::new(u64::MAX - 4, [0; 16])
         );
+    }
+
+    #[test]
+    fn a_name_that_a_remote_gave_stays_as_it_is() {
+        let uuid = "8f3a9c1e-0b7d-4c52-9d6e-1a2b3c4d5e6f";
+        let (aws, long) = ("L4kqtJlcpXroDTDmpUMLUo7dA8wO6Xh.", "x".repeat(ForeignVersion::MAX_BYTES));
+        for name in [uuid, aws, "v1", "4_z27c8_f100920_d20150809_m232316_c100_v0009990_t0003", "a/b+c=&?\"%", &long] {
+            let id = VersionId::parse(name).unwrap();
+            assert!(matches!(id, VersionId::Foreign(_)), "{name}");
+            assert_eq!((id.to_string().as_str(), id.name()), (name, None));
+            assert_eq!(VersionId::parse(name).unwrap(), id);
+        }
+        assert_ne!(VersionId::parse("a").unwrap(), VersionId::parse("aa").unwrap());
+        assert_eq!(VersionId::parse("null").unwrap(), VersionId::Null);
+        let own = Version::after(None).unwrap();
+        assert_eq!(VersionId::parse(&own.to_string()).unwrap(), VersionId::Named(own));
+        for bad in ["", "a b", "a\n", "\0", "é", &format!("{long}x")] {
+            assert!(VersionId::parse(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -48,9 +48,12 @@ impl Plan {
         };
         let null = versioning != Versioning::Enabled;
         let keep = match (versioning, current) {
-            (Versioning::Off, _) | (_, None) | (Versioning::Suspended, Some(VersionId::Null)) => None,
+            (Versioning::Off, _) | (_, None) | (Versioning::Suspended, Some(VersionId::Null | VersionId::Foreign(_))) => None,
             (_, Some(VersionId::Named(order))) => Some(Slot { order, null: false, marker: false }),
-            (Versioning::Enabled, Some(VersionId::Null)) => Some(Slot { order: order.just_before(), null: true, marker: false }),
+            // A name that tells no order is none here: who keeps versions by a plan gives all names.
+            (Versioning::Enabled, Some(VersionId::Null | VersionId::Foreign(_))) => {
+                Some(Slot { order: order.just_before(), null: true, marker: false })
+            }
         };
         // There is one null version at most. A current one hides what is left of others.
         let ends_null = match versioning {

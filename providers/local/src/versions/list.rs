@@ -139,6 +139,8 @@ impl Store {
         let slots = self.slots(shelf.as_fd())?;
         let hidden: Vec<_> = hidden_slots(current_id, &slots).collect();
         let begin = match after {
+            // No version has such a name.
+            Some(VersionId::Foreign(_)) => slots.len(),
             None => 0,
             Some(VersionId::Named(order)) => slots.partition_point(|slot| slot.order <= *order),
             // Of a null version that is no longer there nobody knows where it was.

@@ -86,6 +86,8 @@ impl Store {
             // Two names tell it, and no look at the others is needed.
             VersionId::Named(order) => [false, true].map(|marker| Slot { order: *order, null: false, marker }).to_vec(),
             VersionId::Null => sluice_provider::first_null(&self.slots(shelf.as_fd())?).into_iter().collect(),
+            // All names here are the mount's own.
+            VersionId::Foreign(_) => return Ok(None),
         };
         for slot in slots {
             if let Some((opened, known)) = self.load_shelved(shelf.as_fd(), slot)? {

@@ -63,7 +63,7 @@ impl Store {
     ) -> Result<Kept<'_>> {
         let wanted = match sluice_provider::version_of(&new.info.attributes) {
             VersionId::Named(version) => Some(version),
-            VersionId::Null => None,
+            VersionId::Null | VersionId::Foreign(_) => None,
         };
         let current_id = current.map(|(_, known)| id_of(known));
         // A name was given before the lock was taken: others may have written, and deleted what they wrote, since.
