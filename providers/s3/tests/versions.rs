@@ -13,8 +13,9 @@ use remote::{Remote, shared};
 use server::{DATE, Server, answer, bucket_and, fault};
 use sluice_provider::conformance::{Subject, versions as promises};
 use sluice_provider::{
-    AttributeChange, CopyOptions, DeleteKey, DeleteWhen, ETag, ErrorKind, Guard, Key, ListEntry, ListQuery, Multipart, PartNumber,
-    Provider, PutBody, PutOptions, ReadOptions, Seal, UploadId, VersionId, Versioning, Versions, is_marker, version_of,
+    AttributeChange, CopyOptions, DeleteKey, DeleteWhen, ETag, ErrorKind, Guard, Key, ListEntry, ListQuery, Multipart,
+    PartNumber, Provider, PutBody, PutOptions, ReadOptions, Seal, UploadId, VersionId, Versioning, Versions, is_marker,
+    version_of,
 };
 use sluice_provider_s3::{Answers, S3, Settings};
 
