@@ -13,7 +13,7 @@ fn upstreams(count: usize, select: Select) -> Upstreams {
     let remotes = (1..=count).map(|n| {
         let endpoint = format!("http://u{n}.invalid:1").parse().unwrap();
         let client = Arc::new(Client::new(&settings, &endpoint, Arc::clone(&credentials)).unwrap());
-        Remote { client, bucket: "b".into(), prefix: "".into(), hasty: false }
+        Remote { client, bucket: "b".into(), prefix: "".into(), hasty: false, versions: false }
     });
     Upstreams::new(remotes, select)
 }
