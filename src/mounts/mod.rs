@@ -8,6 +8,8 @@ mod hops;
 mod late;
 #[cfg(feature = "opendal")]
 mod overlay;
+#[cfg(feature = "wasm")]
+mod plugins;
 #[cfg(test)]
 pub(crate) mod probe;
 mod registry;
@@ -19,6 +21,8 @@ mod upkeep;
 
 pub use hops::{hops, with_hops};
 pub use late::LateMount;
+#[cfg(feature = "wasm")]
+pub use plugins::place_plugins;
 pub use registry::{
     KINDS, Kind, MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable,
     waiting_work,

@@ -1,0 +1,266 @@
+"""Plugins through the gateway: built of the samples in `providers/wasm/samples`, and such as break every limit there is.
+
+The compilers come from their registries: componentize-qjs from npm (JavaScript), componentize-py from PyPI (Python); for Rust the target
+wasm32-wasip2 has to be installed. Where one cannot be had its tests are skipped, and say so.
+"""
+
+import concurrent.futures
+import fcntl
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import venv
+
+import pytest
+from conftest import boto3_client, bucket_name, program
+from gateway import ROOT, clean_environment, target_dir
+from test_conditions import code
+
+WASM = ROOT / "providers" / "wasm"
+QJS = "componentize-qjs@0.4.5"
+PY = "componentize-py==0.25.1"
+
+# What a GET does is told by the key.
+UNRULY = """
+const answer = (body, size) => ({
+  info: { size: BigInt(size ?? body.length), etag: "e", modified: 1700000000n, attributes: [] },
+  body,
+});
+export const objects = {
+  get(key) {
+    const eaten = [];
+    switch (key) {
+      case "good": return answer(new Uint8Array([111, 107]));
+      case "loop": for (;;);
+      case "memory": for (;;) eaten.push(new Uint8Array(1 << 20).fill(1));
+      case "trap": throw new Error("no failure of the interface");
+      case "wrong": return answer(new Uint8Array(2), 3);
+      case "large": return answer(new Uint8Array(200000));
+      default: throw { tag: "not-found" };
+    }
+  },
+  head(key) { return objects.get(key).info; },
+  put() { throw { tag: "denied" }; },
+  delete() { throw { tag: "denied" }; },
+  list() { return { entries: [], more: false }; },
+};
+"""
+
+SHOUT = """
+export const readTransform = {
+  transform(key, object) {
+    const text = new TextDecoder().decode(object.body).toUpperCase();
+    return { body: new TextEncoder().encode(text + "#1#"), contentType: "text/x-loud" };
+  },
+};
+"""
+
+NO_SECRETS = """
+export const writeCheck = {
+  check(key, object) {
+    if (new TextDecoder().decode(object.body).includes("secret")) throw { tag: "denied" };
+  },
+};
+"""
+
+
+def attempt(command: list, what: str, **options) -> None:
+    """Runs what needs a registry; a skip that nobody overlooks where that cannot be had."""
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=300, stdin=subprocess.DEVNULL, env=clean_environment(), **options)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{what}: it took more than 300 s")
+    if done.returncode != 0:
+        pytest.skip(f"{what}: {(done.stderr or done.stdout).decode(errors='replace').strip()[-300:]}")
+
+
+def run(*command, **options) -> None:
+    """Runs what has to work."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, timeout=300, stdin=subprocess.DEVNULL, **options)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode(errors="replace")[-4000:]
+
+
+def installed(name: str, made: str, install) -> pathlib.Path:
+    """A program of the build directory, installed once, whoever else wants it at the same time."""
+    place = target_dir() / "plugin-tools" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f"{name}.lock"), "w") as lock:
+        # Ends with the file.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / made).exists():
+            shutil.rmtree(place, ignore_errors=True)
+            install(place)
+    assert (place / made).exists(), f"{name} did not bring {made}"
+    return place / made
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory):
+    """Makes a plugin of a JavaScript module."""
+    program("node")
+    npm = program("npm")
+
+    def install(place):
+        attempt([npm, "install", "--no-audit", "--no-fund", "--prefix", str(place), QJS], f"{QJS} is not to be had")
+
+    compiler = installed(f"javascript-{QJS.rpartition('@')[2]}", "node_modules/.bin/componentize-qjs", install)
+
+    def make(source: str, world: str) -> pathlib.Path:
+        place = tmp_path_factory.mktemp("plugin")
+        (place / "plugin.js").write_text(source)
+        run(compiler, "--sync", "--stub-wasi", "--wit", WASM / "wit", "--world", world, "--js", place / "plugin.js", "--output", place / "plugin.wasm")
+        return place / "plugin.wasm"
+
+    return make
+
+
+def put_plugin(server, name: str, wasm: pathlib.Path) -> None:
+    """Puts a plugin into the plugin directory, whole at once."""
+    directory = server.data_dir / "plugins"
+    directory.mkdir(exist_ok=True)
+    shutil.copy(wasm, directory / f".{name}")
+    os.rename(directory / f".{name}", directory / f"{name}.wasm")
+
+
+def says_hello(server, bucket: str, wasm: pathlib.Path, name: str) -> None:
+    """What the sample does, in whatever language it is written."""
+    put_plugin(server, name, wasm)
+    s3 = boto3_client(server)
+    s3.create_bucket(Bucket=bucket)
+    server.mount(bucket, "greet/", "wasm", plugin=name, timeout_ms="20000")
+    server.mount(bucket, "hi/", "wasm", plugin=name, timeout_ms="20000", **{"config.greeting": "Hi ✓"})
+    got = s3.get_object(Bucket=bucket, Key="greet/hello")
+    assert got["Body"].read() == b"Hello, World!\n" and got["ContentType"] == "text/plain; charset=utf-8"
+    assert s3.get_object(Bucket=bucket, Key="hi/hello")["Body"].read() == "Hi ✓\n".encode()
+    head = s3.head_object(Bucket=bucket, Key="greet/hello")
+    assert (head["ContentLength"], head["ETag"]) == (14, got["ETag"])
+    assert s3.get_object(Bucket=bucket, Key="greet/hello", Range="bytes=7-11")["Body"].read() == b"World"
+    assert code(s3.get_object, Bucket=bucket, Key="greet/hello", IfMatch='"other"') == "PreconditionFailed"
+    assert code(s3.get_object, Bucket=bucket, Key="greet/none") == "NoSuchKey"
+    assert code(s3.put_object, Bucket=bucket, Key="greet/hello", Body=b"x") == "AccessDenied"
+    listed = s3.list_objects_v2(Bucket=bucket)
+    assert [entry["Key"] for entry in listed["Contents"]] == ["greet/hello", "hi/hello"]
+    for prefix in ("greet/", "hi/"):
+        server.command("mount", "rm", bucket, prefix)
+
+
+def test_hello_in_javascript(request, local, javascript):
+    """The sample of the guide."""
+    wasm = javascript((WASM / "samples/javascript/hello.js").read_text(), "provider")
+    says_hello(local, bucket_name(request), wasm, "hello-javascript")
+
+
+@pytest.mark.large
+def test_hello_in_python(request, local, tmp_path):
+    """The same in Python: a plugin of 18 MB, which takes a while to compile in a build that is not optimized."""
+
+    def install(place):
+        venv.create(place, with_pip=True)
+        attempt([str(place / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", PY], f"{PY} is not to be had")
+
+    compiler = installed(f"python-{PY.rpartition('=')[2]}", "bin/componentize-py", install)
+    made = tmp_path / "hello.wasm"
+    run(compiler, "-d", WASM / "wit", "-w", "provider", "componentize", "--stub-wasi", "-p", WASM / "samples/python", "hello", "-o", made)
+    says_hello(local, bucket_name(request), made, "hello-python")
+
+
+def test_hello_in_rust(request, local, tmp_path):
+    """The same in Rust, where the target is installed."""
+    rustc = program("rustc")
+    sysroot = subprocess.run([rustc, "--print", "sysroot"], capture_output=True, check=True, text=True).stdout.strip()
+    if not (pathlib.Path(sysroot) / "lib/rustlib/wasm32-wasip2").is_dir():
+        pytest.skip("the target wasm32-wasip2 is not installed (rustup target add wasm32-wasip2): the Rust sample is not built")
+    source = tmp_path / "wasm"
+    shutil.copytree(WASM / "wit", source / "wit")
+    shutil.copytree(WASM / "samples/rust", source / "samples/rust")
+    build = ["cargo", "build", "--release", "--target", "wasm32-wasip2", "--target-dir", str(tmp_path / "target")]
+    attempt(build, "the Rust sample is not built", cwd=source / "samples/rust")
+    says_hello(local, bucket_name(request), tmp_path / "target/wasm32-wasip2/release/hello.wasm", "hello-rust")
+
+
+def test_each_limit_is_the_limit_of_its_mount(request, local, javascript):
+    """Loops, memory, traps and nonsense are errors of the mount of the plugin, and every other mount goes on undisturbed meanwhile."""
+    put_plugin(local, "unruly", javascript(UNRULY, "provider"))
+    bucket, s3 = bucket_name(request), boto3_client(local)
+    s3.create_bucket(Bucket=bucket)
+    local.mount(bucket, "bad/", "wasm", plugin="unruly", timeout_ms="20000", instructions="500000000", memory_bytes="50000000", max_body_bytes="100000")
+    stop = threading.Event()
+
+    def goes_on() -> int:
+        calls = 0
+        mine = boto3_client(local)
+        while not stop.is_set() or calls == 0:
+            mine.put_object(Bucket=bucket, Key=f"files/{calls % 10}", Body=b"%d" % calls)
+            assert mine.get_object(Bucket=bucket, Key=f"files/{calls % 10}")["Body"].read() == b"%d" % calls
+            calls += 1
+        return calls
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        others = pool.submit(goes_on)
+        try:
+            good = {"Bucket": bucket, "Key": "bad/good"}
+            assert s3.get_object(**good)["Body"].read() == b"ok"
+            for key, expected in {
+                "loop": "ServiceUnavailable",
+                "memory": "ServiceUnavailable",
+                "trap": "ServiceUnavailable",
+                "wrong": "InternalError",
+                "large": "InternalError",
+                "none": "NoSuchKey",
+            }.items():
+                assert code(s3.get_object, Bucket=bucket, Key=f"bad/{key}") == expected, key
+                assert s3.get_object(**good)["Body"].read() == b"ok", f"after {key}"
+        finally:
+            stop.set()
+        assert others.result(60) > 0
+    assert code(s3.put_object, Bucket=bucket, Key="bad/x", Body=bytes(100_001)) == "EntityTooLarge"
+    local.command("mount", "rm", bucket, "bad/")
+
+
+def test_a_transform_is_swapped_and_a_check_stands(request, local, javascript):
+    """What is read is what the plugin of now makes of it, without a failed request; what the check refuses is not written."""
+    bucket, s3 = bucket_name(request), boto3_client(local)
+    s3.create_bucket(Bucket=bucket)
+    first = javascript(SHOUT, "transform")
+    second = first.with_name("second.wasm")
+    second.write_bytes(first.read_bytes().replace(b"#1#", b"#2#"))
+    put_plugin(local, "shout", first)
+    put_plugin(local, "no-secrets", javascript(NO_SECRETS, "check"))
+    local.mount(bucket, "loud/", "wasm", plugin="shout", over="wasm", timeout_ms="20000", **{"over.timeout_ms": "20000", "over.plugin": "no-secrets", "over.over": "memory"})
+    where = {"Bucket": bucket, "Key": "loud/a"}
+    put = s3.put_object(**where, Body=b"quiet", ContentType="text/plain")
+    got = s3.get_object(**where)
+    assert (got["Body"].read(), got["ContentType"], got["ETag"]) == (b"QUIET#1#", "text/x-loud", put["ETag"])
+    assert s3.head_object(**where)["ContentLength"] == 8
+    assert code(s3.put_object, **where, Body=b"a secret") == "AccessDenied"
+    assert code(s3.copy_object, Bucket=bucket, Key="loud/b", CopySource={"Bucket": bucket, "Key": "loud/none"}) == "NoSuchKey"
+    assert code(s3.create_multipart_upload, Bucket=bucket, Key="loud/parts") == "NotImplemented"
+    put_plugin(local, "shout", second)
+    for _ in range(3000):
+        body = s3.get_object(**where)["Body"].read()
+        assert body in (b"QUIET#1#", b"QUIET#2#")
+        if body == b"QUIET#2#":
+            break
+    assert body == b"QUIET#2#" and s3.head_object(**where)["ETag"] != put["ETag"]
+    # The check is gone: nothing gets past it.
+    (local.data_dir / "plugins/no-secrets.wasm").unlink()
+    for _ in range(3000):
+        if code(s3.put_object, **where, Body=b"x") == "ServiceUnavailable":
+            break
+    assert code(s3.put_object, **where, Body=b"a secret") == "ServiceUnavailable"
+    local.command("mount", "rm", bucket, "loud/")
+
+
+def test_what_is_no_plugin_is_refused(request, local):
+    """A mount of what is missing or none says what is wrong, and is not made."""
+    bucket = bucket_name(request)
+    boto3_client(local).create_bucket(Bucket=bucket)
+    (local.data_dir / "plugins").mkdir(exist_ok=True)
+    (local.data_dir / "plugins/text.wasm").write_text("no plugin")
+    for plugin, reason in (("absent", "absent.wasm"), ("text", "text.wasm"), ("../text", "letters")):
+        refused = local.command("mount", "add", bucket, "x/", "wasm", "--set", f"plugin={plugin}", check=False)
+        assert refused.returncode != 0 and reason in refused.stderr, refused.stderr
+    described = local.command("provider", "describe", "wasm").stdout
+    assert "config.NAME" in described
