@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import threading
+import time
 import venv
 
 import pytest
@@ -124,13 +125,25 @@ def put_plugin(server, name: str, wasm: pathlib.Path) -> None:
     os.rename(directory / f".{name}", directory / f"{name}.wasm")
 
 
+def mount(server, bucket: str, prefix: str, **settings: str) -> None:
+    """Mounts a plugin, when it is compiled."""
+    pairs = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    until = time.monotonic() + 300
+    while True:
+        done = server.command("mount", "add", bucket, prefix, "wasm", *pairs, check=False)
+        if done.returncode == 0:
+            return
+        assert "being compiled" in done.stderr and time.monotonic() < until, done.stderr
+        time.sleep(0.1)
+
+
 def says_hello(server, bucket: str, wasm: pathlib.Path, name: str) -> None:
     """What the sample does, in whatever language it is written."""
     put_plugin(server, name, wasm)
     s3 = boto3_client(server)
     s3.create_bucket(Bucket=bucket)
-    server.mount(bucket, "greet/", "wasm", plugin=name, timeout_ms="20000")
-    server.mount(bucket, "hi/", "wasm", plugin=name, timeout_ms="20000", **{"config.greeting": "Hi ✓"})
+    mount(server, bucket, "greet/", plugin=name, timeout_ms="20000")
+    mount(server, bucket, "hi/", plugin=name, timeout_ms="20000", **{"config.greeting": "Hi ✓"})
     got = s3.get_object(Bucket=bucket, Key="greet/hello")
     assert got["Body"].read() == b"Hello, World!\n" and got["ContentType"] == "text/plain; charset=utf-8"
     assert s3.get_object(Bucket=bucket, Key="hi/hello")["Body"].read() == "Hi ✓\n".encode()
@@ -185,7 +198,7 @@ def test_each_limit_is_the_limit_of_its_mount(request, local, javascript):
     put_plugin(local, "unruly", javascript(UNRULY, "provider"))
     bucket, s3 = bucket_name(request), boto3_client(local)
     s3.create_bucket(Bucket=bucket)
-    local.mount(bucket, "bad/", "wasm", plugin="unruly", timeout_ms="20000", instructions="500000000", memory_bytes="50000000", max_body_bytes="100000")
+    mount(local, bucket, "bad/", plugin="unruly", timeout_ms="20000", instructions="500000000", memory_bytes="50000000", max_body_bytes="100000")
     stop = threading.Event()
 
     def goes_on() -> int:
@@ -228,7 +241,7 @@ def test_a_transform_is_swapped_and_a_check_stands(request, local, javascript):
     second.write_bytes(first.read_bytes().replace(b"#1#", b"#2#"))
     put_plugin(local, "shout", first)
     put_plugin(local, "no-secrets", javascript(NO_SECRETS, "check"))
-    local.mount(bucket, "loud/", "wasm", plugin="shout", over="wasm", timeout_ms="20000", **{"over.timeout_ms": "20000", "over.plugin": "no-secrets", "over.over": "memory"})
+    mount(local, bucket, "loud/", plugin="shout", over="wasm", timeout_ms="20000", **{"over.timeout_ms": "20000", "over.plugin": "no-secrets", "over.over": "memory"})
     where = {"Bucket": bucket, "Key": "loud/a"}
     put = s3.put_object(**where, Body=b"quiet", ContentType="text/plain")
     got = s3.get_object(**where)
