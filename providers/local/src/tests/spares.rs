@@ -71,6 +71,25 @@ async fn what_was_kept_is_there_after_a_loss_of_power() {
     assert_eq!(fs::read_dir(mount.path(".sluice/spare")).unwrap().count(), 1, "nothing but the lock");
 }
 
+/// A check of a file system without a journal finds the name of a directory that was never written on another file.
+#[tokio::test]
+async fn what_is_no_directory_makes_place() {
+    let Some(mut mount) = durable() else { return };
+    let first = put(&mount, "k", "one").await;
+    put(&mount, "k", "two").await;
+    let below = put(&mount, "d/k", "one").await;
+    put(&mount, "d/k", "two").await;
+    for lost in [".sluice/versions/.sluice%k%00", ".sluice/versions/d"] {
+        fs::remove_dir_all(mount.path(lost)).unwrap();
+        fs::hard_link(mount.path("k"), mount.path(lost)).unwrap();
+    }
+    reopen(&mut mount);
+    assert_eq!(count(&mount).await, 4);
+    assert_eq!(read(&mount, "k", &first).await.unwrap(), "one");
+    assert_eq!(read(&mount, "d/k", &below).await.unwrap(), "one");
+    assert_eq!(mount.get("k").await.unwrap(), "two");
+}
+
 #[tokio::test]
 async fn a_write_that_did_not_happen_leaves_nothing() {
     let Some(mount) = durable() else { return };

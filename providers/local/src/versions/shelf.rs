@@ -71,6 +71,16 @@ impl Store {
     fn step_into(&self, parent: BorrowedFd<'_>, name: &[u8], is_shelf: bool) -> Sys<OwnedFd> {
         match openat(parent, name, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => {}
+            // Without a journal a loss of power can leave the name of a directory that was not flushed on whatever has its inode now,
+            // and the check of the file system gives it that type. Nobody but us has names here, and what we keep has another one.
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                tracing::warn!(name = %String::from_utf8_lossy(name), "what is in the place of older versions is no directory: removed");
+                match unlinkat(parent, name, AtFlags::empty()) {
+                    // Others may have been faster.
+                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
             answer => return answer,
         }
         let make = || mkdirat(parent, name, Mode::from_raw_mode(0o700));
