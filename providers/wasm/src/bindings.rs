@@ -4,8 +4,8 @@
 
 wasmtime::component::bindgen!({ path: "wit", world: "plugin" });
 
+pub(crate) use self::sluice::provider::types::{Failure, Info, Object};
 pub(crate) use exports::sluice::provider::{objects, read_transform, write_check};
-pub(crate) use sluice::provider::types::{Failure, Info, Object};
 
 /// The package of the interfaces, without its version.
 pub(crate) const PACKAGE: &str = "sluice:provider/";

@@ -3,8 +3,8 @@
 wit_bindgen::generate!({ path: "../../wit", world: "provider" });
 
 use exports::sluice::provider::objects::{Entry, Guest, Page};
-use sluice::provider::settings;
-use sluice::provider::types::{Failure, Info, Object};
+use self::sluice::provider::settings;
+use self::sluice::provider::types::{Failure, Info, Object};
 
 const KEY: &str = "hello";
 /// Seconds since 1970.
