@@ -206,7 +206,9 @@ def check_versions(server: Gateway, clients: list[VersionedClient]) -> tuple[int
     return count, wrong
 
 
-@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no-journal"])
+# Without a journal the check of the file system has the last word: it may leave a directory in another place than its own, where an old
+# name of its inode is still on disk (about once in 25 cuts on a busy machine). See docs/adr/0006-spare-names.md.
+@pytest.mark.parametrize("journal", [pytest.param(True, id="journal"), pytest.param(False, id="no-journal", marks=pytest.mark.large)])
 def test_every_version_survives_a_power_cut(environment, tmp_path, journal):
     """What was replaced is there, and what was removed is not."""
     count, wrong = cut(Disk(tmp_path, journal=journal), "fsync", VersionedClient, check_versions)
