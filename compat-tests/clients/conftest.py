@@ -131,6 +131,32 @@ def fresh(environment):
         one.remove()
 
 
+@pytest.fixture(scope="module")
+def far(environment):
+    """The second gateway."""
+    with Gateway() as server:
+        yield server
+
+
+@pytest.fixture
+def credentials(tmp_path):
+    """A credentials file for other gateways of these tests: the profile `far`."""
+    path = tmp_path / "credentials"
+    path.write_text(f"[far]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    return path
+
+
+def mount_far(request, far, fresh, credentials, **settings: str) -> tuple[Gateway, str]:
+    """A new gateway with a bucket of the test's own, at whose root the bucket of the same name of the gateway `far` is mounted."""
+    name = bucket_name(request)
+    boto3_client(far).create_bucket(Bucket=name)
+    near = fresh()
+    boto3_client(near).create_bucket(Bucket=name)
+    near.command("mount", "rm", name, "", check=False)
+    near.mount(name, "", "s3", endpoint=far.endpoint, bucket=name, credentials_file=str(credentials), profile="far", **settings)
+    return near, name
+
+
 def bucket_name(request) -> str:
     """A bucket name out of the test's name."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower().removeprefix("test_")).strip("-")

@@ -8,38 +8,17 @@ import time
 
 import botocore.exceptions
 import pytest
-from conftest import ACCESS_KEY, REGION, SECRET_KEY, Tool, boto3_client, bucket_name, client_environment, program
+from conftest import ACCESS_KEY, REGION, SECRET_KEY, Tool, boto3_client, client_environment, mount_far, program
 from gateway import Gateway
 from names import fill, tree
 
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def far(environment):
-    """The second gateway."""
-    with Gateway() as server:
-        yield server
-
-
-@pytest.fixture
-def credentials(tmp_path):
-    """A credentials file for it."""
-    path = tmp_path / "credentials"
-    path.write_text(f"[far]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
-    return path
-
-
 @pytest.fixture
 def mounted(request, far, fresh, credentials):
-    """A gateway with a bucket of the same name as the far bucket that is mounted at its root."""
-    name = bucket_name(request)
-    boto3_client(far).create_bucket(Bucket=name)
-    near = fresh()
-    boto3_client(near).create_bucket(Bucket=name)
-    near.command("mount", "rm", name, "", check=False)
-    near.mount(name, "", "s3", endpoint=far.endpoint, bucket=name, credentials_file=str(credentials), profile="far")
-    return near, name
+    """A gateway and its bucket, at whose root the far bucket of the same name is mounted."""
+    return mount_far(request, far, fresh, credentials)
 
 
 def test_boto3(mounted, far):

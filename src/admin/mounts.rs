@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use sluice_provider::Upstream;
 
 use super::answer::{Answer, Failure, json};
 use super::service::Parts;
@@ -65,6 +66,35 @@ struct Capable {
     append: bool,
     rename: bool,
     follow: bool,
+    /// Whether readers can be sent to where the bytes are.
+    redirect: bool,
+    /// The places that are read from, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upstreams: Vec<Source>,
+}
+
+/// One of several places that a mount reads from.
+#[derive(Serialize)]
+struct Source {
+    place: String,
+    primary: bool,
+    available: bool,
+    latency_ms: Option<f64>,
+    fault_rate: f64,
+    in_flight: usize,
+}
+
+impl From<Upstream> for Source {
+    fn from(upstream: Upstream) -> Self {
+        Self {
+            place: upstream.place,
+            primary: upstream.primary,
+            available: upstream.available,
+            latency_ms: upstream.latency.map(|latency| latency.as_secs_f64() * 1000.0),
+            fault_rate: upstream.faults,
+            in_flight: upstream.in_flight,
+        }
+    }
 }
 
 /// The kinds of providers.
@@ -92,6 +122,8 @@ pub(super) async fn capabilities(parts: &Parts, bucket: &str) -> Result<Answer, 
             append: provider.appends().is_some(),
             rename: provider.renames().is_some(),
             follow: provider.follows().is_some(),
+            redirect: provider.links().is_some(),
+            upstreams: provider.upstreams().into_iter().map(Source::from).collect(),
         }
     });
     Ok(json(StatusCode::OK, &Capabilities { mounts: capable.collect() }))

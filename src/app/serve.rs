@@ -474,6 +474,7 @@ fn report_to_metrics(gate: &Gate, handles: &Registry, tokens: &Arc<Tokens>, stor
         metrics.set_meta_circuit(circuit.state != CircuitState::Closed, circuit.opened, circuit.refused);
         metrics.set_task_panics(runtime::panics());
         metrics.set_blocking_queue(mounts::waiting_work());
+        metrics.set_upstreams(mounts::upstream_counts());
         let listings = mounts::listing_cache();
         metrics.set_listing_cache(listings.directories, listings.bytes, listings.reads, listings.hits);
     });

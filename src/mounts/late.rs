@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sluice_provider::{
     Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
-    Follow, FollowFrom, Followed, Guard, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody,
-    PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, VersionId, Versioning, Versions,
+    Follow, FollowFrom, Followed, Guard, Key, Links, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider,
+    PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionId, Versioning, Versions,
 };
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -192,6 +192,14 @@ impl Provider for LateMount {
             Some(provider) => provider.follows(),
             None => Some(self),
         }
+    }
+
+    fn links(&self) -> Option<&dyn Links> {
+        self.outcome.opened.get()?.links()
+    }
+
+    fn upstreams(&self) -> Vec<Upstream> {
+        self.outcome.opened.get().map(|provider| provider.upstreams()).unwrap_or_default()
     }
 }
 

@@ -25,7 +25,7 @@ pub use late::LateMount;
 pub use plugins::place_plugins;
 pub use registry::{
     KINDS, Kind, MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable,
-    waiting_work,
+    upstream_counts, waiting_work,
 };
 pub use settings::Settings;
 pub use shield::{Shield, ShieldLimits};

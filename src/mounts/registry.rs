@@ -25,7 +25,7 @@ use super::tiers::{CLASS_PREFIX, CLASSES, class_of};
 use super::{Shield, ShieldLimits, Sweep, Upkeep};
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::{MetaStore, MountRecord};
-use crate::telemetry::metrics;
+use crate::telemetry::{UpstreamCounts, metrics};
 
 /// Opens the provider of a mount. Injected, so that a test can count and fail.
 pub type Opener = Arc<dyn Fn(MountRecord) -> BoxFuture<'static, Result<Arc<dyn Provider>>> + Send + Sync>;
@@ -232,6 +232,19 @@ fn refused(mount: &MountRecord, known: &str, error: provider::Error) -> Error {
 #[must_use]
 pub fn listing_cache() -> local::SnapshotUsage {
     local::snapshot_usage()
+}
+
+/// What mounts with several upstreams did, over all of them.
+#[must_use]
+pub fn upstream_counts() -> UpstreamCounts {
+    #[cfg(feature = "s3")]
+    let counts = {
+        let usage = s3::upstream_usage();
+        UpstreamCounts { primary: usage.primary, replicas: usage.replicas, failovers: usage.failovers, out: usage.out }
+    };
+    #[cfg(not(feature = "s3"))]
+    let counts = UpstreamCounts::default();
+    counts
 }
 
 /// How much work of local mounts waits for a thread.

@@ -16,8 +16,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sluice_provider::{
     Append, AppendOptions, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, ETag, Error, ErrorKind, Features,
-    Follow, FollowFrom, Followed, Guard, Key, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber, Provider, PutBody,
-    PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, VersionId, Versioning, Versions,
+    Follow, FollowFrom, Followed, Guard, Key, Linked, Links, ListPage, ListQuery, Multipart, Object, ObjectInfo, PartNumber,
+    Provider, PutBody, PutOptions, ReadOptions, Rename, RenameOptions, Result, UploadId, Upstream, VersionId, Versioning,
+    Versions,
 };
 use tokio::time::Instant;
 
@@ -254,6 +255,14 @@ impl Provider for Shield {
     fn follows(&self) -> Option<&dyn Follow> {
         self.inner.follows().map(|_| self as &dyn Follow)
     }
+
+    fn links(&self) -> Option<&dyn Links> {
+        self.inner.links().map(|_| self as &dyn Links)
+    }
+
+    fn upstreams(&self) -> Vec<Upstream> {
+        self.inner.upstreams()
+    }
 }
 
 impl Shield {
@@ -263,6 +272,14 @@ impl Shield {
 
     fn kept(&self) -> Result<&dyn Versions> {
         self.inner.versions().ok_or_else(|| unsupported("versions"))
+    }
+}
+
+#[async_trait]
+impl Links for Shield {
+    async fn link(&self, key: &Key, shown: &[(&'static str, String)]) -> Result<Option<Linked>> {
+        let facet = self.inner.links().ok_or_else(|| unsupported("link"))?;
+        self.read("link", || facet.link(key, shown)).await
     }
 }
 

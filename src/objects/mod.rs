@@ -15,6 +15,7 @@ mod copy;
 mod encrypted;
 mod follow;
 mod layer;
+mod link;
 mod list;
 pub mod lock;
 mod place;
@@ -27,7 +28,9 @@ mod write;
 
 pub use layer::Objects;
 pub use rename::RenameRequest;
-pub use request::{CopyRequest, ETagCondition, Found, IfRange, OpenBody, Opened, PartCopy, ReadConditions, ReadRequest};
+pub use request::{
+    CopyRequest, ETagCondition, Found, IfRange, LinkRequest, OpenBody, Opened, PartCopy, ReadConditions, ReadRequest,
+};
 pub use versions::{Removal, Removed};
 
 #[cfg(test)]

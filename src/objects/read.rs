@@ -58,7 +58,7 @@ impl Objects {
 }
 
 /// NotModified carries metadata: under the key that the caller knows.
-fn known_as(error: Error, key: &str) -> Error {
+pub(super) fn known_as(error: Error, key: &str) -> Error {
     match error.kind() {
         ErrorKind::NotModified(info) => match with_key(ObjectInfo::clone(info), key) {
             Ok(info) => Error::new(ErrorKind::NotModified(Box::new(info)), "read"),

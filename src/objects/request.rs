@@ -58,6 +58,15 @@ pub struct ReadRequest {
     pub customer_key: Option<CustomerKey>,
 }
 
+/// What a reader who is sent elsewhere expects of the answer there.
+#[derive(Clone, Debug, Default)]
+pub struct LinkRequest {
+    /// Headers, with names in lower case, that it shows instead of what is stored.
+    pub shown: Vec<(&'static str, String)>,
+    /// Whether the checksums that the gateway keeps are to be shown with a whole object.
+    pub checksums: bool,
+}
+
 /// An answer to a read, without its bytes.
 #[derive(Clone, Debug)]
 pub struct Found {

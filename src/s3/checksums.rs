@@ -27,6 +27,11 @@ pub(crate) fn of(attributes: &Attributes) -> impl Iterator<Item = (Algorithm, &s
     Algorithm::ALL.into_iter().filter(move |_| any).filter_map(|a| Some((a, attributes.get(a.attribute())?)))
 }
 
+/// Whether a read asks for the checksums that are kept.
+pub(crate) fn are_asked_for(headers: &HeaderMap) -> bool {
+    headers.get("x-amz-checksum-mode").is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"ENABLED"))
+}
+
 /// What the checksum of an object covers. A composite value is never passed off as one of the whole object.
 pub(crate) fn type_of(attributes: &Attributes) -> ChecksumType {
     let composite = || of(attributes).any(|(_, value)| value.contains('-'));

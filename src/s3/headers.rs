@@ -202,14 +202,22 @@ pub(crate) fn override_response(query: &Query, headers: &mut HeaderMap) -> Resul
     if query.is_empty() {
         return Ok(());
     }
-    for (parameter, header) in OVERRIDES {
-        let Some(value) = query.filled(parameter) else { continue };
-        // Bytes above 127 go out as they came in.
-        let value = HeaderValue::from_bytes(value.as_bytes())
-            .map_err(|_| Failure::argument(parameter, value, "The value cannot be a header."))?;
+    for replaced in overridden(query) {
+        let (header, _, value) = replaced?;
         headers.insert(HeaderName::from_static(header), value);
     }
     Ok(())
+}
+
+/// The headers that the `response-*` parameters of a query replace, and with what; `InvalidArgument` for what cannot be a header.
+pub(crate) fn overridden(query: &Query) -> impl Iterator<Item = Result<(&'static str, &str, HeaderValue)>> {
+    OVERRIDES.into_iter().filter_map(|(parameter, header)| {
+        let text = query.filled(parameter)?;
+        // Bytes above 127 go out as they came in.
+        let value = HeaderValue::from_bytes(text.as_bytes())
+            .map_err(|_| Failure::argument(parameter, text, "The value cannot be a header."));
+        Some(value.map(|value| (header, text, value)))
+    })
 }
 
 /// Whether a query asks for any `response-*` override.

@@ -37,6 +37,7 @@ mod parts;
 mod policy;
 mod query;
 mod range;
+mod redirect;
 mod route;
 mod settings;
 mod signature;

@@ -84,6 +84,25 @@ pub(super) struct CallLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct UpstreamLabels {
+    role: &'static str,
+    outcome: &'static str,
+}
+
+/// What mounts with several upstreams did, over all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamCounts {
+    /// Reads that the primary answered, and that it failed.
+    pub primary: (u64, u64),
+    /// Reads that replicas answered, and that they failed.
+    pub replicas: (u64, u64),
+    /// Reads that went on to another upstream.
+    pub failovers: u64,
+    /// Upstreams that are left out now.
+    pub out: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ProviderLabels {
     provider: &'static str,
 }
@@ -192,6 +211,14 @@ table! {
         Gauge "sluice_http_requests_in_flight" [], "Requests being answered, until the end of their bodies";
     connections: Gauge = Gauge::default(),
         Gauge "sluice_http_connections" [], "Open client connections";
+    redirects: Counter = Counter::default(),
+        Counter "sluice_redirects_total" [], "Reads answered with a link to where the bytes are";
+    upstream_reads: Family<UpstreamLabels, Counter> = Family::default(),
+        Counter "sluice_upstream_reads_total" ["role", "outcome"], "Reads of mounts with several upstreams: by whether the primary or a replica was asked, answered or failed";
+    upstream_failovers: Counter = Counter::default(),
+        Counter "sluice_upstream_failovers_total" [], "Reads that went on to another upstream";
+    upstreams_out: Gauge = Gauge::default(),
+        Gauge "sluice_upstreams_out" [], "Upstreams that are left out because they failed";
     mount_calls: Family<CallLabels, Counter> = Family::default(),
         Counter "sluice_mount_calls_total" ["provider", "outcome"], "Calls of mounts: answered, failed, timed_out, busy (over the cap), refused (circuit open)";
     mount_seconds: Durations<ProviderLabels> = Family::new_with_constructor(first_byte as fn() -> Histogram),
@@ -410,6 +437,22 @@ impl Metrics {
         raise(&self.listing_hits, hits);
     }
 
+    /// Counts a read that was answered with a link.
+    pub fn redirected(&self) {
+        self.redirects.inc();
+    }
+
+    /// Notes what mounts with several upstreams did.
+    pub fn set_upstreams(&self, counts: UpstreamCounts) {
+        for (role, (answered, failed)) in [("primary", counts.primary), ("replica", counts.replicas)] {
+            for (outcome, count) in [("answered", answered), ("failed", failed)] {
+                raise(&self.upstream_reads.get_or_create(&UpstreamLabels { role, outcome }), count);
+            }
+        }
+        raise(&self.upstream_failovers, counts.failovers);
+        self.upstreams_out.set(gauge(counts.out));
+    }
+
     /// Notes whether this gateway is at a lifecycle run.
     pub fn set_lifecycle_running(&self, running: bool) {
         self.lifecycle_running.set(i64::from(running));
@@ -595,6 +638,7 @@ mod tests {
         metrics.answered(&answered("GetObject", 404, "photos"));
         metrics.set_rate_limits(1, 1, 1);
         metrics.slow("GetObject");
+        metrics.set_upstreams(UpstreamCounts { failovers: 1, ..UpstreamCounts::default() });
         metrics.lifecycle_did([("expire", 1)]);
         metrics.mount_meter("local").answered(std::time::Duration::from_millis(1));
         let text = metrics.render(true);

@@ -20,7 +20,7 @@ mod trace;
 pub use access::{AccessLine, access_enabled};
 pub use explanations::{Explanation, Explanations};
 pub use logging::{LogControl, LogGuard, init, log_lines_dropped};
-pub use metrics::{Answered, Kind, Metrics, MountMeter, Row, TABLE, metrics};
+pub use metrics::{Answered, Kind, Metrics, MountMeter, Row, TABLE, UpstreamCounts, metrics};
 pub use notices::{AuditLine, audit_enabled, note_work};
 pub use op_stats::{Op, OpStats, Summary, op_stats, percentile};
 pub use request_id::{RequestId, host_id};

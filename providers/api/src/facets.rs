@@ -1,4 +1,4 @@
-//! What only some stores can do: grow an object at its end, give it another name, tell of what comes.
+//! What only some stores can do: grow an object at its end, give it another name, tell of what comes, hand out bytes by themselves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -154,4 +154,67 @@ pub trait Follow: Send + Sync {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where nothing is sealed.
     async fn seal(&self, key: &Key) -> Result<ObjectInfo>;
+}
+
+/// A URL under which a store hands out an object by itself, to whoever has it and for a short time. It is a secret: nothing shows it but
+/// [`reveal`](Self::reveal).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link(String);
+
+impl Link {
+    /// This URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL, for the one who may read the object.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+/// An object that can be had elsewhere.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// Its metadata, as a read would tell it.
+    pub info: ObjectInfo,
+    /// Where it is.
+    pub link: Link,
+}
+
+/// The facet of a provider whose store can hand out bytes past the gateway. Whoever changes or looks at bytes on their way (a wrapper
+/// that transforms them, say) does not pass it on.
+#[async_trait]
+pub trait Links: Send + Sync {
+    /// Where the bytes of an object can be had, exactly as they are stored; the answer there shows `shown` (names of headers in lower
+    /// case) instead of what is stored. `None` when the answer there would tell something else of the object than the gateway does: it
+    /// is read as any other then.
+    ///
+    /// # Errors
+    /// As [`Provider::head`](crate::Provider::head).
+    async fn link(&self, key: &Key, shown: &[(&'static str, String)]) -> Result<Option<Linked>>;
+}
+
+/// One of several places that a mount reads from, as it is right now. For operators.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Where it is. Without secrets.
+    pub place: String,
+    /// Whether it is the one that is written to.
+    pub primary: bool,
+    /// Whether reads go there: one that failed is left out until it answers again.
+    pub available: bool,
+    /// The mean time to an answer, of late; `None` when it was not asked of late.
+    pub latency: Option<std::time::Duration>,
+    /// The share of reads that failed, of late: 0 to 1.
+    pub faults: f64,
+    /// Reads that are under way.
+    pub in_flight: usize,
 }

@@ -12,7 +12,8 @@
 //! - **Listing is in UTF-8 byte order**, one page at a time, and a page costs what it returns.
 //! - **Nothing blocks** the thread that polls a future: a provider brings its own bounded pool for work that can.
 //!
-//! There are no default methods: a wrapper that forgets one does not compile.
+//! There are no default methods: a wrapper that forgets one does not compile. The exceptions are [`Provider::links`], because a wrapper
+//! that forgets it passes bytes on, which is never wrong, and [`Provider::upstreams`], which only tells operators something.
 
 mod attributes;
 mod body;
@@ -34,7 +35,8 @@ pub use attributes::{AttributeChange, Attributes, CLASS_ATTRIBUTE, SIZE_ATTRIBUT
 pub use body::{Body, ByteStream, Object, PutBody, Seal};
 pub use error::{BodyFault, Error, ErrorKind, Result};
 pub use facets::{
-    Append, AppendOptions, Appended, Event, Follow, FollowFrom, Followed, Growth, Rename, RenameOptions, SEQUENCE_ATTRIBUTE,
+    Append, AppendOptions, Appended, Event, Follow, FollowFrom, Followed, Growth, Link, Linked, Links, Rename, RenameOptions,
+    SEQUENCE_ATTRIBUTE, Upstream,
 };
 pub use key::{ETag, Key, MAX_KEY_BYTES};
 pub use list::{ListEntry, ListFrom, ListPage, ListQuery, end_of_prefix};
@@ -111,6 +113,16 @@ pub trait Provider: fmt::Debug + Send + Sync + 'static {
 
     /// Being told of what comes, where objects grow or are topics.
     fn follows(&self) -> Option<&dyn Follow>;
+
+    /// Handing out bytes past the gateway, where the store can and the operator wants it.
+    fn links(&self) -> Option<&dyn Links> {
+        None
+    }
+
+    /// The places that are read from, where there are several.
+    fn upstreams(&self) -> Vec<Upstream> {
+        Vec::new()
+    }
 }
 
 /// Parts that arrive in any order and become one object at once.

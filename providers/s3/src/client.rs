@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
 use http::header::HeaderMap;
-use http::uri::Scheme;
+use http::uri::{Scheme, Uri};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -16,7 +16,8 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sha2::{Digest, Sha256};
-use sluice_provider::{ByteStream, Error, ErrorKind, Result};
+use sluice_provider::{ByteStream, Error, ErrorKind, Link, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Settings;
@@ -24,12 +25,10 @@ use crate::answer::{Answer, error_of, passing};
 use crate::credentials::CredentialSource;
 use crate::hops::{self, HOPS_HEADER};
 use crate::payload::{Payload, Progress};
-use crate::request::{Call, Scope, escape_path, escape_query, sign};
+use crate::request::{Call, Scope, escape_path, escape_query, presign, sign};
 
 /// The largest answer that is read into memory: a page of a listing whose keys are all escapes is about 4 MiB.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// How long a connection may lie idle before it is closed: less than servers wait.
-const IDLE: Duration = Duration::from_secs(20);
 /// How long the remote's bucket is believed to be there after it was seen, in milliseconds.
 const SEEN: u64 = 1000;
 /// The pauses before repetitions: twice as long each time, up to the second.
@@ -40,54 +39,38 @@ pub(crate) struct Opened {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     body: Incoming,
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// The remote.
 pub(crate) struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Payload>,
-    credentials: CredentialSource,
+    credentials: Arc<CredentialSource>,
     scheme: &'static str,
     host: String,
     /// What every path begins with: `/` or `/bucket/`.
     root: String,
     region: String,
     signs_bodies: bool,
+    connect_timeout: Duration,
     answer_timeout: Duration,
     retries: u32,
+    turns: Arc<Semaphore>,
     born: Instant,
     /// When the bucket was last seen, in milliseconds since `born`; 0 for never.
     seen: AtomicU64,
 }
 
 impl Client {
-    pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        let failed = |what: &'static str| Error::new(ErrorKind::Unavailable, what);
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(settings.connect_timeout));
-        tcp.set_keepalive(Some(Duration::from_secs(60)));
-        let https = settings.endpoint.scheme() == Some(&Scheme::HTTPS);
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if https {
-            builder
-                .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-                .map_err(|e| failed("root certificates").caused_by(e))?
-        } else {
-            // Never used, and so not worth reading the machine's certificates.
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|e| failed("TLS").caused_by(e))?;
-            builder.with_tls_config(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
-        };
-        let connector = builder.https_or_http().enable_http1().wrap_connector(tcp);
+    /// Of one of the endpoints of a mount.
+    pub(crate) fn new(settings: &Settings, endpoint: &Uri, credentials: Arc<CredentialSource>) -> Result<Self> {
+        let https = endpoint.scheme() == Some(&Scheme::HTTPS);
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(settings.idle)
             .pool_max_idle_per_host(settings.max_idle)
-            .build(connector);
-        let authority = settings.endpoint.authority().map_or("", |a| a.as_str());
+            .build(connector(https, settings.connect_timeout)?);
+        let authority = endpoint.authority().map_or("", |a| a.as_str());
         // As clients sign it: without the port that the scheme implies.
         let authority = authority.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(authority);
         let (host, root) = match settings.virtual_host {
@@ -96,14 +79,16 @@ impl Client {
         };
         Ok(Self {
             pool,
-            credentials: CredentialSource::new(settings),
+            credentials,
             scheme: if https { "https" } else { "http" },
             host,
             root,
             region: settings.region.clone(),
             signs_bodies: !https,
+            connect_timeout: settings.connect_timeout,
             answer_timeout: settings.answer_timeout,
             retries: settings.retries,
+            turns: Arc::new(Semaphore::new(settings.max_connections)),
             born: Instant::now(),
             seen: AtomicU64::new(0),
         })
@@ -154,15 +139,65 @@ impl Client {
         Err(error.with("remote", self.place()))
     }
 
+    /// Whether there is, asked once.
+    pub(crate) async fn check_once(&self) -> Result<()> {
+        let opened = self.open(Call::new("head bucket", Method::HEAD, None).hasty(true).within()).await?;
+        let answer = self.whole(opened, "head bucket").await?;
+        if answer.status.is_success() { Ok(()) } else { Err(error_of(&Method::HEAD, &answer, "head bucket")) }
+    }
+
+    /// Opens connections, or uses those that are open: so many at the same time.
+    pub(crate) async fn warm(&self, connections: usize) {
+        // Read first, so that all calls begin together.
+        if self.credentials.get().await.is_ok() {
+            futures::future::join_all((0..connections).map(|_| self.check_once())).await;
+        }
+    }
+
+    /// A URL that lets whoever has it read the object for some time. The remote shows what the query says.
+    pub(crate) async fn link(&self, key: &str, query: Vec<(&'static str, String)>, time: Duration) -> Result<Link> {
+        let credentials = self.credentials.get().await?;
+        let path = self.path(Some(key));
+        let scope = Scope {
+            credentials: &credentials,
+            region: &self.region,
+            host: &self.host,
+            path: &path,
+            sha256: None,
+            now: SystemTime::now().into(),
+        };
+        Ok(Link::new(format!("{}://{}{path}?{}", self.scheme, self.host, presign(query, &scope, time)?)))
+    }
+
+    fn path(&self, key: Option<&str>) -> String {
+        match key {
+            Some(key) => format!("{}{}", self.root, escape_path(key)),
+            None if self.root.len() > 1 => self.root.trim_end_matches('/').to_owned(),
+            None => self.root.clone(),
+        }
+    }
+
+    /// Waits until there are not too many requests under way.
+    async fn turn(&self, operation: &'static str) -> Result<OwnedSemaphorePermit> {
+        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        match timeout(self.connect_timeout, Arc::clone(&self.turns).acquire_owned()).await {
+            Ok(turn) => turn.map_err(|e| Error::new(ErrorKind::Internal, operation).caused_by(e)),
+            Err(_) => Err(Error::new(ErrorKind::Busy, operation).with("reason", "max_connections are in use")),
+        }
+    }
+
     /// The body of an answer of which `size` bytes are due.
     pub(crate) fn body(&self, opened: Opened, size: u64) -> ByteStream {
         struct Reading {
             body: Incoming,
             left: u64,
             over: bool,
+            _turn: Option<OwnedSemaphorePermit>,
         }
         let patience = self.answer_timeout;
-        let start = Reading { body: opened.body, left: size, over: false };
+        let start = Reading { body: opened.body, left: size, over: false, _turn: opened.turn };
         stream::unfold(start, move |mut reading| async move {
             loop {
                 if reading.over {
@@ -194,7 +229,7 @@ impl Client {
     }
 
     async fn whole(&self, opened: Opened, operation: &'static str) -> Result<Answer> {
-        let Opened { status, headers, mut body } = opened;
+        let Opened { status, headers, mut body, turn: _turn } = opened;
         let mut bytes = BytesMut::new();
         loop {
             match timeout(self.answer_timeout, body.frame()).await {
@@ -240,7 +275,7 @@ impl Client {
     async fn open(&self, mut call: Call) -> Result<Opened> {
         let mut tries = 0;
         loop {
-            let again = if tries < self.retries { call.again() } else { None };
+            let again = if tries < self.retries && !call.hasty { call.again() } else { None };
             let repeatable = call.repeatable;
             let outcome = self.send(call).await;
             let Some(next) = again else { return outcome.map_err(|(error, _)| error) };
@@ -264,11 +299,7 @@ impl Client {
     async fn send(&self, mut call: Call) -> Result<Opened, (Error, bool)> {
         let operation = call.operation;
         let credentials = self.credentials.get().await.map_err(|e| (e, false))?;
-        let path = match &call.key {
-            Some(key) => format!("{}{}", self.root, escape_path(key)),
-            None if self.root.len() > 1 => self.root.trim_end_matches('/').to_owned(),
-            None => self.root.clone(),
-        };
+        let path = self.path(call.key.as_deref());
         call.query.sort();
         let digest = match &call.payload {
             Payload::Bytes(bytes) if bytes.is_empty() => Some(s3s_sigv4::EMPTY_STRING_SHA256_HASH.to_owned()),
@@ -298,11 +329,12 @@ impl Client {
             // Left to itself, HTTP says nothing of a body that is empty, and S3 wants to be told.
             request = request.header("content-length", "0");
         }
+        let turn = if call.within { None } else { Some(self.turn(operation).await.map_err(|e| (e, false))?) };
         let progress = call.payload.progress();
         let request = request.body(call.payload).map_err(|e| (Error::new(ErrorKind::Internal, operation).caused_by(e), false))?;
         let answer = self.pool.request(request);
         let (head, body) = self.answered(answer, progress.as_deref(), operation).await?.into_parts();
-        Ok(Opened { status: head.status, headers: head.headers, body })
+        Ok(Opened { status: head.status, headers: head.headers, body, turn })
     }
 
     /// Waits for the head of an answer, for as long as the body still moves or its sender lets us wait.
@@ -340,6 +372,47 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("place", &self.place()).finish_non_exhaustive()
     }
+}
+
+/// Keeps this many connections open for as long as there is somebody to use them.
+pub(crate) fn keep_warm(client: &Arc<Client>, connections: usize, idle: Duration) {
+    if connections == 0 {
+        return;
+    }
+    let client = Arc::downgrade(client);
+    tokio::spawn(async move {
+        loop {
+            let Some(held) = client.upgrade() else { return };
+            held.warm(connections).await;
+            drop(held);
+            // Before the pool, or the remote, closes them.
+            sleep(idle / 2).await;
+        }
+    });
+}
+
+/// What makes connections.
+pub(crate) fn connector(https: bool, connect_timeout: Duration) -> Result<HttpsConnector<HttpConnector>> {
+    let failed = |what: &'static str| Error::new(ErrorKind::Unavailable, what);
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp.set_keepalive(Some(Duration::from_secs(60)));
+    let builder = HttpsConnectorBuilder::new();
+    let builder = if https {
+        builder
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|e| failed("root certificates").caused_by(e))?
+    } else {
+        // Never used, and so not worth reading the machine's certificates.
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| failed("TLS").caused_by(e))?;
+        builder.with_tls_config(config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
+    };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
 /// The whole story of an error: hyper tells the cause only to those who ask.

@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use sluice_provider::{Attributes, ETag, Error, ErrorKind, Result};
 
 /// What the gateway calls user metadata.
-const USER: &str = "meta.";
+pub(crate) const USER: &str = "meta.";
 /// The headers of user metadata.
 const META: &str = "x-amz-meta-";
 /// The metadata that is the gateway's own.
 pub(crate) const OWN: &str = "x-amz-meta-sluice";
 /// The attributes that are headers of S3.
-const SYSTEM: [&str; 5] = ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type"];
+pub(crate) const SYSTEM: [&str; 5] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language", "content-type"];
 /// What S3 takes as user metadata, names and values together, less a little.
 const MAX_META_BYTES: usize = 2000;
 

@@ -6,12 +6,14 @@
 //! can carry them, and in records beside the objects beyond that. `docs/providers/s3.md` tells what each promise costs.
 
 mod answer;
+mod chain;
 mod client;
 mod copy;
 mod credentials;
 mod delete;
 mod form;
 mod hops;
+mod link;
 mod list;
 mod multipart;
 mod payload;
@@ -23,8 +25,10 @@ mod request;
 mod settings;
 mod sweep;
 mod upload;
+mod upstreams;
 mod write;
 
 pub use hops::{HOPS_HEADER, with_hops};
 pub use provider::S3;
-pub use settings::{Answers, Conditions, KNOWN_SETTINGS, Settings};
+pub use settings::{Answers, Conditions, KNOWN_SETTINGS, Select, Settings};
+pub use upstreams::{UpstreamUsage, upstream_usage};

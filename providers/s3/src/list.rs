@@ -1,6 +1,5 @@
 //! Listing: page by page, each begun where the last one ended.
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,7 +11,7 @@ use sluice_provider::{
 };
 
 use crate::provider::{ABREAST, Inner};
-use crate::remote::{HIDDEN, timestamp, to_seconds};
+use crate::remote::{HIDDEN, Remote, timestamp, to_seconds};
 use crate::request::Call;
 
 /// The most that S3 lists at a time.
@@ -66,11 +65,15 @@ struct Ask<'a> {
 }
 
 impl Inner {
-    pub(crate) async fn list(self: &Arc<Self>, query: &ListQuery) -> Result<ListPage> {
+    pub(crate) async fn list(&self, query: &ListQuery) -> Result<ListPage> {
         // No key is as long, nor does one lie in the hidden space.
         if self.settings.prefix.len() + query.prefix.len() > MAX_KEY_BYTES || query.prefix.starts_with(HIDDEN) {
             return Ok(ListPage::default());
         }
+        self.listing(&query.prefix, |remote| async move { self.list_at(&remote, query).await }).await
+    }
+
+    async fn list_at(&self, remote: &Remote, query: &ListQuery) -> Result<ListPage> {
         let mut after = match &query.from {
             ListFrom::Start => String::new(),
             ListFrom::After(key) => key.clone(),
@@ -81,14 +84,14 @@ impl Inner {
         loop {
             let most = (query.limit - entries.len()).min(PAGE);
             let ask = Ask { prefix: &query.prefix, delimiter: query.delimiter.as_deref(), after: after.clone(), most };
-            let (page, truncated) = self.page(&ask).await?;
+            let (page, truncated) = self.page(remote, &ask).await?;
             let Some(last) = page.last() else { break };
             after = if last.object.is_some() { last.name.clone() } else { end_of(&last.name) };
             if after.starts_with(HIDDEN) {
                 after = end_of(HIDDEN);
             }
             for entry in page {
-                if self.belongs(&entry, query).await? {
+                if self.belongs(remote, &entry, query).await? {
                     entries.push(entry);
                 }
             }
@@ -96,18 +99,19 @@ impl Inner {
                 break;
             }
             if entries.len() >= query.limit {
-                more = self.more(query, &after).await?;
+                more = self.more(remote, query, &after).await?;
                 break;
             }
         }
-        let told = stream::iter(entries.into_iter().map(|entry| self.tell(entry))).buffered(ABREAST);
+        let told = stream::iter(entries.into_iter().map(|entry| self.tell(remote, entry))).buffered(ABREAST);
         Ok(ListPage { entries: told.try_collect().await?, more })
     }
 
     /// One page of the remote, of names that begin with the mount's prefix.
-    async fn page(&self, ask: &Ask<'_>) -> Result<(Vec<Entry>, bool)> {
+    async fn page(&self, remote: &Remote, ask: &Ask<'_>) -> Result<(Vec<Entry>, bool)> {
         let base = &self.settings.prefix;
         let mut call = Call::new("list objects", Method::GET, None)
+            .hasty(remote.hasty)
             .query("list-type", "2")
             .query("encoding-type", "url")
             .query("max-keys", ask.most.to_string());
@@ -122,7 +126,7 @@ impl Inner {
             let most = ask.after.floor_char_boundary(MAX_KEY_BYTES);
             call = call.query("start-after", format!("{base}{}", ask.after.get(..most).unwrap_or_default()));
         }
-        let listed: Listed = self.remote.client.call(call).await?.xml("list objects")?;
+        let listed: Listed = remote.client.call(call).await?.xml("list objects")?;
         let nonsense = || Error::new(ErrorKind::Unavailable, "list objects").with("reason", "the remote's answer makes no sense");
         let escaped = listed.encoding.as_deref() == Some("url");
         let name = |text: &str| {
@@ -153,19 +157,21 @@ impl Inner {
 
     /// Names at the remote of some of the mount's own things that begin with this, as many as one page holds.
     pub(crate) async fn hidden_names(&self, prefix: &str) -> Result<Vec<String>> {
-        let (page, _) = self.page(&Ask { prefix, delimiter: None, after: String::new(), most: PAGE }).await?;
+        let ask = Ask { prefix, delimiter: None, after: String::new(), most: PAGE };
+        let (page, _) = self.page(&self.remote, &ask).await?;
         Ok(page.into_iter().map(|entry| format!("{}{}", self.settings.prefix, entry.name)).collect())
     }
 
     /// A page of the records after a name, each with when it was written.
     pub(crate) async fn records(&self, after: &str) -> Result<Vec<(String, SystemTime)>> {
         let prefix = format!("{HIDDEN}r/");
-        let (page, _) = self.page(&Ask { prefix: &prefix, delimiter: None, after: after.to_owned(), most: PAGE }).await?;
+        let ask = Ask { prefix: &prefix, delimiter: None, after: after.to_owned(), most: PAGE };
+        let (page, _) = self.page(&self.remote, &ask).await?;
         Ok(page.into_iter().filter_map(|entry| Some((entry.name, entry.object?.2))).collect())
     }
 
     /// Whether an entry is one of the mount's listing.
-    async fn belongs(&self, entry: &Entry, query: &ListQuery) -> Result<bool> {
+    async fn belongs(&self, remote: &Remote, entry: &Entry, query: &ListQuery) -> Result<bool> {
         if entry.name.starts_with(HIDDEN) || entry.object.is_some() && query.from.skips(&entry.name) {
             return Ok(false);
         }
@@ -183,16 +189,16 @@ impl Inner {
             ListFrom::After(key) if *key > entry.name => key.clone(),
             _ => String::new(),
         };
-        let (page, _) = self.page(&first(start)).await?;
+        let (page, _) = self.page(remote, &first(start)).await?;
         if page.first().is_some_and(|entry| !entry.name.starts_with(HIDDEN)) {
             return Ok(true);
         }
-        let (page, _) = self.page(&first(end_of(HIDDEN))).await?;
+        let (page, _) = self.page(remote, &first(end_of(HIDDEN))).await?;
         Ok(!page.is_empty())
     }
 
     /// Whether anything but the hidden space follows in a listing that the remote says goes on.
-    async fn more(&self, query: &ListQuery, after: &str) -> Result<bool> {
+    async fn more(&self, remote: &Remote, query: &ListQuery, after: &str) -> Result<bool> {
         let hidden_follows = HIDDEN.starts_with(query.prefix.as_str()) && after < HIDDEN;
         if !hidden_follows {
             return Ok(true);
@@ -200,10 +206,10 @@ impl Inner {
         let mut after = after.to_owned();
         loop {
             let ask = Ask { prefix: &query.prefix, delimiter: query.delimiter.as_deref(), after, most: 1 };
-            let (page, _) = self.page(&ask).await?;
+            let (page, _) = self.page(remote, &ask).await?;
             let Some(entry) = page.first() else { return Ok(false) };
             let from = ListFrom::After(ask.after);
-            if self.belongs(entry, &ListQuery { from, ..query.clone() }).await? {
+            if self.belongs(remote, entry, &ListQuery { from, ..query.clone() }).await? {
                 return Ok(true);
             }
             after = end_of(if entry.name.starts_with(HIDDEN) { HIDDEN } else { &entry.name });
@@ -211,11 +217,11 @@ impl Inner {
     }
 
     /// The line of an entry.
-    async fn tell(self: &Arc<Self>, entry: Entry) -> Result<ListEntry> {
+    async fn tell(&self, remote: &Remote, entry: Entry) -> Result<ListEntry> {
         let Some((size, etag, modified)) = entry.object else { return Ok(ListEntry::Prefix(entry.name)) };
         let key = Key::new(&entry.name)?;
         if self.exact() {
-            match self.info(&key).await {
+            match remote.info(&key).await {
                 Ok(info) => return Ok(ListEntry::Object(info)),
                 // It is gone since; when it was listed it was there.
                 Err(error) if *error.kind() == ErrorKind::NotFound => {}

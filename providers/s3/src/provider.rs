@@ -7,19 +7,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sluice_provider::{
-    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Follow, Key, ListPage, ListQuery,
-    MAX_KEY_BYTES, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Rename, Result, Versions,
+    Append, AttributeChange, CopyOptions, DeleteKey, DeleteOutcome, Error, ErrorKind, Features, Follow, Key, Links, ListPage,
+    ListQuery, MAX_KEY_BYTES, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, ReadOptions, Rename, Result,
+    Upstream, Versions,
 };
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use crate::client::Client;
+use crate::client::{Client, keep_warm};
+use crate::credentials::CredentialSource;
 use crate::form::Record;
 use crate::hops::{came, with_hops};
 use crate::multipart::Session;
 use crate::probe::{Able, probe};
 use crate::remote::{Found, HIDDEN, Remote};
+use crate::upstreams::{Reading, Recent, Upstreams};
 use crate::{Answers, Conditions, Settings};
 
 /// How often a call starts over because others changed what it looked at.
@@ -42,7 +46,10 @@ pub struct S3 {
 }
 
 pub(crate) struct Inner {
+    /// Where all is written.
     pub(crate) remote: Remote,
+    /// Where all is read, where that is not the same.
+    upstreams: Option<(Upstreams, Arc<Recent>)>,
     pub(crate) settings: Settings,
     pub(crate) able: Able,
     memory: Arc<Semaphore>,
@@ -63,9 +70,31 @@ impl S3 {
     /// # Errors
     /// [`ErrorKind::Unavailable`], [`ErrorKind::TimedOut`] or [`ErrorKind::PermissionDenied`] with the remote's reason.
     pub async fn open(settings: Settings) -> Result<Self> {
-        let client = Client::new(&settings)?;
-        let remote = Remote { client, bucket: settings.bucket.clone(), prefix: settings.prefix.clone() };
-        remote.client.check().await?;
+        let credentials = Arc::new(CredentialSource::new(&settings));
+        let remote = |endpoint: &http::Uri| -> Result<Remote> {
+            let client = Arc::new(Client::new(&settings, endpoint, Arc::clone(&credentials))?);
+            let (bucket, prefix) = (settings.bucket.as_str().into(), settings.prefix.as_str().into());
+            Ok(Remote { client, bucket, prefix, hasty: false })
+        };
+        let primary = remote(&settings.endpoint)?;
+        let replicas = settings.upstreams.iter().map(remote).collect::<Result<Vec<_>>>()?;
+        let upstreams = (!replicas.is_empty()).then(|| {
+            let all = std::iter::once(primary.clone()).chain(replicas);
+            (Upstreams::new(all, settings.select), Arc::new(Recent::new(settings.settle, TURNS)))
+        });
+        let remote = primary;
+        let asks = !settings.read_only && settings.conditions == Conditions::Probe;
+        match &upstreams {
+            // What the primary can keep only the primary can tell.
+            Some((upstreams, _)) if !asks => any_answers(upstreams).await?,
+            _ => remote.client.check().await?,
+        }
+        match &upstreams {
+            Some((upstreams, _)) => {
+                upstreams.remotes().for_each(|remote| keep_warm(&remote.client, settings.min_idle, settings.idle));
+            }
+            None => keep_warm(&remote.client, settings.min_idle, settings.idle),
+        }
         let able = match settings.conditions {
             _ if settings.read_only => Able::NOTHING,
             Conditions::On => Able::ALL,
@@ -76,6 +105,7 @@ impl S3 {
         Ok(Self {
             inner: Arc::new(Inner {
                 remote,
+                upstreams,
                 settings,
                 able,
                 memory: Arc::new(Semaphore::new(MEMORY_UNITS as usize)),
@@ -136,7 +166,10 @@ impl Provider for S3 {
     }
 
     async fn check(&self) -> Result<()> {
-        self.inner.remote.client.check().await
+        match &self.inner.upstreams {
+            Some((upstreams, _)) => any_answers(upstreams).await,
+            None => self.inner.remote.client.check().await,
+        }
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
@@ -158,6 +191,20 @@ impl Provider for S3 {
     fn follows(&self) -> Option<&dyn Follow> {
         None
     }
+
+    fn links(&self) -> Option<&dyn Links> {
+        self.inner.settings.redirect.then_some(self)
+    }
+
+    fn upstreams(&self) -> Vec<Upstream> {
+        self.inner.upstreams.as_ref().map(|(upstreams, _)| upstreams.tell()).unwrap_or_default()
+    }
+}
+
+/// Whether any of them can be used. Otherwise, why one of them cannot.
+async fn any_answers(upstreams: &Upstreams) -> Result<()> {
+    let checks = upstreams.remotes().map(|remote| remote.client.check().boxed());
+    futures::future::select_ok(checks).await.map(drop)
 }
 
 // === impl Inner ===
@@ -202,13 +249,42 @@ impl Inner {
     }
 
     /// Waits until no other call of this process publishes under the key.
-    pub(crate) async fn turn(&self, key: &Key) -> OwnedMutexGuard<()> {
-        let at = usize::try_from(self.hasher.hash_one(key) % TURNS as u64).unwrap_or(0);
-        match self.turns.get(at) {
+    pub(crate) async fn turn(&self, key: &Key) -> Turn {
+        let slot = self.slot(key);
+        let lock = match self.turns.get(slot) {
             Some(turn) => Arc::clone(turn).lock_owned().await,
             // There are as many as the remainder says.
             None => Arc::new(tokio::sync::Mutex::new(())).lock_owned().await,
+        };
+        let recent = self.upstreams.as_ref().map(|(_, recent)| Arc::clone(recent));
+        if let Some(recent) = &recent {
+            recent.written(slot);
         }
+        Turn { _lock: lock, slot, recent }
+    }
+
+    fn slot(&self, key: &Key) -> usize {
+        usize::try_from(self.hasher.hash_one(key) % TURNS as u64).unwrap_or(0)
+    }
+
+    /// Reads of a key, at one of the upstreams. What is still to come of the answer is under way until the second thing is dropped.
+    pub(crate) async fn reading<T, F>(&self, key: &Key, work: impl Fn(Remote) -> F) -> Result<(T, Option<Reading>)>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let Some((upstreams, recent)) = &self.upstreams else { return Ok((work(self.remote.clone()).await?, None)) };
+        let (found, reading) = upstreams.read(key.as_str(), recent.settled(self.slot(key)), work).await?;
+        Ok((found, Some(reading)))
+    }
+
+    /// Lists, at one of the upstreams.
+    pub(crate) async fn listing<T, F>(&self, prefix: &str, work: impl Fn(Remote) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let Some((upstreams, recent)) = &self.upstreams else { return work(self.remote.clone()).await };
+        let (listed, _) = upstreams.read(prefix, recent.all_settled(), work).await?;
+        Ok(listed)
     }
 
     /// Waits for memory to hold a body in.
@@ -228,33 +304,31 @@ impl Inner {
         Arc::clone(&self.memory).try_acquire_many_owned(units(bytes)).ok()
     }
 
-    /// The object of a key as the remote tells of it, with its record if it has one.
+    /// The object of a key as the primary tells of it, with its record if it has one.
     pub(crate) async fn look(&self, key: &Key) -> Result<(Found, Option<Record>)> {
-        let name = self.remote.name(key);
-        let mut missing = None;
-        for _ in 0..3 {
-            let found = self.remote.head(&name).await?;
-            let Some(id) = found.record() else { return Ok((found, None)) };
-            match self.remote.read_record(id).await {
-                Ok((record, _)) => return Ok((found, Some(record))),
-                // Most likely the object was replaced since, and its record removed.
-                Err(error) if *error.kind() == ErrorKind::NotFound => missing = Some(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Err(lost_record(key, missing))
-    }
-
-    /// What the mount says of the object of a key.
-    pub(crate) async fn info(&self, key: &Key) -> Result<ObjectInfo> {
-        let (found, record) = self.look(key).await?;
-        found.info(key, record.as_ref())
+        self.remote.look(key).await
     }
 
     /// Frees a record that nobody names any more. Left behind it takes space, and nothing else.
     pub(crate) async fn drop_record(&self, id: &str) {
         if let Err(error) = self.remote.delete(&self.remote.record_name(id), None).await {
             tracing::debug!(%error, "a record is left behind");
+        }
+    }
+}
+
+/// The turn of a writer, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _lock: OwnedMutexGuard<()>,
+    slot: usize,
+    recent: Option<Arc<Recent>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(recent) = &self.recent {
+            recent.written(self.slot);
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use http::StatusCode;
-use sluice_provider::{Body, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result};
+use sluice_provider::{Body, ByteStream, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result};
 
 use crate::client::Opened;
 use crate::provider::{Inner, TRIES, lost_record};
-use crate::remote::{content_length, found};
+use crate::remote::{Remote, content_length, found};
 
 /// No S3 object is longer, and every server reads such a number.
 const END: u64 = i64::MAX as u64;
@@ -16,19 +17,50 @@ const END: u64 = i64::MAX as u64;
 impl Inner {
     pub(crate) async fn head(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
         self.readable(key)?;
-        let info = self.info(key).await?;
-        matches(&info, read)?;
+        let (info, _) = self.reading(key, |remote| async move { remote.told(key, read).await }).await?;
         Ok(info)
     }
 
     pub(crate) async fn get(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
         self.readable(key)?;
-        let name = self.remote.name(key);
+        let (object, reading) = self.reading(key, |remote| async move { remote.open(key, read).await }).await?;
+        let Some(reading) = reading else { return Ok(object) };
+        let body = match object.body {
+            // Under way until the last of it is read, or nobody wants it any more.
+            Body::Stream(stream) => Body::Stream(
+                stream
+                    .inspect(move |_| {
+                        let _held = &reading;
+                    })
+                    .boxed(),
+            ),
+            body => body,
+        };
+        Ok(Object { body, ..object })
+    }
+}
+
+impl Remote {
+    /// What the mount says of the object of a key.
+    pub(crate) async fn info(&self, key: &Key) -> Result<ObjectInfo> {
+        let (found, record) = self.look(key).await?;
+        found.info(key, record.as_ref())
+    }
+
+    /// The same under a condition.
+    async fn told(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
+        let info = self.info(key).await?;
+        matches(&info, read)?;
+        Ok(info)
+    }
+
+    async fn open(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
+        let name = self.name(key);
         let mut missing = None;
         for _ in 0..TRIES {
             let opened = match read.range {
                 Some(RangeSpec::Last(0)) => None,
-                range => match self.remote.get(&name, range.map(header)).await {
+                range => match self.get(&name, range.map(header)).await {
                     Ok(opened) => Some(opened),
                     Err(error) if matches!(error.kind(), ErrorKind::RangeNotSatisfiable { .. }) => None,
                     Err(error) => return Err(error),
@@ -36,7 +68,7 @@ impl Inner {
             };
             let Some(opened) = opened else {
                 // The condition is looked at before the range, and the refusal tells the size.
-                let info = self.head(key, read).await?;
+                let info = self.told(key, read).await?;
                 match read.range.map(|range| range.resolve(info.size)) {
                     Some(Err(error)) => return Err(error),
                     // It has grown since.
@@ -47,7 +79,7 @@ impl Inner {
             let found = found(&opened.headers, size)?;
             let record = match found.record() {
                 None => None,
-                Some(id) => match self.remote.read_record(id).await {
+                Some(id) => match self.read_record(id).await {
                     Ok((record, _)) => Some(record),
                     Err(error) if *error.kind() == ErrorKind::NotFound => {
                         missing = Some(error);
@@ -61,11 +93,23 @@ impl Inner {
             let length = range.end - range.start;
             let body = match length {
                 0 => Body::Bytes(Bytes::new()),
-                _ => Body::Stream(self.remote.client.body(opened, length)),
+                _ => Body::Stream(self.begun(self.client.body(opened, length)).await?),
             };
             return Ok(Object { info, range, body });
         }
         Err(lost_record(key, missing))
+    }
+
+    /// A body. Where others can be asked instead, its first piece is there: after that it is too late for another upstream.
+    async fn begun(&self, mut body: ByteStream) -> Result<ByteStream> {
+        if !self.hasty {
+            return Ok(body);
+        }
+        match body.next().await {
+            Some(Ok(first)) => Ok(stream::iter([Ok(first)]).chain(body).boxed()),
+            Some(Err(error)) => Err(error),
+            None => Err(Error::new(ErrorKind::Unavailable, "body of the remote").with("reason", "it is empty")),
+        }
     }
 }
 

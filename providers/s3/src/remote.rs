@@ -1,5 +1,6 @@
 //! The calls that the mount makes, one function each, and what lies where.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::answer::Answer;
 use crate::client::{Client, Opened};
 use crate::form::{self, Headers, Own, Record};
 use crate::payload::Payload;
+use crate::provider::lost_record;
 use crate::request::{Call, escape_path};
 
 /// What the names of the mount's own things begin with, after the mount's prefix. No key that begins so can be stored.
@@ -67,12 +69,14 @@ struct PartLine {
     number: u16,
 }
 
-/// A bucket at a remote, below a prefix.
-#[derive(Debug)]
+/// A bucket at a remote, below a prefix. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Remote {
-    pub(crate) client: Client,
-    pub(crate) bucket: String,
-    pub(crate) prefix: String,
+    pub(crate) client: Arc<Client>,
+    pub(crate) bucket: Arc<str>,
+    pub(crate) prefix: Arc<str>,
+    /// Reads are not repeated, because others can be asked.
+    pub(crate) hasty: bool,
 }
 
 impl Remote {
@@ -91,13 +95,14 @@ impl Remote {
     }
 
     pub(crate) async fn head(&self, name: &str) -> Result<Found> {
-        let answer = self.client.call(Call::new("head object", Method::HEAD, Some(name.to_owned()))).await?;
+        let call = Call::new("head object", Method::HEAD, Some(name.to_owned())).hasty(self.hasty);
+        let answer = self.client.call(call).await?;
         found(&answer.headers, content_length(&answer.headers)?)
     }
 
     /// Opens an object; `range` is the value of the header.
     pub(crate) async fn get(&self, name: &str, range: Option<String>) -> Result<Opened> {
-        let mut call = Call::new("get object", Method::GET, Some(name.to_owned()));
+        let mut call = Call::new("get object", Method::GET, Some(name.to_owned())).hasty(self.hasty);
         if let Some(range) = range {
             call = call.header("range", range);
         }
@@ -142,6 +147,23 @@ impl Remote {
         let copied: Copied = answer.xml("copy object")?;
         ETag::new(copied.etag.trim_matches('"'))?;
         Ok(copied.modified.as_deref().and_then(timestamp).map(to_seconds))
+    }
+
+    /// The object of a key as the remote tells of it, with its record if it has one.
+    pub(crate) async fn look(&self, key: &Key) -> Result<(Found, Option<Record>)> {
+        let name = self.name(key);
+        let mut missing = None;
+        for _ in 0..3 {
+            let found = self.head(&name).await?;
+            let Some(id) = found.record() else { return Ok((found, None)) };
+            match self.read_record(id).await {
+                Ok((record, _)) => return Ok((found, Some(record))),
+                // Most likely the object was replaced since, and its record removed.
+                Err(error) if *error.kind() == ErrorKind::NotFound => missing = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost_record(key, missing))
     }
 
     pub(crate) async fn create_upload(&self, name: &str, headers: Headers) -> Result<String> {
@@ -229,7 +251,8 @@ impl Remote {
     /// A small object of the mount's own, with the remote's ETag of it.
     pub(crate) async fn read_hidden(&self, name: &str) -> Result<(Bytes, ETag)> {
         const MOST: usize = 1024 * 1024;
-        let opened = self.get(name, None).await?;
+        let call = Call::new("get object", Method::GET, Some(name.to_owned())).hasty(self.hasty).within();
+        let opened = self.client.stream(call).await?;
         let (tag, size) = (etag(&opened.headers)?, content_length(&opened.headers)?);
         Ok((crate::client::collect(self.client.body(opened, size), MOST).await?, tag))
     }

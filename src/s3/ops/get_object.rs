@@ -8,16 +8,22 @@ use http_body_util::StreamBody;
 use s3s::Body;
 use sluice_provider::PartNumber;
 
+use crate::namespaces::Namespace;
 use crate::objects::{Found, OpenBody, ReadRequest};
 use crate::s3::call::{Answer, Call, set_etag, set_version};
 use crate::s3::error::{Code, Failure, Result};
 use crate::s3::file_body::FileBody;
-use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range};
+use crate::s3::{checksums, conditions, dates, encryption, headers, lifecycle, parts, range, redirect};
 use crate::transfer::Algorithm;
 
 pub(crate) async fn get(call: &mut Call) -> Answer {
     let read = ReadRequest { pieces: call.sends_files, ..read(call)? };
     let namespace = call.namespace()?;
+    if call.parts.objects.makes_links(&namespace, &call.key)?
+        && let Some(response) = Box::pin(elsewhere(call, &namespace, &read)).await?
+    {
+        return Ok(response);
+    }
     let opened = match call.parts.objects.get(&namespace, &call.key, &read).await {
         Ok(opened) => opened,
         Err(error) => return Err(call.unread(&namespace, &call.key, told(call, error.into())).await),
@@ -36,6 +42,18 @@ pub(crate) async fn get(call: &mut Call) -> Answer {
         OpenBody::Stream(stream) => Body::http_body_unsync(StreamBody::new(stream.map_ok(Frame::data))),
     };
     Ok(response)
+}
+
+/// Where the bytes are, for a reader who can be sent there.
+async fn elsewhere(call: &Call, namespace: &Namespace, read: &ReadRequest) -> Result<Option<Response<Body>>> {
+    let Some(wish) = redirect::wish(call) else { return Ok(None) };
+    let (info, link) = match call.parts.objects.link(namespace, &call.key, read, &wish).await {
+        Ok(Some(linked)) => linked,
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(call.unread(namespace, &call.key, told(call, error.into())).await),
+    };
+    call.check_read(namespace, &info.attributes)?;
+    redirect::to(&link).map(Some)
 }
 
 pub(crate) async fn head(call: &mut Call) -> Answer {
@@ -111,7 +129,7 @@ fn respond(call: &Call, read: &ReadRequest, found: &Found) -> Answer {
     if let (Some(_), Some(count)) = (read.part, found.parts) {
         shown.insert("x-amz-mp-parts-count", HeaderValue::from(count));
     }
-    if call.headers.get("x-amz-checksum-mode").is_some_and(|m| m.as_bytes().eq_ignore_ascii_case(b"ENABLED")) {
+    if checksums::are_asked_for(&call.headers) {
         match (&read.part, &found.range) {
             (Some(number), Some(_)) => part_checksums(info, number.get(), shown),
             // The checksum of the whole says nothing of a range, and clients would check it.
