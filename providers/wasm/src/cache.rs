@@ -31,6 +31,8 @@ pub(crate) struct Cache {
     /// What the files of other versions and settings of the compiler are not called.
     suffix: String,
     recent: Mutex<VecDeque<([u8; DIGEST], Known)>>,
+    /// One is compiled at a time: it takes a processor for itself.
+    compiling: Mutex<()>,
 }
 
 struct Known(Component);
@@ -57,7 +59,7 @@ impl Cache {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let suffix = format!("{:016x}.cwasm", hasher.finish());
-        Self { engine: engine.clone(), place, suffix, recent: Mutex::default() }
+        Self { engine: engine.clone(), place, suffix, recent: Mutex::default(), compiling: Mutex::default() }
     }
 
     /// The component of these bytes. Blocks, for seconds where it has to be compiled.
@@ -73,7 +75,10 @@ impl Cache {
         let (component, source) = match self.stored(&name) {
             Some(component) => (component, Source::File),
             None => {
-                let component = Component::from_binary(&self.engine, wasm)?;
+                let component = {
+                    let _turn = self.compiling.lock();
+                    Component::from_binary(&self.engine, wasm)?
+                };
                 if let Err(error) = self.store(&name, &component) {
                     tracing::warn!(%error, "a compiled plugin is not kept: it will be compiled again after the next start");
                 }

@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -13,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use sluice_provider::{Error, ErrorKind, Provider, Result};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, OptLevel, RegallocAlgorithm};
 
 use crate::cache::Cache;
 use crate::filter::Filter;
@@ -30,6 +31,9 @@ const MAX_PLUGIN_BYTES: u64 = 64 * 1024 * 1024;
 const MAX_BUSY: usize = 64;
 /// The stack of a plugin, in bytes. That of a thread of the blocking pool is four times as large.
 const MAX_STACK: usize = 512 * 1024;
+
+/// How long a mount waits for its plugin to be compiled. Compiling goes on after that, and the next attempt finds what it has come to.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where plugins lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +61,6 @@ pub(crate) struct Shared {
     cache: Cache,
     pub(crate) ticker: Ticker,
     pub(crate) busy: Arc<Semaphore>,
-    /// One plugin is loaded at a time.
-    loading: Arc<Semaphore>,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     pools: Mutex<Vec<Weak<Pool>>>,
 }
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
 pub(crate) struct Slot {
     name: String,
     current: ArcSwapOption<Plugin>,
+    /// It is loaded once at a time.
+    loading: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -97,7 +101,10 @@ pub async fn open(host: &Host, settings: Settings, over: Option<Arc<dyn Provider
     host.watched();
     let shared = &host.0.shared;
     let slot = shared.slot(&settings.plugin);
-    shared.load(&slot).await;
+    if tokio::time::timeout(PATIENCE, shared.load(&slot)).await.is_err() && slot.current.load().is_none() {
+        let error = Error::new(ErrorKind::Unavailable, "the plugin is being compiled; try again when that is done");
+        return Err(error.with("plugin", slot.name()));
+    }
     let pool = Pool::new(Arc::clone(shared), slot, &settings)?;
     let misfit = |what: &'static str| Error::new(ErrorKind::Unavailable, what).with("plugin", &settings.plugin);
     let opened: Arc<dyn Provider> = match (pool.roles(), over) {
@@ -135,7 +142,6 @@ impl Host {
             places,
             ticker,
             busy: Arc::new(Semaphore::new(MAX_BUSY)),
-            loading: Arc::new(Semaphore::new(1)),
             slots: Mutex::default(),
             pools: Mutex::default(),
         };
@@ -168,6 +174,11 @@ fn config() -> Config {
     config.consume_fuel(true);
     config.max_wasm_stack(MAX_STACK);
     config.wasm_backtrace_max_frames(None);
+    if cfg!(debug_assertions) {
+        // A compiler that is itself not optimised takes ten times as long: here it had better do less.
+        config.cranelift_opt_level(OptLevel::None);
+        config.cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
     config
 }
 
@@ -181,7 +192,7 @@ impl Shared {
 
     /// Loads what is in the file of a slot, if that is something else than before.
     async fn load(self: &Arc<Self>, slot: &Arc<Slot>) {
-        let Ok(permit) = Arc::clone(&self.loading).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&slot.loading).acquire_owned().await else { return };
         let (shared, slot) = (Arc::clone(self), Arc::clone(slot));
         let loading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -261,9 +272,8 @@ impl Shared {
             slots.into_iter().filter(|slot| slot.is_other(Stamp::of(&shared.path(slot)).ok())).collect::<Vec<_>>()
         });
         let Ok(others) = looking.await else { return false };
-        for slot in &others {
-            self.load(slot).await;
-        }
+        // Side by side: one that is compiled for long does not keep the others.
+        futures::future::join_all(others.iter().map(|slot| self.load(slot))).await;
         !others.is_empty()
     }
 
@@ -285,7 +295,12 @@ impl Shared {
 
 impl Slot {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), current: ArcSwapOption::empty(), state: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            current: ArcSwapOption::empty(),
+            loading: Arc::new(Semaphore::new(1)),
+            state: Mutex::default(),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
