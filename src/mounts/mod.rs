@@ -4,6 +4,7 @@
 //! A mount that cannot be opened now is a [`LateMount`]: it answers why, tries again, and leaves the other mounts alone.
 //! Some mounts serve no keys at all but keep the bytes of a storage class ([`Tiered`]).
 
+mod authorise;
 mod hops;
 mod late;
 #[cfg(feature = "opendal")]
@@ -19,6 +20,7 @@ mod table;
 mod tiers;
 mod upkeep;
 
+pub use authorise::{Asking, Authorise, Sender, authoriser, refusing};
 pub use hops::{hops, with_hops};
 pub use late::LateMount;
 #[cfg(feature = "wasm")]

@@ -5,7 +5,7 @@
 wasmtime::component::bindgen!({ path: "wit", world: "plugin" });
 
 pub(crate) use self::sluice::provider::types::{Failure, Info, Object};
-pub(crate) use exports::sluice::provider::{objects, read_transform, write_check};
+pub(crate) use exports::sluice::provider::{authorise, objects, read_transform, write_check};
 
 /// The package of the interfaces, without its version.
 pub(crate) const PACKAGE: &str = "sluice:provider/";

@@ -101,25 +101,20 @@ pub async fn open(host: &Host, settings: Settings, over: Option<Arc<dyn Provider
     host.watched();
     let shared = &host.0.shared;
     let slot = shared.slot(&settings.plugin);
-    if tokio::time::timeout(PATIENCE, shared.load(&slot)).await.is_err() && slot.current.load().is_none() {
-        let error = Error::new(ErrorKind::Unavailable, "the plugin is being compiled; try again when that is done");
-        return Err(error.with("plugin", slot.name()));
-    }
+    shared.load_in_time(&slot).await?;
     let pool = Pool::new(Arc::clone(shared), slot, &settings)?;
     let misfit = |what: &'static str| Error::new(ErrorKind::Unavailable, what).with("plugin", &settings.plugin);
     let opened: Arc<dyn Provider> = match (pool.roles(), over) {
+        (roles, _) if roles == Roles::default() => {
+            return Err(misfit("the plugin decides on requests alone: name it with `authorise` in the settings of any mount"));
+        }
         (Roles { objects: true, .. }, None) => Arc::new(Objects::new(Arc::clone(&pool), &settings)),
         (Roles { objects: true, .. }, Some(_)) => return Err(misfit("the plugin keeps objects itself: mount it without `over`")),
         (_, Some(over)) => Arc::new(Filter::new(Arc::clone(&pool), over, &settings)),
         (_, None) => return Err(misfit("the plugin keeps no objects: name the provider below with `over`")),
     };
-    {
-        let mut pools = shared.pools.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Arc::downgrade(&pool));
-    }
-    let tended = tokio::task::spawn_blocking(move || pool.tend());
-    tended.await.map_err(|error| Error::new(ErrorKind::Internal, "start a plugin").caused_by(error))?;
+    shared.tended(&pool);
+    pool.load().await?;
     Ok(opened)
 }
 
@@ -146,6 +141,15 @@ impl Host {
             pools: Mutex::default(),
         };
         Ok(Self(Arc::new(Owner { shared: Arc::new(shared), watch: Mutex::new(None) })))
+    }
+
+    /// The instances of an authoriser.
+    pub(crate) fn authoriser(&self, settings: &Settings) -> Arc<Pool> {
+        self.watched();
+        let shared = &self.0.shared;
+        let pool = Pool::authoriser(Arc::clone(shared), shared.slot(&settings.plugin), settings);
+        shared.tended(&pool);
+        pool
     }
 
     /// Begins to watch the files, once.
@@ -188,6 +192,25 @@ impl Shared {
     fn slot(&self, name: &str) -> Arc<Slot> {
         let mut slots = self.slots.lock();
         Arc::clone(slots.entry(name.to_owned()).or_insert_with(|| Arc::new(Slot::new(name))))
+    }
+
+    /// Loads what is in the file of a slot, if that is something else than before, unless it takes long and there is nothing yet.
+    ///
+    /// # Errors
+    /// `Unavailable` while it is being compiled.
+    pub(crate) async fn load_in_time(self: &Arc<Self>, slot: &Arc<Slot>) -> Result<()> {
+        if tokio::time::timeout(PATIENCE, self.load(slot)).await.is_err() && slot.current.load().is_none() {
+            let error = Error::new(ErrorKind::Unavailable, "the plugin is being compiled; try again when that is done");
+            return Err(error.with("plugin", slot.name()));
+        }
+        Ok(())
+    }
+
+    /// Puts a mount on the list of those that are tended to.
+    fn tended(&self, pool: &Arc<Pool>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
     }
 
     /// Loads what is in the file of a slot, if that is something else than before.

@@ -1,4 +1,5 @@
-//! Plugins as mounts: WebAssembly components that keep objects, transform what is read, or check what is written.
+//! Plugins as mounts: WebAssembly components that keep objects, transform what is read, or check what is written; and such as decide on
+//! requests for what is in a mount.
 //!
 //! A plugin is one file `NAME.wasm` in the plugin directory, a component that exports interfaces of the package `sluice:provider`
 //! (`wit/provider.wit`). What the crate promises:
@@ -18,6 +19,7 @@
 
 mod answer;
 mod artifact;
+mod authoriser;
 mod bindings;
 mod cache;
 mod call;
@@ -32,5 +34,6 @@ mod settings;
 mod ticker;
 mod watch;
 
+pub use authoriser::{Authoriser, Principal, Request, Verdict};
 pub use host::{Host, Places, open};
 pub use settings::{CONFIG_PREFIX, KNOWN_SETTINGS, OVER_PREFIX, Settings};

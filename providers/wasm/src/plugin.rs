@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{self, Component, InstancePre};
 use wasmtime::{Store, bail};
 
-use crate::bindings::{PACKAGE, VERSION, objects, read_transform, write_check};
+use crate::bindings::{PACKAGE, VERSION, authorise, objects, read_transform, write_check};
 use crate::imports::{Guest, link};
 use crate::limits::Limiter;
 use crate::settings::Settings;
@@ -26,6 +26,29 @@ pub(crate) struct Roles {
     pub(crate) objects: bool,
     pub(crate) transform: bool,
     pub(crate) check: bool,
+    pub(crate) authorise: bool,
+}
+
+/// What a plugin is mounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Objects: as a provider, or over one.
+    Objects,
+    /// Decisions on requests.
+    Requests,
+}
+
+impl Roles {
+    /// Those of an authoriser.
+    pub(crate) const AUTHORISER: Self = Self { objects: false, transform: false, check: false, authorise: true };
+
+    /// Those that count for a purpose: what else the plugin exports is for other mounts.
+    pub(crate) fn for_purpose(self, purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Objects => Self { authorise: false, ..self },
+            Purpose::Requests => Self { authorise: self.authorise, ..Self::default() },
+        }
+    }
 }
 
 /// What one call may take.
@@ -45,6 +68,7 @@ pub(crate) struct Plugin {
     objects: Option<objects::GuestIndices>,
     transform: Option<read_transform::GuestIndices>,
     check: Option<write_check::GuestIndices>,
+    authorise: Option<authorise::GuestIndices>,
 }
 
 /// A running plugin: its memory, and what it exports.
@@ -54,6 +78,7 @@ pub(crate) struct Instance {
     pub(crate) objects: Option<objects::Guest>,
     pub(crate) transform: Option<read_transform::Guest>,
     pub(crate) check: Option<write_check::Guest>,
+    pub(crate) authorise: Option<authorise::Guest>,
 }
 
 impl From<&Settings> for Budget {
@@ -76,19 +101,25 @@ impl Plugin {
     pub(crate) fn new(component: &Component, hash: [u8; 32]) -> wasmtime::Result<Self> {
         let pre = link(component)?.instantiate_pre(component)?;
         let exported = |interface: &str| component.get_export_index(None, format!("{PACKAGE}{interface}@{VERSION}")).is_some();
-        let roles = Roles { objects: exported("objects"), transform: exported("read-transform"), check: exported("write-check") };
+        let roles = Roles {
+            objects: exported("objects"),
+            transform: exported("read-transform"),
+            check: exported("write-check"),
+            authorise: exported("authorise"),
+        };
         if roles == Roles::default() {
             let engine = component.engine();
             let named: Vec<String> = component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect();
             bail!(
-                "it exports none of {PACKAGE}objects, read-transform and write-check of version {VERSION}, but [{}]",
+                "it exports none of {PACKAGE}objects, read-transform, write-check and authorise of version {VERSION}, but [{}]",
                 named.join(", ")
             );
         }
         let objects = roles.objects.then(|| objects::GuestIndices::new(&pre)).transpose()?;
         let transform = roles.transform.then(|| read_transform::GuestIndices::new(&pre)).transpose()?;
         let check = roles.check.then(|| write_check::GuestIndices::new(&pre)).transpose()?;
-        let plugin = Self { hash, roles, pre, objects, transform, check };
+        let authorise = roles.authorise.then(|| authorise::GuestIndices::new(&pre)).transpose()?;
+        let plugin = Self { hash, roles, pre, objects, transform, check, authorise };
         plugin.instance(LOADING, &Arc::default()).map_err(|(error, _)| error)?;
         Ok(plugin)
     }
@@ -107,23 +138,23 @@ impl Plugin {
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(budget.answer_bytes);
         match self.start(&mut store, budget) {
-            Ok((objects, transform, check)) => Ok(Instance { store, budget, objects, transform, check }),
+            Ok(instance) => self.loaded(store, budget, &instance).map_err(|error| (error, false)),
             Err(error) => Err((error, store.data().limiter.refused)),
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "taken apart at once")]
-    fn start(
-        &self,
-        store: &mut Store<Guest>,
-        budget: Budget,
-    ) -> wasmtime::Result<(Option<objects::Guest>, Option<read_transform::Guest>, Option<write_check::Guest>)> {
+    fn start(&self, store: &mut Store<Guest>, budget: Budget) -> wasmtime::Result<component::Instance> {
         grant(store, budget)?;
-        let instance = self.pre.instantiate(&mut *store)?;
-        let objects = self.objects.as_ref().map(|indices| indices.load(&mut *store, &instance)).transpose()?;
-        let transform = self.transform.as_ref().map(|indices| indices.load(&mut *store, &instance)).transpose()?;
-        let check = self.check.as_ref().map(|indices| indices.load(&mut *store, &instance)).transpose()?;
-        Ok((objects, transform, check))
+        self.pre.instantiate(store)
+    }
+
+    /// What an instance exports, found once for all its calls.
+    fn loaded(&self, mut store: Store<Guest>, budget: Budget, instance: &component::Instance) -> wasmtime::Result<Instance> {
+        let objects = self.objects.as_ref().map(|indices| indices.load(&mut store, instance)).transpose()?;
+        let transform = self.transform.as_ref().map(|indices| indices.load(&mut store, instance)).transpose()?;
+        let check = self.check.as_ref().map(|indices| indices.load(&mut store, instance)).transpose()?;
+        let authorise = self.authorise.as_ref().map(|indices| indices.load(&mut store, instance)).transpose()?;
+        Ok(Instance { store, budget, objects, transform, check, authorise })
     }
 }
 

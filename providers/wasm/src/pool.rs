@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::bindings::Failure;
 use crate::call::{broken, failed};
 use crate::host::{Shared, Slot};
-use crate::plugin::{Budget, Instance, Plugin, Roles};
+use crate::plugin::{Budget, Instance, Plugin, Purpose, Roles};
 use crate::settings::Settings;
 
 /// How many instances wait when nothing was asked for a while.
@@ -24,6 +24,7 @@ const IDLE: Duration = Duration::from_secs(300);
 pub(crate) struct Pool {
     host: Arc<Shared>,
     slot: Arc<Slot>,
+    purpose: Purpose,
     roles: Roles,
     budget: Budget,
     patience: Duration,
@@ -45,10 +46,20 @@ impl Pool {
     /// # Errors
     /// `Unavailable` when it is not.
     pub(crate) fn new(host: Arc<Shared>, slot: Arc<Slot>, settings: &Settings) -> Result<Arc<Self>> {
-        let roles = slot.plugin()?.roles;
-        Ok(Arc::new(Self {
+        let roles = slot.plugin()?.roles.for_purpose(Purpose::Objects);
+        Ok(Self::expecting(host, slot, settings, Purpose::Objects, roles))
+    }
+
+    /// Of a plugin that decides on requests, and may not be loaded yet.
+    pub(crate) fn authoriser(host: Arc<Shared>, slot: Arc<Slot>, settings: &Settings) -> Arc<Self> {
+        Self::expecting(host, slot, settings, Purpose::Requests, Roles::AUTHORISER)
+    }
+
+    fn expecting(host: Arc<Shared>, slot: Arc<Slot>, settings: &Settings, purpose: Purpose, roles: Roles) -> Arc<Self> {
+        Arc::new(Self {
             host,
             slot,
+            purpose,
             roles,
             budget: Budget::from(settings),
             patience: settings.timeout,
@@ -56,7 +67,19 @@ impl Pool {
             instances: settings.instances,
             permits: Arc::new(Semaphore::new(settings.instances)),
             idle: Mutex::default(),
-        }))
+        })
+    }
+
+    /// Loads the plugin, and makes the instances that wait.
+    ///
+    /// # Errors
+    /// As [`plugin`](Self::plugin).
+    pub(crate) async fn load(self: &Arc<Self>) -> Result<()> {
+        self.host.load_in_time(&self.slot).await?;
+        self.plugin()?;
+        let pool = Arc::clone(self);
+        let tended = tokio::task::spawn_blocking(move || pool.tend());
+        tended.await.map_err(|error| Error::new(ErrorKind::Internal, "start a plugin").caused_by(error))
     }
 
     /// What the plugin exported when it was mounted, and has to go on to.
@@ -71,8 +94,12 @@ impl Pool {
     /// let everything through.
     pub(crate) fn plugin(&self) -> Result<Arc<Plugin>> {
         let plugin = self.slot.plugin()?;
-        if plugin.roles != self.roles {
-            let error = Error::new(ErrorKind::Unavailable, "the plugin exports other interfaces than when it was mounted");
+        if plugin.roles.for_purpose(self.purpose) != self.roles {
+            let what = match self.purpose {
+                Purpose::Objects => "the plugin exports other interfaces than when it was mounted",
+                Purpose::Requests => "the plugin is no authoriser: it does not export authorise",
+            };
+            let error = Error::new(ErrorKind::Unavailable, what);
             return Err(error.with("plugin", self.slot.name()));
         }
         Ok(plugin)

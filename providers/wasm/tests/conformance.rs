@@ -11,7 +11,7 @@ use sluice_provider::conformance::Subject;
 use sluice_provider_memory::Memory;
 
 async fn fresh() -> Subject {
-    let place = Place::new();
+    let place = Place::sharing();
     place.install("check", &plugins::check());
     let memory = Arc::new(Memory::new(sluice_provider_memory::Settings::default()));
     let settings = [("plugin", "check"), ("max_body_bytes", "4194304"), ("timeout_ms", "60000")];

@@ -161,24 +161,65 @@ async fn machine_code_is_kept_and_only_trusted_where_nobody_else_writes() {
     assert_eq!(inode(), third, "nothing is put where others can write");
 }
 
-/// Figures, for whoever asks: `cargo test -p sluice-provider-wasm --release -- --ignored --nocapture figures`.
+/// Figures, for whoever asks: `cargo test -p sluice-provider-wasm --release --test swap -- --ignored --nocapture figures`. Of a plugin of a
+/// few kilobytes, and of the sample in the file that `SLUICE_FIGURES_PLUGIN` names, if there is one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]
 async fn figures() {
+    started_and_called("a few kilobytes", &plugins::unruly(), "h").await;
+    if let Some(path) = std::env::var_os("SLUICE_FIGURES_PLUGIN") {
+        started_and_called(&path.to_string_lossy(), &std::fs::read(&path).unwrap(), "hello").await;
+    }
+    swapped().await;
     let place = Place::new();
-    place.install("unruly", &plugins::unruly());
-    let time = |what: &'static str, began: Instant| println!("{what}: {:?}", began.elapsed());
-    let began = Instant::now();
-    drop(place.mount(&[("plugin", "unruly")], None).await.unwrap());
-    time("compiled and mounted", began);
-    let began = Instant::now();
-    let host = plugins::host(place.root.path());
-    let mount = sluice_provider_wasm::open(&host, plugins::read(&[("plugin", "unruly")]), None).await.unwrap();
-    get(&*mount, "h", None).await.unwrap();
-    time("another process: engine, machine code from its file, mount, first call", began);
+    place.install("guard", &plugins::authoriser());
+    let guard = sluice_provider_wasm::Authoriser::new(&place.host, &plugins::read(&[("plugin", "guard")]));
+    guard.load().await.unwrap();
     let began = Instant::now();
     for _ in 0..1000 {
-        get(&*mount, "h", None).await.unwrap();
+        guard.decide(sluice_provider_wasm::Request::default()).await.unwrap();
     }
-    println!("warm call: {:?}", began.elapsed() / 1000);
+    println!("a decision: {:?}", began.elapsed() / 1000);
+}
+
+async fn started_and_called(what: &str, wasm: &[u8], key: &str) {
+    let place = Place::new();
+    place.install("plugin", wasm);
+    let settings = [("plugin", "plugin"), ("timeout_ms", "60000")];
+    let began = Instant::now();
+    while place.mount(&settings, None).await.is_err() {}
+    println!("{what}: compiled and mounted: {:?}", began.elapsed());
+    let began = Instant::now();
+    let host = plugins::host(place.root.path());
+    let mount = sluice_provider_wasm::open(&host, plugins::read(&settings), None).await.unwrap();
+    get(&*mount, key, None).await.unwrap();
+    println!("{what}: another process, from its machine code to the end of the first call: {:?}", began.elapsed());
+    let began = Instant::now();
+    for _ in 0..1000 {
+        get(&*mount, key, None).await.unwrap();
+    }
+    println!("{what}: warm call: {:?}", began.elapsed() / 1000);
+}
+
+/// From the moment when a file is there to the first answer of what is in it, for what was compiled before.
+async fn swapped() {
+    let place = Place::new();
+    let both = [('a', plugins::transform('a')), ('b', plugins::transform('b'))];
+    let mount = {
+        place.install("mark", &both[1].1);
+        drop(place.mount(&[("plugin", "mark")], Some(memory())).await.unwrap());
+        place.install("mark", &both[0].1);
+        place.mount(&[("plugin", "mark")], Some(memory())).await.unwrap()
+    };
+    put(&*mount, "k", b"xyz", PutWhen::Always).await.unwrap();
+    let mut took: Vec<Duration> = Vec::new();
+    for round in 1..=40 {
+        let (mark, wasm) = &both[round % 2];
+        let began = Instant::now();
+        place.install("mark", wasm);
+        while !get(&*mount, "k", None).await.unwrap().1.starts_with(*mark) {}
+        took.push(began.elapsed());
+    }
+    took.sort();
+    println!("a swap: {:?} in the middle of 40, {:?} the longest", took[20], took[39]);
 }

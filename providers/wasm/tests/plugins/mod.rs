@@ -115,6 +115,29 @@ const TRANSFORM: &str = r#"(module
   (func (export "cabi_post_sluice:provider/read-transform@1.0.0#transform") (param i32) (call $free))
 )"#;
 
+/// Decides by the last letter of the key: d is denied, about n it has no opinion, u is denied to those who do not sign, r to whatever
+/// does not begin with a G; l loops, m eats memory, t traps, w answers what is no decision. Everything else is allowed.
+const AUTHORISER: &str = r#"(module
+  <allocator>
+  (func (export "sluice:provider/authorise@1.0.0#decide") (param $request i32) (result i32)
+    (local $letter i32) (local $length i32)
+    (local.set $length (i32.load (i32.add (local.get $request) (i32.const 48))))
+    (if (i32.eqz (local.get $length)) (then (return (i32.const 2))))
+    (local.set $letter (i32.load8_u (i32.sub
+      (i32.add (i32.load (i32.add (local.get $request) (i32.const 44))) (local.get $length)) (i32.const 1))))
+    (if (i32.eq (local.get $letter) (i32.const 100)) (then (return (i32.const 1))))
+    (if (i32.eq (local.get $letter) (i32.const 110)) (then (return (i32.const 2))))
+    (if (i32.eq (local.get $letter) (i32.const 117)) (then (return (i32.eqz (i32.load8_u (local.get $request))))))
+    (if (i32.eq (local.get $letter) (i32.const 114)) (then
+      (return (i32.ne (i32.load8_u (i32.load (i32.add (local.get $request) (i32.const 28)))) (i32.const 71)))))
+    (if (i32.eq (local.get $letter) (i32.const 108)) (then (loop $forever (br $forever))))
+    (if (i32.eq (local.get $letter) (i32.const 109)) (then (loop $more (drop (memory.grow (i32.const 16))) (br $more))))
+    (if (i32.eq (local.get $letter) (i32.const 116)) (then unreachable))
+    (if (i32.eq (local.get $letter) (i32.const 119)) (then (return (i32.const 7))))
+    (i32.const 0))
+  (func (export "cabi_post_sluice:provider/authorise@1.0.0#decide") (param i32) (call $free))
+)"#;
+
 /// A component of a module in text form.
 fn component(text: &str, world: &str) -> Vec<u8> {
     let mut module = wat::parse_str(text.replace("<allocator>", ALLOCATOR)).unwrap();
@@ -131,6 +154,10 @@ pub(crate) fn unruly() -> Vec<u8> {
 
 pub(crate) fn check() -> Vec<u8> {
     component(CHECK, "check")
+}
+
+pub(crate) fn authoriser() -> Vec<u8> {
+    component(AUTHORISER, "authoriser")
 }
 
 pub(crate) fn transform(mark: char) -> Vec<u8> {
@@ -160,6 +187,14 @@ impl Place {
     pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let host = host(root.path());
+        Self { root, host }
+    }
+
+    /// One that keeps machine code where other such places keep it: what many tests use is compiled once.
+    pub(crate) fn sharing() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins");
+        let host = Host::new(Places { plugins: root.path().join("plugins"), cache: Some(cache) }).unwrap();
         Self { root, host }
     }
 
