@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Runs ceph/s3-tests' functional/test_s3.py against the release binary and compares with docs/compat/s3-tests-passing.txt.
 #
-#   S3TESTS_DIR=/path/to/a/checkout bash compat-tests/s3-tests.sh [--update] [--headers | --iam] [pytest arguments, e.g. -k multipart]
+#   S3TESTS_DIR=/path/to/a/checkout bash compat-tests/s3-tests.sh [--update] [--headers | --iam | --through s3] [pytest arguments, e.g. -k multipart]
 #
 # The suite itself is not part of this repository. Ends non-zero when a test that is on the list of passing ones fails.
 # --update rewrites the lists in docs/compat/ from this run (whole runs only).
 # --iam runs functional/test_iam.py and test_sts.py, which have lists of their own.
 # --headers runs functional/test_headers.py instead, which has no list.
+# --through s3 runs test_s3.py with buckets that are mounts of a second gateway, which is started for it: what passes without that and not
+# through it is in docs/compat/s3-tests-through-s3.txt.
 # SLUICE_BIN names another binary than target/release/sluice.
 set -euo pipefail
 cd "$(dirname "$0")/.."

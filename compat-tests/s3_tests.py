@@ -22,6 +22,8 @@ PASSING = COMPAT / "s3-tests-passing.txt"
 FAILING = COMPAT / "s3-tests-failing.txt"
 IAM_PASSING = COMPAT / "s3-tests-iam-passing.txt"
 IAM_FAILING = COMPAT / "s3-tests-iam-failing.txt"
+# What passes on storage of the gateway's own and not through a mount of this kind.
+THROUGH_LOST = {"s3": COMPAT / "s3-tests-through-s3.txt"}
 
 # The tests that AWS itself should pass, less what belongs to Ceph's own set-up.
 SELECTION = (
@@ -37,6 +39,19 @@ ALONE = ("test_list_buckets_paginated",)
 
 # The suite signs some requests with Version 2 in the Authorization header, which is off by default.
 CONFIG = '[s3]\nsignature_v2 = "on"\n'
+
+# New buckets of the near gateway are prefixes of one bucket of the far one.
+FAR_BUCKET = "far"
+THROUGH_S3 = """
+[default_mount]
+provider = "s3"
+endpoint = "{endpoint}"
+bucket = "{bucket}"
+prefix = "{{bucket}}/"
+credentials_file = "{credentials}"
+profile = "far"
+answers = "exact"
+"""
 
 # The keys of SSE-KMS that the suite names when its configuration names none, and two that it is given.
 KMS_KEYS = {"testkey-1": "61" * 32, "testkey-2": "62" * 32, "sluice-1": "63" * 32, "sluice-2": "64" * 32}
@@ -172,6 +187,15 @@ def reasons(path: pathlib.Path) -> dict[str, str]:
     return kept
 
 
+def write_lost(outcome: dict[str, tuple[str, str]], path: pathlib.Path, kind: str) -> None:
+    """Rewrites the list of what passes without a mount and not through it."""
+    known = reasons(path)
+    lost = sorted(set(names(PASSING)) & {name for name, (result, _) in outcome.items() if result != "passed"})
+    lines = [f"{name} = {known[name]}\n" if name in known else f"{name}  # {outcome[name][0]}: {outcome[name][1]}\n" for name in lost]
+    head = f"# ceph/s3-tests, test_s3.py through a mount of the kind {kind}: {len(lost)} of those in {PASSING.name} do not pass. A reason after `=` is kept by --update.\n"
+    path.write_text(head + "".join(lines))
+
+
 def write_lists(outcome: dict[str, tuple[str, str]], passing: pathlib.Path, failing: pathlib.Path, what: str, flags: str) -> None:
     """Rewrites both lists in docs/compat/."""
     COMPAT.mkdir(parents=True, exist_ok=True)
@@ -188,8 +212,31 @@ def write_lists(outcome: dict[str, tuple[str, str]], passing: pathlib.Path, fail
     failing.write_text(head + "".join(lines))
 
 
+def far_gateway(work: pathlib.Path) -> tuple[gateway.Gateway, str]:
+    """A second gateway with a bucket of the first's, and the first one's configuration."""
+    far = gateway.Gateway()
+    try:
+        far.start()
+        keys = {"aws_access_key_id": gateway.ACCESS_KEY, "aws_secret_access_key": gateway.SECRET_KEY}
+        boto3.client("s3", endpoint_url=far.endpoint, region_name=gateway.REGION, **keys).create_bucket(Bucket=FAR_BUCKET)
+    except BaseException:
+        far.remove()
+        raise
+    credentials = work / "far-credentials"
+    credentials.write_text("[far]\n" + "".join(f"{name} = {value}\n" for name, value in keys.items()))
+    return far, THROUGH_S3.format(endpoint=far.endpoint, bucket=FAR_BUCKET, credentials=credentials)
+
+
 def main() -> int:
     arguments = sys.argv[1:]
+    through = None
+    if "--through" in arguments:
+        at = arguments.index("--through")
+        through = arguments[at + 1] if at + 1 < len(arguments) else ""
+        if through not in THROUGH_LOST:
+            print(f"--through takes one of: {', '.join(THROUGH_LOST)}", file=sys.stderr)
+            return 2
+        del arguments[at : at + 2]
     update = "--update" in arguments
     headers = "--headers" in arguments
     iam = "--iam" in arguments
@@ -199,7 +246,7 @@ def main() -> int:
     modules = ["test_iam.py", "test_sts.py"] if iam else ["test_headers.py" if headers else "test_s3.py"]
     passing, failing = (IAM_PASSING, IAM_FAILING) if iam else (PASSING, FAILING)
     selection = IAM_SELECTION if iam else SELECTION
-    out = gateway.target_dir() / "s3-tests"
+    out = gateway.target_dir() / (f"s3-tests-through-{through}" if through else "s3-tests")
     out.mkdir(parents=True, exist_ok=True)
 
     with tempfile.TemporaryDirectory(prefix="s3-tests-") as work_name:
@@ -209,8 +256,9 @@ def main() -> int:
         keyring.write_text("".join(f"{name} {key}\n" for name, key in KMS_KEYS.items()))
         keyring.chmod(0o600)
         issuers = "[tokens]\nopenid_http = true\n" if iam else ""
+        far, mounted = far_gateway(work) if through else (None, "")
         config = os.environ.get("SLUICE_TEST_CONFIG") or f'{CONFIG}{issuers}[encryption]\nkeyring_file = "{keyring}"\n'
-        server = gateway.Gateway(config=config)
+        server = gateway.Gateway(config=config + mounted)
         try:
             server.start()
             for identity, (access_key, secret_key) in IDENTITIES.items():
@@ -238,16 +286,22 @@ def main() -> int:
                     outcome.update({name: found for name, found in results(again).items() if name in crowded})
             took = time.monotonic() - began
             (out / "gateway.log").write_text(server.log())
+            if far:
+                (out / "far-gateway.log").write_text(far.log())
             stuck = (work / "stuck").read_text().splitlines() if (work / "stuck").exists() else []
             alive = server.process is not None and server.process.poll() is None
         finally:
             server.remove()
+            if far:
+                far.remove()
 
     passed = {name for name, (kind, _) in outcome.items() if kind == "passed"}
     failed = {name for name, (kind, _) in outcome.items() if kind == "failed"}
     (out / "passed.txt").write_text("".join(f"{name}\n" for name in sorted(passed)))
     (out / "failed.txt").write_text("".join(f"{name}  # {outcome[name][1]}\n" for name in sorted(failed)))
     expected = set(names(passing))
+    if through:
+        expected -= set(names(THROUGH_LOST[through]))
     lost = sorted(expected & set(outcome) - passed)
     gained = sorted(passed - expected)
     print(f"s3-tests: {len(passed)} of {len(outcome)} pass, {len(failed)} fail, in {took:.0f} s; lists and logs in {out}")
@@ -264,7 +318,10 @@ def main() -> int:
     if not whole:
         print(f"pytest ended with {done.returncode}: the run is not complete\n" + (out / "pytest.log").read_text()[-1000:])
     if update and not partial and whole and alive:
-        write_lists(outcome, passing, failing, " and ".join(modules), "--iam " if iam else "")
+        if through:
+            write_lost(outcome, THROUGH_LOST[through], through)
+        else:
+            write_lists(outcome, passing, failing, " and ".join(modules), "--iam " if iam else "")
     if not alive:
         print("the gateway ended during the run; its log:\n" + (out / "gateway.log").read_text()[-2000:])
     print(f"{len(passed)} passed, {len(lost)} failed")

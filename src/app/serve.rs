@@ -161,7 +161,7 @@ impl Gateway {
         let lifecycle = Arc::new(lifecycle.with_lease(lease));
         let rates = Rates::new(&config.limits);
         let (drain, admin_drain) = (Drain::new(), Drain::new());
-        let front = Front::new(s3::Parts {
+        let front = Arc::new(Front::new(s3::Parts {
             namespaces: Arc::clone(&namespaces),
             objects: Arc::clone(&objects),
             uploads: Arc::clone(&uploads),
@@ -170,7 +170,7 @@ impl Gateway {
             rates: rates.clone(),
             drain: drain.clone(),
             settings: config.s3.clone(),
-        });
+        }));
         let gate = Gate::new(config.server.max_concurrent_requests);
         let instance_id = live.instance_id;
         let reloader = Arc::new(Reloader {
@@ -185,7 +185,7 @@ impl Gateway {
         });
         let edge = Edge {
             service: move |request: Request<RequestBody>| {
-                let front = front.clone();
+                let front = Arc::clone(&front);
                 async move {
                     match mounts::hops(request.headers()) {
                         None => front.call(request).await,

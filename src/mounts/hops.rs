@@ -8,7 +8,10 @@ use http::HeaderMap;
 #[must_use]
 pub fn hops(headers: &HeaderMap) -> Option<String> {
     #[cfg(feature = "s3")]
-    let came = headers.get(sluice_provider_s3::HOPS_HEADER)?.to_str().ok().map(str::to_owned);
+    let came = {
+        const NAME: http::HeaderName = http::HeaderName::from_static(sluice_provider_s3::HOPS_HEADER);
+        headers.get(NAME)?.to_str().ok().map(str::to_owned)
+    };
     #[cfg(not(feature = "s3"))]
     let came = {
         let _ = headers;

@@ -16,7 +16,7 @@ use s3s::{BodySizeLimitExceeded, TrailingHeaders};
 use sluice_provider::{self as provider, BodyFault, ByteStream, PutBody};
 
 use super::error::{Code, Failure, Result};
-use super::headers::text;
+use super::headers::{first, text};
 use super::terminal::Unterminated;
 use crate::transfer::{Algorithm, Declared, TrailerSource, verify};
 
@@ -108,7 +108,7 @@ pub(crate) fn raw(algorithm: Algorithm, base64: &str) -> Result<Vec<u8>> {
 /// # Errors
 /// `InvalidDigest`.
 fn content_md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>> {
-    let Some(value) = headers.get("content-md5") else { return Ok(None) };
+    let Some(value) = first(headers, "content-md5") else { return Ok(None) };
     let raw = BASE64.decode(value.as_bytes().trim_ascii()).ok().and_then(|b| <[u8; 16]>::try_from(b).ok());
     raw.map(Some).ok_or_else(|| Code::InvalidDigest.into())
 }
@@ -152,10 +152,10 @@ fn refuse_framed(headers: &HeaderMap) -> Result<()> {
     let verbatim = says_hash(sha256);
     let encoding = text(headers, "content-encoding")?.unwrap_or_default();
     let chunked = encoding.split(',').any(|c| c.trim().eq_ignore_ascii_case("aws-chunked"));
-    if sha256.starts_with("STREAMING-") || (!verbatim && (chunked || headers.contains_key("x-amz-decoded-content-length"))) {
+    if sha256.starts_with("STREAMING-") || (!verbatim && (chunked || first(headers, "x-amz-decoded-content-length").is_some())) {
         return Err(Failure::request("An aws-chunked body needs a signature that declares it in x-amz-content-sha256."));
     }
-    if headers.contains_key("x-amz-trailer") {
+    if first(headers, "x-amz-trailer").is_some() {
         return Err(Failure::request("A trailer needs an aws-chunked body."));
     }
     Ok(())

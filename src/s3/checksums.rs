@@ -5,6 +5,7 @@ use http::header::{HeaderName, HeaderValue};
 use sluice_provider::Attributes;
 
 use super::error::{Failure, Result};
+use super::headers::first;
 use super::xml::Xml;
 use crate::objects::attribute;
 use crate::transfer::{Algorithm, ChecksumType};
@@ -29,7 +30,7 @@ pub(crate) fn of(attributes: &Attributes) -> impl Iterator<Item = (Algorithm, &s
 
 /// Whether a read asks for the checksums that are kept.
 pub(crate) fn are_asked_for(headers: &HeaderMap) -> bool {
-    headers.get("x-amz-checksum-mode").is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"ENABLED"))
+    first(headers, "x-amz-checksum-mode").is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"ENABLED"))
 }
 
 /// What the checksum of an object covers. A composite value is never passed off as one of the whole object.

@@ -11,7 +11,7 @@ use sluice_provider::{DeleteWhen, ETag, PutWhen};
 
 use super::dates;
 use super::error::{Code, Failure, Result};
-use super::headers::{readable, text};
+use super::headers::{first, readable, text};
 use crate::objects::{ETagCondition, IfRange, ReadConditions};
 
 /// A tag as clients send it: quoted, bare, or weak. The flag says weak.
@@ -32,6 +32,9 @@ pub(crate) fn unquoted(text: &str) -> &str {
 /// # Errors
 /// `InvalidArgument` when it is not text.
 pub(crate) fn condition<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<Cow<'h, str>>> {
+    if first(headers, name).is_none() {
+        return Ok(None);
+    }
     let mut lines = headers.get_all(name).iter().map(|value| readable(name, value));
     let Some(first) = lines.next().transpose()? else { return Ok(None) };
     let mut all = Cow::Borrowed(first);
@@ -117,7 +120,7 @@ fn refuse(name: &str) -> Failure {
 
 /// Refuses the conditions that S3 does not know on writes and deletes.
 fn refuse_others(headers: &HeaderMap, names: &[&'static str]) -> Result<()> {
-    names.iter().find(|name| headers.contains_key(**name)).map_or(Ok(()), |name| Err(refuse(name)))
+    names.iter().find(|name| first(headers, name).is_some()).map_or(Ok(()), |name| Err(refuse(name)))
 }
 
 /// The condition on a write: an `If-Match` or an `If-None-Match`. S3 documents `*` for the latter; a tag means what RFC 9110 says.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::bucket_encryption;
 use super::error::{Code, Failure, Result};
-use super::headers::text;
+use super::headers::{first, text};
 use crate::encryption::{CustomerKey, Encryption, Method, Wish, shown};
 use crate::namespaces::Namespace;
 
@@ -79,7 +79,7 @@ fn asked(headers: &HeaderMap) -> Result<Option<Wish>> {
         return Ok(Some(Wish::Customer(key)));
     }
     for name in [KMS_KEY, KMS_CONTEXT] {
-        if !kms && headers.contains_key(name) {
+        if !kms && first(headers, name).is_some() {
             return Err(Failure::argument(
                 METHOD,
                 method.unwrap_or_default(),
@@ -121,7 +121,9 @@ fn context(headers: &HeaderMap) -> Result<BTreeMap<String, String>> {
 /// # Errors
 /// `InvalidRequest`.
 pub(crate) fn check_channel(headers: &HeaderMap, secure: bool, encryption: &Encryption) -> Result<()> {
-    if secure || !encryption.customer_keys_need_tls() || ![CUSTOMER.key, SOURCE.key].iter().any(|key| headers.contains_key(*key))
+    if secure
+        || !encryption.customer_keys_need_tls()
+        || ![CUSTOMER.key, SOURCE.key].iter().any(|key| first(headers, key).is_some())
     {
         return Ok(());
     }
@@ -161,7 +163,7 @@ pub(crate) fn refuse_on_read(headers: &HeaderMap) -> Result<()> {
 /// A customer's key, if anything about one comes with the request.
 fn key(headers: &HeaderMap, names: &CustomerHeaders, method: Option<&str>) -> Result<Option<CustomerKey>> {
     let CustomerHeaders { algorithm: algorithm_name, key: key_name, md5: md5_name } = *names;
-    if ![algorithm_name, key_name, md5_name].iter().any(|name| headers.contains_key(*name)) {
+    if ![algorithm_name, key_name, md5_name].iter().any(|name| first(headers, name).is_some()) {
         return Ok(None);
     }
     if let Some(method) = method {
@@ -215,7 +217,7 @@ pub(crate) fn customer_of(wish: Option<&Wish>) -> Option<&CustomerKey> {
 
 /// Whether a request says anything about how an object is to be encrypted.
 pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
-    [METHOD, CUSTOMER.algorithm].iter().any(|name| headers.contains_key(*name))
+    [METHOD, CUSTOMER.algorithm].iter().any(|name| first(headers, name).is_some())
 }
 
 /// Shows how an object (or an upload) with these attributes is encrypted.

@@ -18,6 +18,7 @@ use super::auth::Auth;
 use super::cors::{self, Asking};
 use super::error::{Code, Failure, Result, Scene};
 use super::form::{self, Copied, Copying, Forms, MAX_FIELDS_BYTES};
+use super::headers::first;
 use super::iam::{self, Fault};
 use super::operation::Op;
 use super::query::Query;
@@ -335,7 +336,7 @@ where
     B::Error: Into<s3s::StdError>,
 {
     let (mut head, body) = request.into_parts();
-    let chunked = || head.headers.get("x-amz-content-sha256").is_some_and(|v| v.as_bytes() == SIGNED_CHUNKS);
+    let chunked = || first(&head.headers, "x-amz-content-sha256").is_some_and(|v| v.as_bytes() == SIGNED_CHUNKS);
     let body = if let Some(copied) = form {
         head.extensions.insert(copied.clone());
         boxed(Copying::new(body, copied.clone()))

@@ -41,12 +41,23 @@ const OVERRIDES: [(&str, &str); 6] = [
     ("response-expires", "expires"),
 ];
 
+/// Up to so many headers are sooner gone through than a name is read, checked and hashed; few requests have more.
+const FEW_HEADERS: usize = 24;
+
+/// The first value of a header, which is named in lower case.
+pub(crate) fn first<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h HeaderValue> {
+    if headers.len() > FEW_HEADERS {
+        return headers.get(name);
+    }
+    headers.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value)
+}
+
 /// The value of a header, if it is there and not empty.
 ///
 /// # Errors
 /// `InvalidArgument` when it is not text.
 pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>> {
-    let Some(value) = headers.get(name).filter(|v| !v.is_empty()) else { return Ok(None) };
+    let Some(value) = first(headers, name).filter(|v| !v.is_empty()) else { return Ok(None) };
     readable(name, value).map(Some)
 }
 
@@ -83,7 +94,7 @@ fn without_aws_chunked(encoding: &str) -> String {
 pub(crate) fn to_attributes(headers: &HeaderMap) -> Result<Attributes> {
     let mut attributes = Attributes::new();
     for (header, name) in KEPT {
-        let Some(value) = headers.get(header).filter(|v| !v.is_empty()) else { continue };
+        let Some(value) = first(headers, header).filter(|v| !v.is_empty()) else { continue };
         let value = lenient(value);
         if name == attribute::WEBSITE_REDIRECT && !["/", "http://", "https://"].iter().any(|prefix| value.starts_with(prefix)) {
             return Err(Code::InvalidRedirectLocation.into());
@@ -278,6 +289,20 @@ mod tests {
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_bytes(v.as_bytes()).unwrap())).collect()
+    }
+
+    #[test]
+    fn a_header_is_found_among_few_and_among_many() {
+        let names: Vec<HeaderName> =
+            (0..2 * FEW_HEADERS).map(|n| HeaderName::try_from(format!("x-amz-meta-{n}")).unwrap()).collect();
+        for many in [1, FEW_HEADERS - 3, FEW_HEADERS, 2 * FEW_HEADERS] {
+            let mut sent = headers(&[("x-amz-acl", "first"), ("content-type", "text/plain")]);
+            sent.append("x-amz-acl", HeaderValue::from_static("second"));
+            sent.extend(names[..many].iter().map(|name| (name.clone(), HeaderValue::from_static("v"))));
+            assert_eq!(first(&sent, "x-amz-acl").unwrap(), "first", "{many}");
+            assert_eq!(first(&sent, "content-type").unwrap(), "text/plain", "{many}");
+            assert_eq!(first(&sent, "x-amz-ac"), None, "{many}");
+        }
     }
 
     #[test]

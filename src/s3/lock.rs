@@ -8,7 +8,7 @@ use sluice_provider::Attributes;
 
 use super::dates;
 use super::error::{Code, Failure, Result};
-use super::headers::text;
+use super::headers::{first, text};
 use super::xml::{Element, Xml};
 use crate::namespaces::Namespace;
 use crate::objects::attribute;
@@ -191,10 +191,13 @@ pub(crate) fn new_object(namespace: &Namespace, headers: &HeaderMap, attributes:
 /// # Errors
 /// `InvalidRequest`.
 pub(crate) fn check_digest(headers: &HeaderMap) -> Result<()> {
-    let locks = [MODE, UNTIL, HOLD].iter().any(|name| headers.contains_key(*name));
-    let digest = ["content-md5", "x-amz-trailer", "x-amz-sdk-checksum-algorithm"].iter().any(|name| headers.contains_key(*name))
-        || headers.keys().any(|name| Algorithm::from_header(name.as_str()).is_some());
-    if locks && !digest {
+    if ![MODE, UNTIL, HOLD].iter().any(|name| first(headers, name).is_some()) {
+        return Ok(());
+    }
+    let digest =
+        ["content-md5", "x-amz-trailer", "x-amz-sdk-checksum-algorithm"].iter().any(|name| first(headers, name).is_some())
+            || headers.keys().any(|name| Algorithm::from_header(name.as_str()).is_some());
+    if !digest {
         return Err(Failure::request(
             "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters",
         ));

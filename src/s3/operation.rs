@@ -4,6 +4,7 @@ use http::{HeaderMap, Method};
 
 use super::address::Address;
 use super::error::{Code, Failure, Result};
+use super::headers::first;
 use super::query::Query;
 
 macro_rules! operations {
@@ -118,7 +119,8 @@ const SUBRESOURCES: [&str; 31] = [
 
 /// Refuses what would be one operation as well as another: it is not for the gateway to choose.
 fn check_query(method: &Method, query: &Query) -> Result<()> {
-    let mut asked = query.names().filter(|name| SUBRESOURCES.contains(name));
+    // None begins as the names of a presigned URL do.
+    let mut asked = query.names().filter(|name| !name.starts_with("X-Amz-") && SUBRESOURCES.contains(name));
     if let Some(one) = asked.next()
         && let Some(other) = asked.find(|other| *other != one)
     {
@@ -219,7 +221,7 @@ fn object(method: &Method, query: &Query, headers: &HeaderMap) -> Option<Op> {
         }
     }
     let upload = query.has("uploadId");
-    let copy = headers.contains_key("x-amz-copy-source");
+    let copy = first(headers, "x-amz-copy-source").is_some();
     if *method == Method::POST && query.has("uploads") {
         return Some(Op::CreateMultipartUpload);
     }

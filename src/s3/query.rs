@@ -13,8 +13,8 @@ pub(crate) struct Query {
     text: String,
     /// Where each name begins, where it ends and its value begins, and where that ends.
     pairs: Vec<(usize, usize, usize)>,
-    /// The lengths of the names, a bit each: most names that are looked for are not there, and this tells it at once.
-    lengths: u64,
+    /// A bit for each name: most names that are looked for are not there, and this tells it at once.
+    marks: u64,
 }
 
 impl Query {
@@ -26,7 +26,7 @@ impl Query {
         let Some(query) = query.filter(|q| !q.is_empty()) else { return Ok(Self::default()) };
         let mut text = String::with_capacity(query.len());
         let mut decode = |encoded: &str| -> Result<usize> {
-            if encoded.bytes().any(|b| b == b'+' || b == b'%') {
+            if memchr::memchr2(b'+', b'%', encoded.as_bytes()).is_some() {
                 let encoded: Cow<'_, str> = if encoded.contains('+') { encoded.replace('+', " ").into() } else { encoded.into() };
                 text.push_str(&percent_decode_str(&encoded).decode_utf8().map_err(|_| Code::InvalidURI)?);
             } else {
@@ -35,15 +35,15 @@ impl Query {
             Ok(text.len())
         };
         let mut pairs = Vec::with_capacity(8);
-        let (mut start, mut lengths) = (0, 0);
+        let mut start = 0;
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (middle, end) = (decode(name)?, decode(value)?);
             pairs.push((start, middle, end));
-            lengths |= length_bit(middle - start);
             start = end;
         }
-        Ok(Self { text, pairs, lengths })
+        let marks = pairs.iter().fold(0, |marks, &(start, middle, _)| marks | mark(&text[start..middle]));
+        Ok(Self { text, pairs, marks })
     }
 
     fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -52,7 +52,7 @@ impl Query {
 
     /// The value of a name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        if self.lengths & length_bit(name.len()) == 0 {
+        if self.marks & mark(name) == 0 {
             return None;
         }
         self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
@@ -94,7 +94,7 @@ impl Query {
             let middle = kept.text.len();
             kept.text.push_str(value);
             kept.pairs.push((start, middle, kept.text.len()));
-            kept.lengths |= length_bit(name.len());
+            kept.marks |= mark(name);
         }
         kept
     }
@@ -135,8 +135,9 @@ impl Query {
     }
 }
 
-fn length_bit(length: usize) -> u64 {
-    1 << (length % 64)
+fn mark(name: &str) -> u64 {
+    let first = name.bytes().next().map_or(0, usize::from);
+    1 << ((name.len() + 3 * first) % 64)
 }
 
 #[cfg(test)]

@@ -29,10 +29,11 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<()> {
 
 /// Whether each percent sign begins an encoded byte.
 fn is_decodable(text: &str) -> bool {
-    let mut escapes = text.as_bytes().split(|b| *b == b'%');
-    // What comes before the first percent sign.
-    escapes.next();
-    escapes.all(|rest| matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
+    let text = text.as_bytes();
+    memchr::memchr_iter(b'%', text).all(|at| {
+        let escape = text.get(at + 1..at + 3);
+        matches!(escape, Some([high, low]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    })
 }
 
 /// Checks how a request wants to be authenticated (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html>).

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -218,8 +217,8 @@ impl<S: Service> Edge<S> {
     ) -> Result<Response<S::Body>, Fault> {
         // A service that panics leaves its own things in whatever state they were; what it shares is behind locks that do not poison
         // and guards that give back on unwinding.
-        // Pinned where it is made: a name for it in between would be a second copy, and the future is large.
-        let mut call = pin!(AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind());
+        // The future is large, and hyper moves what it is part of several times before it is polled.
+        let mut call = Box::pin(AssertUnwindSafe(async { self.service.call(request).await }).catch_unwind());
         // Most answers are there at once: a timer only for those that are not.
         let answer = match futures::poll!(call.as_mut()) {
             Poll::Ready(answer) => answer,
@@ -227,7 +226,7 @@ impl<S: Service> Edge<S> {
                 None => call.await,
                 Some(limit) => tokio::select! {
                     biased;
-                    answer = call => answer,
+                    answer = call.as_mut() => answer,
                     () = overdue(connection, limit) => return Err(Fault::TimedOut),
                 },
             },
@@ -253,7 +252,8 @@ async fn overdue(connection: &Connection, limit: Duration) {
 
 /// Copies and completions work through whole objects before they answer.
 fn grows_with_the_object<B>(request: &Request<B>) -> bool {
-    request.headers().contains_key("x-amz-copy-source")
+    const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
+    request.headers().contains_key(COPY_SOURCE)
         || (request.method() == Method::POST && request.uri().query().is_some_and(|query| query.contains("uploadId=")))
 }
 

@@ -9,7 +9,7 @@ use crate::namespaces::Namespace;
 use crate::objects::attribute;
 use crate::s3::Parts;
 use crate::s3::error::{Code, Failure, Result};
-use crate::s3::headers::text;
+use crate::s3::headers::{first, text};
 use crate::s3::xml::Element;
 use crate::tokens::Identity;
 use crate::tokens::acl::{Acl, Canned, Grant, MAX_GRANTS, Permission};
@@ -38,7 +38,7 @@ pub(crate) enum Wish {
 impl Wish {
     /// Whether headers wish for anything.
     pub(crate) fn is_in(headers: &HeaderMap) -> bool {
-        headers.contains_key(CANNED) || GRANTS.iter().any(|(name, _)| headers.contains_key(*name))
+        first(headers, CANNED).is_some() || GRANTS.iter().any(|(name, _)| first(headers, name).is_some())
     }
 
     /// What headers wish for.

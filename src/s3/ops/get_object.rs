@@ -86,7 +86,7 @@ fn read(call: &Call) -> Result<ReadRequest> {
         let number = text.parse().ok().and_then(PartNumber::new).ok_or_else(|| {
             Failure::argument("partNumber", text, "Part number must be an integer between 1 and 10000, inclusive")
         })?;
-        if call.headers.contains_key("range") {
+        if call.headers.contains_key(http::header::RANGE) {
             return Err(Failure::request("Cannot specify both Range header and partNumber query parameter"));
         }
         read.part = Some(number);
@@ -96,7 +96,7 @@ fn read(call: &Call) -> Result<ReadRequest> {
 
 /// Adds what a failed read says.
 fn told(call: &Call, failure: Failure) -> Failure {
-    match (failure.code(), call.headers.get("range").and_then(|v| v.to_str().ok())) {
+    match (failure.code(), call.headers.get(http::header::RANGE).and_then(|v| v.to_str().ok())) {
         (Code::InvalidRange, Some(range)) => failure.field("RangeRequested", range),
         _ => failure,
     }

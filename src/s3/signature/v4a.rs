@@ -37,7 +37,7 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 /// Whether a request carries such a signature.
 pub(in crate::s3) fn is_used(uri: &Uri, headers: &http::HeaderMap) -> bool {
     headers.get(AUTHORIZATION).is_some_and(|value| value.as_bytes().starts_with(ALGORITHM.as_bytes()))
-        || uri.query().is_some_and(|query| query.contains("X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256"))
+        || uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256"))
 }
 
 /// What a request says of its signature.
