@@ -338,23 +338,26 @@ def main() -> int:
         cpu, took = server.cpu_seconds() - cpu, time.monotonic() - began
         # The end is told to all of them, also to those who are far behind.
         client(server).delete_object(Bucket="live", Key="stream/s")
-        if asked.durable:
-            failures += durable(server, sent)
-        else:
+        if not asked.durable:
             client(server).delete_object(Bucket="live", Key="topics/t")
+
+        def done(follower: Follower) -> bool:
+            return follower.ended or (asked.durable and follower.kind == "topic" and follower.next > sent.messages)
+
         deadline = time.monotonic() + 120
-        waiting = [follower for follower in followers if not (asked.durable and follower.kind == "topic")]
-        while not all(follower.ended for follower in waiting) and time.monotonic() < deadline:
+        while not all(map(done, followers)) and time.monotonic() < deadline:
             pump(chosen, followers, 0.2, hurry=True)
-        for follower in waiting:
+        for follower in followers:
             end = sent.messages + 1 if follower.kind == "topic" else sent.bytes
-            if not follower.ended:
+            if not done(follower):
                 follower.fail("was not told of the end")
             elif follower.failure is None and follower.next != end:
                 follower.fail(f"the end came early: it is {end}")
             elif follower.how != "slow" and follower.missed:
                 follower.fail(f"missed {follower.missed} though it was not slow")
         failures += [follower.failure for follower in followers if follower.failure]
+        if asked.durable:
+            failures += durable(server, sent)
         late = [one for follower in followers for one in follower.latencies]
         lagged = [follower for follower in followers if follower.lags]
         if asked.minutes >= 3 and not any(follower.lags for follower in followers if follower.how == "slow"):

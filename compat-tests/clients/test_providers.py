@@ -6,7 +6,9 @@ import http.client
 import io
 import json
 import os
+import sqlite3
 import subprocess
+import time
 
 import pytest
 from conftest import ACCESS_KEY, SECRET_KEY, boto3_client, bucket_name
@@ -116,6 +118,31 @@ def test_page(rig):
     assert head["ETag"].endswith('-3"') and s3.get_object(Bucket=bucket, Key="page/parts")["Body"].read() == body * 4
     s3.delete_object(Bucket=bucket, Key="page/b")
     assert code(s3.get_object, Bucket=bucket, Key="page/b") == "NoSuchKey"
+
+
+def pages(database) -> int:
+    """How many pages there are in a database, of objects that are there or not."""
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as opened:
+        return opened.execute("SELECT count(*) FROM sluice_pages").fetchone()[0]
+
+
+@pytest.mark.parametrize("mebibytes", [20, pytest.param(200, marks=[pytest.mark.large, pytest.mark.timeout(1800)])])
+def test_page_leaves_no_orphans(rig, tmp_path, mebibytes):
+    """E29: an object of thousands of pages is deleted, and no page is left."""
+    _, s3, bucket = rig
+    body = os.urandom(mebibytes * MIB)
+    s3.put_object(Bucket=bucket, Key="page/large", Body=body)
+    there = pages(tmp_path / "objects.db")
+    assert there >= mebibytes * MIB // (16 * 1024)
+    # Replaced, appended to, and deleted.
+    s3.put_object(Bucket=bucket, Key="page/large", Body=body[: 5 * MIB])
+    s3.put_object(Bucket=bucket, Key="page/large", Body=b"tail", WriteOffsetBytes=5 * MIB)
+    s3.delete_object(Bucket=bucket, Key="page/large")
+    deadline = time.monotonic() + 60
+    while (left := pages(tmp_path / "objects.db")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    print(f"\n{mebibytes} MiB in {there} pages, deleted: {left} left")
+    assert left == 0
 
 
 def test_pubsub(rig):

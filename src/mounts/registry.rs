@@ -75,8 +75,8 @@ pub const KINDS: [Kind; 9] = [
     },
     Kind {
         name: "pubsub",
-        about: "topics in memory: a PUT publishes a message, a GET is the last ones",
-        settings: "messages, max_message_bytes, quota_bytes, max_objects, max_followers",
+        about: "topics, in memory or with a log on disk: a PUT publishes a message, a GET is the last ones",
+        settings: "messages, max_message_bytes, quota_bytes, max_objects, max_followers, log, durability",
         built: cfg!(feature = "live"),
     },
     Kind {
@@ -88,7 +88,7 @@ pub const KINDS: [Kind; 9] = [
     Kind {
         name: "stream",
         about: "growing objects in memory that can be followed",
-        settings: "window_bytes, quota_bytes, max_objects, max_followers",
+        settings: "window_bytes, window_seconds, quota_bytes, max_objects, max_followers",
         built: cfg!(feature = "live"),
     },
     Kind {
@@ -154,14 +154,7 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep, store: &Arc<dyn MetaStor
         "local" => {
             let known = "root, durability, follow_symlinks, xattrs, openat2, snapshots";
             let settings = local::Settings::from_map(&mount.settings).map_err(|e| refused(mount, known, e))?;
-            // It makes directories, looks at the file system and may hang on a dead one.
-            let failed = |e| Error::new(ErrorKind::Internal, "open mount").caused_by(e);
-            let permit = OPENING.acquire().await.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))?;
-            let opened = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                local::Local::open(settings)
-            });
-            let opened = Arc::new(opened.await.map_err(failed)??);
+            let opened = Arc::new(opening(move || local::Local::open(settings)).await?);
             upkeep.tend(&opened);
             Ok(opened)
         }
@@ -186,7 +179,8 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep, store: &Arc<dyn MetaStor
         #[cfg(feature = "live")]
         "pubsub" => {
             let settings = live::Settings::from_map(live::TOPIC_SETTINGS, &mount.settings);
-            Ok(Arc::new(live::Topics::new(settings.map_err(|e| refused(mount, live::TOPIC_SETTINGS, e))?)))
+            let settings = settings.map_err(|e| refused(mount, live::TOPIC_SETTINGS, e))?;
+            Ok(Arc::new(opening(move || live::Topics::open(settings)).await?))
         }
         #[cfg(feature = "live")]
         "stream" => {
@@ -220,6 +214,16 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep, store: &Arc<dyn MetaStor
         .with("bucket", &mount.bucket)
         .with("prefix", &mount.prefix)),
     }
+}
+
+/// Opens what makes directories, looks at the file system and may hang on a dead one.
+async fn opening<T: Send + 'static>(open: impl FnOnce() -> provider::Result<T> + Send + 'static) -> Result<T> {
+    let permit = OPENING.acquire().await.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))?;
+    let opened = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        open()
+    });
+    Ok(opened.await.map_err(|e| Error::new(ErrorKind::Internal, "open mount").caused_by(e))??)
 }
 
 /// A setting that the provider does not understand.
@@ -271,11 +275,16 @@ pub fn opener(upkeep: Upkeep, limits: ShieldLimits, store: Arc<dyn MetaStore>) -
     })
 }
 
-/// Whether two mounts of this kind with the same settings are the same storage, so that they can share one provider. What is in memory
-/// never is: each mount of it is a store of its own. Nor are plugins: what one has in its memory is of one mount.
+/// Whether another mount of the same kind with the same settings is the same storage, so that they can share one provider. What is in
+/// memory never is: each mount of it is a store of its own. Topics with a log are in a place, and only one provider can have it open.
+/// Plugins never are: what one has in its memory is of one mount.
 #[must_use]
-pub fn shareable(kind: &str) -> bool {
-    !["memory", "pubsub", "stream", "wasm"].contains(&kind)
+pub fn shareable(mount: &MountRecord) -> bool {
+    match mount.provider.as_str() {
+        "memory" | "stream" | "wasm" => false,
+        "pubsub" => mount.settings.contains_key("log"),
+        _ => true,
+    }
 }
 
 /// Refuses what cannot be a mount's prefix.
@@ -351,6 +360,21 @@ mod tests {
         assert!(!left.exists());
         drop(local);
         assert_eq!(upkeep.sweep().await, 0);
+    }
+
+    #[cfg(feature = "live")]
+    #[tokio::test]
+    async fn topics_are_in_memory_or_in_a_log() {
+        let (upkeep, store, dir) = (Upkeep::default(), store().await, tempfile::tempdir().unwrap());
+        let log = dir.path().join("log");
+        let (memory, logged) = (record("pubsub", &[]), record("pubsub", &[("log", log.to_str().unwrap())]));
+        assert!(!shareable(&memory) && shareable(&logged));
+        assert!(!open(&memory, &upkeep, &store).await.unwrap().features().persistent);
+        assert!(open(&logged, &upkeep, &store).await.unwrap().features().persistent);
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let below = dir.path().join("file/log");
+        let error = open(&record("pubsub", &[("log", below.to_str().unwrap())]), &upkeep, &store).await.unwrap_err();
+        assert!(error.to_string().contains("file/log"), "{error}");
     }
 
     #[test]

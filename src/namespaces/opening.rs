@@ -96,14 +96,18 @@ impl Opening {
         Arc::new(move |record| {
             let (opener, shared) = (Arc::clone(&opener), Arc::clone(&shared));
             Box::pin(async move {
-                if !shareable(&record.provider) {
+                if !shareable(&record) {
                     return opener(record).await;
                 }
                 let kind = (record.provider.clone(), record.settings.clone());
                 if let Some(provider) = shared.get(&kind).and_then(|p| p.upgrade()) {
                     return Ok(provider);
                 }
-                let opened = opener(record).await?;
+                let opened = match opener(record).await {
+                    Ok(opened) => opened,
+                    // What only one may have open, somebody else opened meanwhile.
+                    Err(error) => return shared.get(&kind).and_then(|p| p.upgrade()).ok_or(error),
+                };
                 match shared.entry(kind) {
                     Entry::Occupied(mut slot) => match slot.get().upgrade() {
                         // Somebody opened the same meanwhile.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -11,8 +12,11 @@ use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use sluice_provider::{BodyFault, Error, ErrorKind, Event, FollowFrom, PutBody, Result};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::limits::{Following, Held, Limits};
+use crate::log::{Segment, Stored};
 
 /// Something that was added: a message, or bytes.
 #[derive(Debug)]
@@ -22,6 +26,10 @@ struct Piece {
     /// How many numbers it has.
     span: u64,
     bytes: Bytes,
+    /// When it was added, where that matters.
+    since: Option<Instant>,
+    /// Where it lies on disk, if it does.
+    stored: Option<Stored>,
     _held: Held,
 }
 
@@ -34,13 +42,17 @@ struct Kept {
     /// The next number.
     next: u64,
     closed: bool,
+    abandoned: bool,
+    /// Who lets go of what gets too old.
+    tender: Option<AbortHandle>,
 }
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Window {
     Messages(usize),
-    Bytes(u64),
+    /// So many bytes, none of them older than that.
+    Bytes(u64, Option<Duration>),
 }
 
 /// An object that is added to. It has one life: what replaces it is another feed, and those who follow this one come to its end.
@@ -85,29 +97,128 @@ impl Feed {
         Arc::new(Self { kept, told: Notify::new(), window, followers: AtomicUsize::new(0) })
     }
 
+    /// A feed of messages that were there before: the first of them has the number `start`.
+    pub(crate) fn restored(messages: usize, start: u64, pieces: Vec<(Bytes, Held, Stored)>) -> Arc<Self> {
+        let window = Window::Messages(messages);
+        let next = start + pieces.len() as u64;
+        let pieces = (start..).zip(pieces).map(|(sequence, (bytes, held, stored))| Piece {
+            sequence,
+            span: 1,
+            bytes,
+            since: None,
+            stored: Some(stored),
+            _held: held,
+        });
+        let kept = Mutex::new(Kept { pieces: pieces.collect(), start, next, ..Kept::default() });
+        Arc::new(Self { kept, told: Notify::new(), window, followers: AtomicUsize::new(0) })
+    }
+
     /// Adds a piece, and lets go of what is beyond the window; answers its number.
-    pub(crate) fn add(&self, bytes: Bytes, held: Held) -> u64 {
-        let mut gone = Vec::new();
+    pub(crate) fn add(self: &Arc<Self>, bytes: Bytes, held: Held, stored: Option<Stored>) -> u64 {
         let mut kept = self.kept.lock();
         let sequence = kept.next;
         let span = if matches!(self.window, Window::Messages(_)) { 1 } else { bytes.len() as u64 };
+        let since = matches!(self.window, Window::Bytes(_, Some(_))).then(Instant::now);
         kept.next += span;
-        kept.pieces.push_back(Piece { sequence, span, bytes, _held: held });
-        let beyond = |kept: &Kept| match self.window {
-            Window::Messages(most) => kept.pieces.len() > most,
-            Window::Bytes(most) => kept.pieces.front().is_some_and(|first| kept.next - first.sequence - first.span >= most),
-        };
-        while beyond(&kept) {
-            gone.extend(kept.pieces.pop_front());
+        kept.pieces.push_back(Piece { sequence, span, bytes, since, stored, _held: held });
+        let gone = self.trim(&mut kept);
+        if since.is_some() && kept.tender.is_none() {
+            kept.tender = Some(self.tend());
         }
-        kept.start = match self.window {
-            Window::Messages(_) => kept.pieces.front().map_or(kept.next, |first| first.sequence),
-            // Of the oldest piece, what is beyond the window is not shown any more.
-            Window::Bytes(most) => kept.start.max(kept.next.saturating_sub(most)),
-        };
         drop(kept);
+        drop(gone);
         self.told.notify_waiters();
         sequence
+    }
+
+    /// Takes what is beyond the window out; to be dropped when the lock is not held any more.
+    fn trim(&self, kept: &mut Kept) -> Vec<Piece> {
+        let mut gone = Vec::new();
+        match self.window {
+            Window::Messages(most) => {
+                while kept.pieces.len() > most {
+                    gone.extend(kept.pieces.pop_front());
+                }
+                kept.start = kept.pieces.front().map_or(kept.next, |first| first.sequence);
+            }
+            Window::Bytes(most, age) => {
+                let now = age.map(|age| (Instant::now(), age));
+                let old = |piece: &Piece| {
+                    let since = now.zip(piece.since);
+                    since.is_some_and(|((now, age), since)| now.saturating_duration_since(since) >= age)
+                };
+                let mut start = kept.start;
+                while let Some(first) = kept.pieces.front()
+                    && (kept.next - first.sequence - first.span >= most || old(first))
+                {
+                    start = first.sequence + first.span;
+                    gone.extend(kept.pieces.pop_front());
+                }
+                // Of the oldest piece, what is beyond the window is not shown any more.
+                kept.start = start.max(kept.next.saturating_sub(most));
+            }
+        }
+        gone
+    }
+
+    /// Lets go of what is too old.
+    fn expire(&self) {
+        if matches!(self.window, Window::Bytes(_, Some(_))) {
+            let gone = self.trim(&mut self.kept.lock());
+            drop(gone);
+        }
+    }
+
+    /// Lets go of what gets too old when it does, also when nobody asks for it. Ends when nothing is left; the next piece begins another.
+    fn tend(self: &Arc<Self>) -> AbortHandle {
+        let feed = Arc::downgrade(self);
+        let tending = tokio::spawn(async move {
+            while let Some(due) = feed.upgrade().and_then(|feed| feed.expire_until()) {
+                tokio::time::sleep_until(due).await;
+            }
+        });
+        tending.abort_handle()
+    }
+
+    /// Lets go of what is too old; answers when the next piece will be. Where none is left, nobody tends the feed any more.
+    fn expire_until(&self) -> Option<Instant> {
+        let Window::Bytes(_, Some(age)) = self.window else { return None };
+        let mut kept = self.kept.lock();
+        let gone = self.trim(&mut kept);
+        let due = kept.pieces.front().and_then(|first| first.since?.checked_add(age));
+        if due.is_none() {
+            kept.tender = None;
+        }
+        drop(kept);
+        drop(gone);
+        due
+    }
+
+    /// The messages that lie in a segment, with their numbers.
+    pub(crate) fn stored_in(&self, segment: &Segment) -> Vec<(u64, Bytes)> {
+        let kept = self.kept.lock();
+        let there = |piece: &&Piece| piece.stored.as_ref().is_some_and(|stored| stored.is_in(segment));
+        kept.pieces.iter().filter(there).map(|piece| (piece.sequence, piece.bytes.clone())).collect()
+    }
+
+    /// A message lies somewhere else now; if it is still kept.
+    pub(crate) fn moved(&self, sequence: u64, stored: Stored) {
+        let mut kept = self.kept.lock();
+        let index = kept.pieces.partition_point(|piece| piece.sequence < sequence);
+        if let Some(piece) = kept.pieces.get_mut(index).filter(|piece| piece.sequence == sequence) {
+            piece.stored = Some(stored);
+        }
+    }
+
+    /// The number of the next message, or of the next byte.
+    pub(crate) fn next(&self) -> u64 {
+        self.kept.lock().next
+    }
+
+    /// Nothing comes any more from here, though the object may go on elsewhere.
+    pub(crate) fn abandon(&self) {
+        self.kept.lock().abandoned = true;
+        self.told.notify_waiters();
     }
 
     /// Nothing comes any more.
@@ -125,6 +236,7 @@ impl Feed {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
+        self.expire();
         let kept = self.kept.lock();
         let mut pieces: Vec<Bytes> = kept.pieces.iter().map(|piece| piece.bytes.clone()).collect();
         if let (Some(first), Some(piece)) = (pieces.first_mut(), kept.pieces.front()) {
@@ -135,41 +247,53 @@ impl Feed {
     }
 
     /// The next thing to tell to somebody who wants `at`; `None` when there is none yet.
-    fn next_of(&self, at: &mut u64) -> Option<Option<Event>> {
+    fn next_of(&self, at: &mut u64) -> Option<Option<Result<Event>>> {
+        self.expire();
         let kept = self.kept.lock();
         if *at < kept.start {
             let missed = kept.start - std::mem::replace(at, kept.start);
-            return Some(Some(Event::Lagged(missed)));
+            return Some(Some(Ok(Event::Lagged(missed))));
         }
         if *at >= kept.next {
-            return kept.closed.then_some(None);
+            let gone = || Err(Error::new(ErrorKind::Unavailable, "follow").with("reason", "the mount is gone"));
+            return if kept.closed { Some(None) } else { kept.abandoned.then(|| Some(gone())) };
         }
         let index = kept.pieces.partition_point(|piece| piece.sequence + piece.span <= *at);
         let piece = kept.pieces.get(index)?;
         let sequence = *at;
         let skipped = if piece.span == 1 { 0 } else { usize::try_from(*at - piece.sequence).unwrap_or(0) };
         *at = piece.sequence + piece.span;
-        Some(Some(Event::Data { sequence, bytes: piece.bytes.slice(skipped.min(piece.bytes.len())..) }))
+        Some(Some(Ok(Event::Data { sequence, bytes: piece.bytes.slice(skipped.min(piece.bytes.len())..) })))
     }
 
     /// What there is from a number on, and then what comes.
     pub(crate) fn follow(self: &Arc<Self>, at: u64, place: Following) -> BoxStream<'static, Result<Event>> {
         let follower = Follower { feed: Arc::clone(self), at, _place: place };
         self.followers.fetch_add(1, Ordering::Relaxed);
-        stream::unfold(follower, |mut follower| async move {
+        stream::unfold(Some(follower), |follower| async move {
+            let mut follower = follower?;
             loop {
                 let feed = Arc::clone(&follower.feed);
                 let mut told = pin!(feed.told.notified());
                 // Before the look, so that what comes after it is not missed.
                 told.as_mut().enable();
                 match feed.next_of(&mut follower.at) {
-                    Some(Some(event)) => return Some((Ok(event), follower)),
+                    Some(Some(Ok(event))) => return Some((Ok(event), Some(follower))),
+                    Some(Some(Err(error))) => return Some((Err(error), None)),
                     Some(None) => return None,
                     None => told.await,
                 }
             }
         })
         .boxed()
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if let Some(tender) = &self.kept.get_mut().tender {
+            tender.abort();
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Objects in memory that can be followed while they grow, in two kinds:
 //!
-//! - **stream**: an object of bytes. An append at its end adds to it; of the bytes, the last [`Settings::window_bytes`] are kept, and every byte
-//!   keeps its offset.
-//! - **pubsub**: a topic. A put publishes one message; a read is the last [`Settings::messages`] of them.
+//! - **stream**: an object of bytes. An append at its end adds to it; of the bytes, the last [`Settings::window_bytes`] are kept, none of them
+//!   longer than [`Settings::window`], and every byte keeps its offset.
+//! - **pubsub**: a topic. A put publishes one message; a read is the last [`Settings::messages`] of them. With a [`Settings::log`] they are
+//!   on disk too, and survive the process.
 //!
 //! Promises:
 //!
@@ -10,8 +11,11 @@
 //! - **No gap in silence.** A follower that wants what is not kept any more is told how much it missed.
 //! - **Bounded**: messages and windows, objects, followers, and all bytes together.
 
+mod board;
 mod feed;
+mod journal;
 mod limits;
+mod log;
 mod pubsub;
 mod settings;
 mod stream;

@@ -86,11 +86,11 @@ impl Streams {
         attributes: Attributes,
         when: &PutWhen,
     ) -> Result<ObjectInfo> {
-        let feed = Feed::new(Window::Bytes(self.settings.window_bytes));
+        let feed = Feed::new(Window::Bytes(self.settings.window_bytes, self.settings.window));
         let size = pieces.iter().map(|(bytes, _)| bytes.len() as u64).sum();
         for (bytes, held) in pieces {
             if !bytes.is_empty() {
-                feed.add(bytes, held);
+                feed.add(bytes, held, None);
             }
         }
         let mut objects = self.objects.write();
@@ -106,6 +106,12 @@ impl Streams {
             replaced.feed.close();
         }
         Ok(info)
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.objects.get_mut().values().for_each(|stream| stream.feed.abandon());
     }
 }
 
@@ -263,7 +269,7 @@ impl Append for Streams {
             attributes: seal.attributes,
         };
         let mut info = found.info.clone();
-        let sequence = if bytes.is_empty() { append.offset } else { found.feed.add(bytes, held) };
+        let sequence = if bytes.is_empty() { append.offset } else { found.feed.add(bytes, held, None) };
         drop(objects);
         info.attributes.set(SEQUENCE_ATTRIBUTE, sequence.to_string());
         Ok(info)

@@ -40,7 +40,7 @@ fn data(sequence: u64, bytes: &str) -> Event {
 }
 
 fn ring(messages: usize) -> Topics {
-    Topics::new(Settings { messages, ..Settings::default() })
+    Topics::open(Settings { messages, ..Settings::default() }).unwrap()
 }
 
 #[tokio::test]
@@ -123,13 +123,13 @@ async fn a_hundred_followers_miss_nothing_in_silence() {
 
 #[tokio::test]
 async fn there_are_as_many_followers_as_may_be() {
-    let topics = Topics::new(Settings { max_followers: 1, ..Settings::default() });
+    let topics = Topics::open(Settings { max_followers: 1, ..Settings::default() }).unwrap();
     publish(&topics, "t", "1").await;
     let one = topics.follow(&key("t"), FollowFrom::Now).await.unwrap();
     assert_eq!(*topics.follow(&key("t"), FollowFrom::Now).await.unwrap_err().kind(), ErrorKind::Busy);
     drop(one);
     topics.follow(&key("t"), FollowFrom::Now).await.unwrap();
-    let small = Topics::new(Settings { quota_bytes: 10, ..Settings::default() });
+    let small = Topics::open(Settings { quota_bytes: 10, ..Settings::default() }).unwrap();
     publish(&small, "t", "12345678").await;
     let full = small.put(&key("u"), body("123"), &PutOptions::default()).await;
     assert_eq!(*full.unwrap_err().kind(), ErrorKind::QuotaExceeded);

@@ -31,6 +31,9 @@ use crate::request::{Call, Scope, escape_path, escape_query, presign, sign};
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// How long the remote's bucket is believed to be there after it was seen, in milliseconds.
 const SEEN: u64 = 1000;
+/// The most of an answer that is read at once, in bytes. Bodies that are passed on cost a fifth less processor time with pieces of up to a
+/// mebibyte than with those of 256 KiB; a connection takes so much only where the remote sends sooner than it is read.
+const READ_BYTES: usize = 1024 * 1024;
 /// The pauses before repetitions: twice as long each time, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -69,6 +72,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.idle)
             .pool_max_idle_per_host(settings.max_idle)
+            .http1_max_buf_size(READ_BYTES)
             .build(connector(https, settings.connect_timeout)?);
         let authority = endpoint.authority().map_or("", |a| a.as_str());
         // As clients sign it: without the port that the scheme implies.
