@@ -1,5 +1,6 @@
 //! Whether the process lives, and whether it can serve.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -8,12 +9,15 @@ use serde::Serialize;
 
 use super::answer::{Answer, json};
 use super::service::Parts;
+use crate::mounts::Mount;
 use crate::runtime::Phase;
 
 /// How long a check may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How many buckets are looked at: a probe costs the same with ten buckets and with a million.
 const BUCKETS: usize = 32;
+/// The most that is told of a reason, in characters.
+const REASON_CHARS: usize = 500;
 /// How many at once.
 const AT_ONCE: usize = 8;
 
@@ -43,6 +47,8 @@ struct Mounts {
 struct FailedMount {
     bucket: String,
     prefix: String,
+    /// Why, as the log has it.
+    reason: String,
 }
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -71,25 +77,37 @@ pub(super) async fn ready(parts: &Parts) -> Answer {
 async fn check_mounts(parts: &Parts) -> Mounts {
     let buckets = parts.namespaces.list(None, "", "", BUCKETS).await.unwrap_or_default();
     let checks = futures::stream::iter(buckets).map(|bucket| async move {
-        let namespace = tokio::time::timeout(PATIENCE, parts.namespaces.get(&bucket.name)).await;
-        let Ok(Ok(namespace)) = namespace else {
-            return vec![(FailedMount { bucket: bucket.name, prefix: String::new() }, false)];
+        let named = |prefix: &str, reason| FailedMount { bucket: bucket.name.clone(), prefix: prefix.to_owned(), reason };
+        let namespace = match in_time(parts.namespaces.get(&bucket.name)).await {
+            Ok(namespace) => namespace,
+            Err(reason) => return vec![Err(named("", reason))],
         };
         let mut outcomes = Vec::new();
         let table = namespace.mounts.load_full();
         for mount in table.iter().chain(table.classes()) {
-            let good = matches!(tokio::time::timeout(PATIENCE, mount.provider.check()).await, Ok(Ok(())));
-            outcomes.push((FailedMount { bucket: bucket.name.clone(), prefix: mount.prefix.to_string() }, good));
+            let outcome = failing(mount).await.map_or(Ok(()), |reason| Err(named(&mount.prefix, reason)));
+            outcomes.push(outcome);
         }
         outcomes
     });
     let outcomes: Vec<_> = checks.buffer_unordered(AT_ONCE).collect().await;
     let mut mounts = Mounts::default();
-    for (mount, good) in outcomes.into_iter().flatten() {
+    for outcome in outcomes.into_iter().flatten() {
         mounts.checked += 1;
-        if !good {
-            mounts.failed.push(mount);
-        }
+        mounts.failed.extend(outcome.err());
     }
     mounts
+}
+
+/// Why a mount cannot be used right now, if it cannot.
+pub(super) async fn failing(mount: &Mount) -> Option<String> {
+    in_time(mount.provider.check()).await.err()
+}
+
+/// What something comes to, or why it comes to nothing: in a line, as errors never hold secrets.
+async fn in_time<T, E: Display>(work: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string().chars().take(REASON_CHARS).collect()),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
 }

@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use futures::{StreamExt as _, stream};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sluice_provider::Upstream;
 
 use super::answer::{Answer, Failure, json};
+use super::health::failing;
 use super::service::Parts;
 use crate::meta::MountRecord;
 use crate::mounts::{KINDS, Kind};
 
 /// A setting by whose name one can tell that it is a secret is shown as this.
 const HIDDEN: &str = "********";
+
+/// How many mounts are asked at once how they are.
+const AT_ONCE: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +61,8 @@ struct Capabilities {
 struct Capable {
     prefix: String,
     provider: String,
+    /// `ok`, or why it cannot be used right now.
+    state: String,
     writable: bool,
     conditions: bool,
     attributes: bool,
@@ -106,12 +113,15 @@ pub(super) fn kinds() -> Answer {
 pub(super) async fn capabilities(parts: &Parts, bucket: &str) -> Result<Answer, Failure> {
     let namespace = parts.namespaces.get(bucket).await?;
     let table = namespace.mounts.load();
-    let capable = table.iter().map(|mount| {
+    let mounts: Vec<_> = table.iter().chain(table.classes()).collect();
+    let states: Vec<_> = stream::iter(mounts.clone()).map(failing).buffered(AT_ONCE).collect().await;
+    let capable = mounts.into_iter().zip(states).map(|(mount, failing)| {
         let provider = &mount.provider;
         let features = provider.features();
         Capable {
             prefix: mount.prefix.to_string(),
             provider: mount.kind.to_string(),
+            state: failing.unwrap_or_else(|| "ok".to_owned()),
             writable: features.writable,
             conditions: features.conditions,
             attributes: features.attributes,

@@ -214,3 +214,28 @@ async fn a_plan_counts_all_and_names_some() {
     }
     assert_eq!(send(&admin, "POST", path, TOKEN, "").await.0, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn a_mount_that_fails_is_named_with_its_reason() {
+    let (admin, parts) = rig().await;
+    let bucket = crate::meta::BucketRecord { name: "house".into(), owner: "me".into(), created: 0, location: String::new() };
+    let mount = |prefix: &str, provider: &str, settings: &[(&str, &str)]| crate::meta::MountRecord {
+        bucket: "house".into(),
+        prefix: prefix.into(),
+        provider: provider.into(),
+        settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    // What stands in the store was sound when it was mounted.
+    let mounts = [mount("", "memory", &[]), mount("bad/", "local", &[("root", "/dev/null/none")])];
+    parts.store.create_bucket(&bucket, &mounts).await.unwrap();
+    let (status, ready, _) = send(&admin, "GET", "/health/ready", "", "").await;
+    assert_eq!((status, &ready["status"], &ready["mounts"]["checked"]), (StatusCode::OK, &json!("degraded"), &json!(2)));
+    let failed = ready["mounts"]["failed"].as_array().unwrap();
+    assert_eq!((failed.len(), &failed[0]["prefix"]), (1, &json!("bad/")));
+    assert!(failed[0]["reason"].as_str().unwrap().contains("/dev/null/none"), "{ready}");
+    let (_, caps, _) = send(&admin, "GET", "/api/v1/buckets/house/caps", TOKEN, "").await;
+    let states: BTreeMap<_, _> =
+        caps["mounts"].as_array().unwrap().iter().map(|mount| (mount["prefix"].as_str().unwrap(), &mount["state"])).collect();
+    assert_eq!(states[""], "ok");
+    assert!(states["bad/"].as_str().unwrap().contains("/dev/null/none"), "{caps}");
+}

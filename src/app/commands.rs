@@ -257,6 +257,7 @@ fn provider(command: &ProviderCommand) -> Result<u8, Failure> {
                 "append",
                 "rename",
                 "follow",
+                "state",
             ];
             if !json {
                 say(&format!("{}\n", columns.join("\t")))?;

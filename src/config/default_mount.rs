@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The mount that a new bucket gets. Keys beyond these are settings of the provider.
+/// The mount that a new bucket gets. Keys beyond these are settings of the provider, in which `{data_dir}` and `{bucket}` stand for what they
+/// say: `space = "{bucket}"`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DefaultMountSettings {
-    /// The kind of provider: `local` or `memory`.
+    /// The kind of provider: `local`, `memory`, or another of `sluice provider ls`. `s3`, `opendal`, `page` and `kv` need `{bucket}` in a
+    /// setting, else all buckets would be the same one.
     pub provider: String,
     /// For `local`: the directory of a bucket's objects. `{data_dir}` and `{bucket}` stand for what they say.
     pub root: String,
@@ -32,6 +34,12 @@ impl DefaultMountSettings {
             settings.insert("root".to_owned(), self.root.clone());
         }
         settings
+    }
+
+    /// Whether each bucket gets objects of its own. What lies in memory is nobody else's anyway.
+    pub(super) fn tells_buckets_apart(&self) -> bool {
+        let shared = ["s3", "opendal", "page", "kv"].contains(&self.provider.as_str());
+        !shared || self.others.values().any(|value| value.contains("{bucket}"))
     }
 
     pub(super) fn resolve(&mut self, data_dir: &str) {

@@ -42,6 +42,12 @@ pub(super) fn problems(config: &Config) -> Vec<(String, String)> {
     let root = &config.default_mount.root;
     let own = config.default_mount.provider != "local" || root.contains("{bucket}");
     check("default_mount.root", own, "must contain {bucket}: every bucket needs a directory of its own");
+    let apart = config.default_mount.tells_buckets_apart();
+    check(
+        "default_mount.provider",
+        apart,
+        "needs {bucket} in a setting (prefix, root or space): else all buckets would be the same one",
+    );
     if let Err(why) = (crate::server::Settings { proxy_protocol: false, ..config.server.clone() }).proxies() {
         problems.push(("server.trusted_proxies".to_owned(), why));
     }

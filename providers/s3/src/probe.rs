@@ -6,7 +6,7 @@ use sluice_provider::{ETag, Error, ErrorKind, Result};
 use crate::form::OWN;
 use crate::payload::Payload;
 use crate::provider::new_id;
-use crate::remote::{Remote, quoted};
+use crate::remote::{Remote, etag, quoted};
 
 /// Which changes the remote makes conditional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,9 @@ pub(crate) async fn probe(remote: &Remote) -> Result<Able> {
         let (kind, hint) = (*error.kind(), "a mount that may not write needs read_only = true");
         Error::new(kind, "probe of an s3 mount").with("hint", hint).caused_by(error)
     };
-    remote.put(&name, Payload::empty(), Vec::new(), &[]).await.map_err(advice)?;
+    let written = remote.put(&name, Payload::empty(), Vec::new(), &[]).await.map_err(advice)?;
+    // Whatever answers 200 to everything is no remote.
+    etag(&written.headers)?;
     let found = ask(remote, &name).await;
     let deleted = remote.delete(&name, None).await;
     let able = found?;

@@ -238,6 +238,12 @@ async fn what_cannot_be_opened_says_why() {
     let mount = S3::open(settings).await.unwrap();
     assert!(!mount.features().writable && mount.multipart().is_none());
     assert_eq!(*mount.put(&key(), body(1), &PutOptions::default()).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    // A web server that has a page for everything.
+    let server = Server::start(|_, _| answer("200 OK", "", "<html>come back later</html>")).await;
+    let mut settings = server.settings(&dir);
+    settings.conditions = Conditions::Probe;
+    let error = S3::open(settings).await.unwrap_err();
+    assert!(*error.kind() == ErrorKind::Unavailable && error.to_string().contains("not S3"), "{error}");
     // Nobody listens there.
     let mut settings = server.settings(&dir);
     settings.endpoint = "http://127.0.0.1:1".parse().unwrap();

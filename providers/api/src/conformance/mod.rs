@@ -59,6 +59,6 @@ mod suite;
 pub mod versions;
 mod versions_model;
 
-pub use model::{CASES, model};
+pub use model::{cases, model};
 pub use subject::Subject;
 pub use versions_model::versions_model;

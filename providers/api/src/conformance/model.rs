@@ -18,8 +18,11 @@ use crate::{
     ObjectInfo, PartNumber, PutOptions, PutWhen, ReadOptions, Result,
 };
 
-/// How many cases of the model the suite runs.
-pub const CASES: u32 = 64;
+/// How many cases of the model the suite runs: 64, or fewer where `PROPTEST_CASES` says so, because a store on a server takes its time.
+#[must_use]
+pub fn cases() -> u32 {
+    Config::default().cases.min(64)
+}
 
 /// Runs `cases` random sequences of calls against a fresh store each, and against the model. Panics with the shortest sequence
 /// that it can find after which they differ. Brings a runtime of its own: to be called from a plain `#[test]`.

@@ -118,12 +118,12 @@ macro_rules! conformance {
 
         #[test]
         fn model() {
-            $crate::conformance::model($fresh, $crate::conformance::CASES);
+            $crate::conformance::model($fresh, $crate::conformance::cases());
         }
 
         #[test]
         fn versions_model() {
-            $crate::conformance::versions_model($fresh, $crate::conformance::CASES);
+            $crate::conformance::versions_model($fresh, $crate::conformance::cases());
         }
     };
     (@groups $fresh:path; $($group:ident { $($promise:ident)* })*) => {

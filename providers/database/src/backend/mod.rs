@@ -3,9 +3,9 @@
 use std::fmt;
 
 use sluice_provider::{Error, ErrorKind, Result};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions, Executor};
+use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::error::failed;
 use crate::settings::{Place, Settings};
@@ -14,6 +14,8 @@ use crate::settings::{Place, Settings};
 const READERS: u32 = 4;
 /// How long a call waits for a connection.
 const ACQUIRE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a server may take to answer when a mount opens: less than the gateway waits for one.
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(4);
 /// Held while the tables are made, so that two gateways that start at once do not both make them.
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_xact_lock(7743512863)";
 
@@ -105,14 +107,21 @@ impl Backend {
                     options = options.password(password.trim_end_matches(['\r', '\n']));
                 }
                 let options = options.application_name("sluice").disable_statement_logging();
-                let pool = sqlx::postgres::PgPoolOptions::new().max_connections(settings.connections).acquire_timeout(ACQUIRE);
-                let pool = pool.connect_with(options).await.map_err(&error)?;
-                let mut making = pool.begin().await.map_err(&error)?;
+                // Not by the pool: that one tries again for as long as somebody waits, and nobody hears why it cannot be reached.
+                let silent =
+                    |_| Error::new(ErrorKind::TimedOut, "connect to the database").with("waited_secs", CONNECT.as_secs());
+                let connected = tokio::time::timeout(CONNECT, PgConnection::connect_with(&options)).await;
+                let mut connection = connected.map_err(silent)?.map_err(&error)?;
+                let mut making = connection.begin().await.map_err(&error)?;
                 making.execute(SCHEMA_LOCK).await.map_err(&error)?;
                 for statement in schema("BYTEA") {
                     making.execute(sqlx::AssertSqlSafe(statement)).await.map_err(&error)?;
                 }
                 making.commit().await.map_err(&error)?;
+                // Left to itself it would end without a word to the server, whose log would say so.
+                connection.close().await.map_err(&error)?;
+                let pool = sqlx::postgres::PgPoolOptions::new().max_connections(settings.connections).acquire_timeout(ACQUIRE);
+                let pool = pool.connect_lazy_with(options);
                 Ok(Self::Postgres(postgres::statements::Store::new(pool.clone(), pool)))
             }
         }
