@@ -94,7 +94,12 @@ fn mounts(c: &mut Criterion) {
     let mut group = c.benchmark_group("mounts, resolve");
     for count in [10_usize, 100, 10_000] {
         let provider: Arc<dyn Provider> = Arc::new(Memory::new(sluice_provider_memory::Settings::default()));
-        let mount = |prefix: String| Mount { prefix: prefix.into(), kind: "memory".into(), provider: Arc::clone(&provider) };
+        let mount = |prefix: String| Mount {
+            prefix: prefix.into(),
+            kind: "memory".into(),
+            provider: Arc::clone(&provider),
+            authoriser: None,
+        };
         let mut all: Vec<Mount> = (1..count).map(|n| mount(format!("team-{:05}/", n * 7))).collect();
         all.push(mount(String::new()));
         let table = MountTable::new(all);

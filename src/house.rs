@@ -40,6 +40,7 @@ const FENCES: &[(&[&str], &[&str])] = &[
     (&["rustls"], &["server", "encryption", "tokens", "runtime", "telemetry"]),
     (&["rustls_native_certs"], &["runtime"]),
     (&["opendal"], &[]),
+    (&["wasmtime"], &[]),
     (&["reqwest"], &["telemetry"]),
     (&["tokio_rustls", "ppp"], &["server"]),
 ];
@@ -403,6 +404,9 @@ fn provider(path: &str, text: &str) -> Vec<String> {
         "opendal" if !path.starts_with("providers/opendal/") => {
             Some(format!("{path}:{}: names opendal, which only providers/opendal may", named.line))
         }
+        "wasmtime" if !path.starts_with("providers/wasm/") => {
+            Some(format!("{path}:{}: names wasmtime, which only providers/wasm may", named.line))
+        }
         _ => None,
     };
     names(text, &[], false).paths.iter().filter_map(wrong).collect()
@@ -578,6 +582,8 @@ fn providers_do_not_know_the_gateway() {
     fires(path, "fn f() { sluice::app::run() }", "names the gateway");
     fires(path, "use opendal::Operator;", "which only providers/opendal may");
     holds("providers/opendal/src/lib.rs", "use opendal::Operator;");
+    fires(path, "use wasmtime::Engine;", "which only providers/wasm may");
+    holds("providers/wasm/src/lib.rs", "use wasmtime::Engine;");
     holds(path, "use sluice_provider::Provider; fn f(sluice: u8) { use md5::Md5; }");
     let path = "providers/local/Cargo.toml";
     for line in [

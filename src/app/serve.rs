@@ -144,6 +144,8 @@ impl Gateway {
         first_start::root_key(&tokens, secrets, &first_start::endpoint(s3, tls.is_some())).await?;
 
         mounts::limit_listing_cache(config.mounts.listing_cache_bytes);
+        #[cfg(feature = "wasm")]
+        mounts::place_plugins(PathBuf::from(&config.mounts.plugin_dir), data_dir.path().join("cache/plugins"));
         let handles = Registry::new(config.handles.clone());
         let sweep = handles.start_sweep();
         let limits = ShieldLimits::from(&config.mounts);

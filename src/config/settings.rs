@@ -84,6 +84,7 @@ impl Config {
             "sqlite:{data_dir}/sluice.db".clone_into(&mut self.meta.dsn);
         }
         self.meta.dsn = self.meta.dsn.replace("{data_dir}", &self.data_dir);
+        self.mounts.plugin_dir = self.mounts.plugin_dir.replace("{data_dir}", &self.data_dir);
         self.default_mount.resolve(&self.data_dir);
     }
 }

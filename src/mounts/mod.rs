@@ -4,10 +4,13 @@
 //! A mount that cannot be opened now is a [`LateMount`]: it answers why, tries again, and leaves the other mounts alone.
 //! Some mounts serve no keys at all but keep the bytes of a storage class ([`Tiered`]).
 
+mod authorise;
 mod hops;
 mod late;
 #[cfg(feature = "opendal")]
 mod overlay;
+#[cfg(feature = "wasm")]
+mod plugins;
 #[cfg(test)]
 pub(crate) mod probe;
 mod registry;
@@ -17,8 +20,11 @@ mod table;
 mod tiers;
 mod upkeep;
 
+pub use authorise::{Asking, Authorise, Sender, authoriser, refusing};
 pub use hops::{hops, with_hops};
 pub use late::LateMount;
+#[cfg(feature = "wasm")]
+pub use plugins::place_plugins;
 pub use registry::{
     KINDS, Kind, MAX_PREFIX_BYTES, Opener, check_prefix, limit_listing_cache, listing_cache, open, opener, shareable,
     upstream_counts, waiting_work,

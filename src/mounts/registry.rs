@@ -16,6 +16,8 @@ use sluice_provider_memory as memory;
 use sluice_provider_opendal as remote;
 #[cfg(feature = "s3")]
 use sluice_provider_s3 as s3;
+#[cfg(feature = "wasm")]
+use sluice_provider_wasm as wasm;
 
 use tokio::sync::Semaphore;
 
@@ -45,7 +47,7 @@ pub struct Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 9] = [
     Kind {
         name: "kv",
         about: "small values in SQLite or PostgreSQL, each in a row",
@@ -88,6 +90,12 @@ pub const KINDS: [Kind; 8] = [
         about: "growing objects in memory that can be followed",
         settings: "window_bytes, window_seconds, quota_bytes, max_objects, max_followers",
         built: cfg!(feature = "live"),
+    },
+    Kind {
+        name: "wasm",
+        about: "a plugin that keeps objects, or transforms or checks those of another provider",
+        settings: "plugin, over, over.SETTING, config.NAME, instances, timeout_ms, and more: docs/providers/wasm.md",
+        built: cfg!(feature = "wasm"),
     },
 ];
 
@@ -186,6 +194,19 @@ pub async fn open(mount: &MountRecord, upkeep: &Upkeep, store: &Arc<dyn MetaStor
             upkeep.tend(&opened);
             Ok(opened)
         }
+        #[cfg(feature = "wasm")]
+        "wasm" => {
+            let settings = wasm::Settings::from_map(&mount.settings).map_err(|e| refused(mount, wasm::KNOWN_SETTINGS, e))?;
+            let over = match &settings.over {
+                // Each has fewer settings than the one above it, so this ends.
+                Some((kind, settings)) => {
+                    let below = MountRecord { provider: kind.clone(), settings: settings.clone(), ..mount.clone() };
+                    Some(Box::pin(open(&below, upkeep, store)).await?)
+                }
+                None => None,
+            };
+            Ok(wasm::open(&super::plugins::host()?, settings, over).await?)
+        }
         other => Err(Error::new(
             ErrorKind::InvalidArgument(format!("Unknown provider kind {other:?}; known kinds: {}", known_kinds()).into()),
             "open mount",
@@ -256,10 +277,11 @@ pub fn opener(upkeep: Upkeep, limits: ShieldLimits, store: Arc<dyn MetaStore>) -
 
 /// Whether another mount of the same kind with the same settings is the same storage, so that they can share one provider. What is in
 /// memory never is: each mount of it is a store of its own. Topics with a log are in a place, and only one provider can have it open.
+/// Plugins never are: what one has in its memory is of one mount.
 #[must_use]
 pub fn shareable(mount: &MountRecord) -> bool {
     match mount.provider.as_str() {
-        "memory" | "stream" => false,
+        "memory" | "stream" | "wasm" => false,
         "pubsub" => mount.settings.contains_key("log"),
         _ => true,
     }
@@ -311,6 +333,10 @@ mod tests {
             (record("opendal", &[("service", "webdav"), ("endpoint", "http://h"), ("rott", "/")]), "rott", "attributes"),
             #[cfg(feature = "s3")]
             (record("s3", &[("bucket", "b"), ("bukket", "b")]), "bukket", "endpoint"),
+            #[cfg(feature = "wasm")]
+            (record("wasm", &[("plugin", "p"), ("plugni", "p")]), "plugni", "instances"),
+            #[cfg(feature = "wasm")]
+            (record("wasm", &[("plugin", "p"), ("over", "memory"), ("over.qouta", "1")]), "qouta", "quota_bytes"),
         ] {
             let error = open(&mount, &Upkeep::default(), &store).await.unwrap_err();
             let ErrorKind::InvalidArgument(message) = error.kind() else { unreachable!("{error}") };

@@ -21,6 +21,9 @@ pub struct Settings {
     pub breaker_failures: u32,
     /// Seconds until one call is let through again to see whether it is back.
     pub breaker_recovery_secs: u64,
+    /// The directory of plugins, `NAME.wasm`, for mounts of the provider `wasm`. It is watched: a file that is replaced takes the place of
+    /// the plugin that was loaded. What plugins are compiled to lies in `cache/plugins` of the data directory.
+    pub plugin_dir: String,
 }
 
 impl Default for Settings {
@@ -32,6 +35,7 @@ impl Default for Settings {
             max_concurrent: 750,
             breaker_failures: 5,
             breaker_recovery_secs: 30,
+            plugin_dir: "{data_dir}/plugins".to_owned(),
         }
     }
 }

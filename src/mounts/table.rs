@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sluice_provider::{Key, ListFrom, MAX_KEY_BYTES, Provider};
 
+use super::Authorise;
 use super::tiers::{Tiered, class_of};
 
 /// A provider at a prefix.
@@ -19,6 +20,8 @@ pub struct Mount {
     pub kind: Arc<str>,
     /// The provider. It sees keys without the prefix.
     pub provider: Arc<dyn Provider>,
+    /// What decides on requests beside policies; for the gate in front, the mount itself does not ask it.
+    pub authoriser: Option<Arc<dyn Authorise>>,
 }
 
 /// The mounts of one namespace. Immutable: a change makes a new table.
@@ -34,6 +37,8 @@ pub struct MountTable {
     classes: Arc<Vec<Mount>>,
     /// What serves each mount where there are storage classes; none otherwise.
     tiered: Vec<Arc<Tiered>>,
+    /// Whether any mount that serves keys has an authoriser.
+    authorised: bool,
 }
 
 /// Where a segment ends.
@@ -112,7 +117,8 @@ impl MountTable {
             parents.push(around.last().copied());
             around.push(index);
         }
-        Self { mounts, parents, opened, classes, tiered }
+        let authorised = mounts.iter().any(|mount| mount.authoriser.is_some());
+        Self { mounts, parents, opened, classes, tiered, authorised }
     }
 
     /// The mount with the longest prefix that is shorter than the key and that the key starts with, and the key without it. A key that
@@ -170,6 +176,12 @@ impl MountTable {
     pub fn all_with<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (&'a Mount, Key)> {
         let with = |mount: &'a Mount| Some((mount, Key::new(key.strip_prefix(&*mount.prefix)?).ok()?));
         self.opened.iter().filter(|mount| class_of(&mount.prefix).is_none()).filter_map(with)
+    }
+
+    /// Whether any mount has an authoriser.
+    #[must_use]
+    pub fn asks_authorisers(&self) -> bool {
+        self.authorised
     }
 
     /// The mount of an index, as in [`Segment::mount`].

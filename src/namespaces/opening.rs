@@ -12,7 +12,7 @@ use sluice_provider::Provider;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::meta::MountRecord;
-use crate::mounts::{LateMount, Mount, Opener, shareable};
+use crate::mounts::{Authorise, LateMount, Mount, Opener, authoriser, refusing, shareable};
 
 /// How long a mount may take to open.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,11 +38,20 @@ impl Opening {
 
     /// Opens a mount, or says why not.
     pub(super) async fn open(&self, record: &MountRecord) -> Result<Mount> {
+        let (bare, authoriser) = authoriser(record)?;
+        if let Some(authoriser) = &authoriser {
+            authoriser.load().await?;
+        }
+        self.open_bare(&bare, authoriser).await
+    }
+
+    /// Opens what is left of a mount without its authoriser, and gives it that.
+    async fn open_bare(&self, record: &MountRecord, authoriser: Option<Arc<dyn Authorise>>) -> Result<Mount> {
         let opener = self.sharing_opener();
         let opened = tokio::time::timeout(PATIENCE, opener(record.clone())).await;
         let late =
             |_| Error::new(ErrorKind::Provider(provider::ErrorKind::TimedOut), "open mount").with("prefix", &record.prefix);
-        Ok(mount(record, opened.map_err(late)??))
+        Ok(mount(record, opened.map_err(late)??, authoriser))
     }
 
     /// Opens all mounts of a namespace. One that does not open becomes a mount that says so.
@@ -52,12 +61,26 @@ impl Opening {
     }
 
     async fn open_or_late(&self, record: MountRecord) -> Mount {
-        match self.open(&record).await {
+        // One that cannot be asked yet is asked with each request, and lets nothing through until it answers.
+        let (record, authoriser) = match authoriser(&record) {
+            Ok(parted) => parted,
+            Err(error) => {
+                tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "the authoriser of a mount cannot be");
+                let stands_in = refusing(&error.to_string());
+                (record, Some(stands_in))
+            }
+        };
+        if let Some(authoriser) = &authoriser
+            && let Err(error) = authoriser.load().await
+        {
+            tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "an authoriser is not there: all is refused");
+        }
+        match self.open_bare(&record, authoriser.clone()).await {
             Ok(mount) => mount,
             Err(error) => {
                 tracing::warn!(bucket = record.bucket, prefix = record.prefix, %error, "mount does not open");
                 let late = LateMount::new(record.clone(), self.sharing_opener(), error.to_string(), PAUSE, PATIENCE);
-                mount(&record, Arc::new(late))
+                mount(&record, Arc::new(late), authoriser)
             }
         }
     }
@@ -104,6 +127,6 @@ impl Opening {
     }
 }
 
-fn mount(record: &MountRecord, provider: Arc<dyn Provider>) -> Mount {
-    Mount { prefix: record.prefix.as_str().into(), kind: record.provider.as_str().into(), provider }
+fn mount(record: &MountRecord, provider: Arc<dyn Provider>, authoriser: Option<Arc<dyn Authorise>>) -> Mount {
+    Mount { prefix: record.prefix.as_str().into(), kind: record.provider.as_str().into(), provider, authoriser }
 }

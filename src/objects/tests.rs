@@ -43,6 +43,7 @@ impl Bench {
             prefix: prefix.into(),
             kind: "probe".into(),
             provider: Arc::clone(probe) as _,
+            authoriser: None,
         };
         let table = MountTable::new(vec![mount("", &root), mount("m/", &other)]);
         let ns = Arc::new(Namespace::new(bucket, table, BTreeMap::new()));
@@ -521,7 +522,7 @@ async fn nothing_is_acknowledged_that_another_mount_hides_by_then() {
     let bench = Bench::new().await;
     let fresh = Probe::new();
     let table = bench.ns.mounts.load_full();
-    let covered = table.with(Mount { prefix: "k".into(), kind: "probe".into(), provider: fresh.clone() as _ });
+    let covered = table.with(Mount { prefix: "k".into(), kind: "probe".into(), provider: fresh.clone() as _, authoriser: None });
     let slow = || {
         let (sender, receiver) = futures::channel::mpsc::unbounded::<provider::Result<Bytes>>();
         (sender, verify(receiver.boxed(), Declared::default()))

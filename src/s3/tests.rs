@@ -4,6 +4,7 @@
 
 mod access;
 mod acls;
+mod authorisers;
 mod bodies;
 mod buckets;
 mod copies;

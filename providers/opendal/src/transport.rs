@@ -78,6 +78,7 @@ impl HttpTransport for Connections {
     async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
         let (mut head, buffer) = request.into_parts();
         let bodiless = head.method == Method::HEAD;
+        let propfind = head.method.as_str() == "PROPFIND";
         let long = (head.method == Method::PUT).then(|| BODY.try_with(|body| body.lock().take()));
         let (body, moving): (Outgoing, Option<Arc<Moving>>) = match long {
             Some(Ok(None)) => return Err(Error::new(ErrorKind::Unexpected, "a body can be sent once")),
@@ -106,6 +107,11 @@ impl HttpTransport for Connections {
         let (head, body) = response.into_parts();
         if head.status == StatusCode::UNAUTHORIZED {
             return Err(Error::new(ErrorKind::PermissionDenied, "the service refuses the credentials (401)"));
+        }
+        // RFC 4918, 9.1: a success is a 207. A page that a web server has for everything would be taken for a directory without anything.
+        if propfind && head.status.is_success() && head.status != StatusCode::MULTI_STATUS {
+            let status = head.status.as_u16().to_string();
+            return Err(Error::new(ErrorKind::Unexpected, "the service does not speak WebDAV").with_context("status", status));
         }
         // The answer to a HEAD tells the length of a body that does not come.
         let size = head.headers.get(header::CONTENT_LENGTH).filter(|_| !bodiless && head.status != StatusCode::NOT_MODIFIED);

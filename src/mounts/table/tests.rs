@@ -9,7 +9,12 @@ use super::*;
 
 fn table(prefixes: &[&str]) -> MountTable {
     let provider: Arc<dyn Provider> = Arc::new(sluice_provider_memory::Memory::new(Default::default()));
-    let mount = |prefix: &&str| Mount { prefix: (*prefix).into(), kind: "memory".into(), provider: Arc::clone(&provider) };
+    let mount = |prefix: &&str| Mount {
+        prefix: (*prefix).into(),
+        kind: "memory".into(),
+        provider: Arc::clone(&provider),
+        authoriser: None,
+    };
     MountTable::new(prefixes.iter().map(mount).collect())
 }
 

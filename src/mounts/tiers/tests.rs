@@ -30,7 +30,7 @@ struct World {
 }
 
 fn mount(prefix: &str, provider: &Arc<dyn Provider>) -> Mount {
-    Mount { prefix: prefix.into(), kind: "test".into(), provider: Arc::clone(provider) }
+    Mount { prefix: prefix.into(), kind: "test".into(), provider: Arc::clone(provider), authoriser: None }
 }
 
 impl World {

@@ -27,7 +27,7 @@ async fn namespace(layout: &Layout) -> (Namespace, BTreeMap<String, Arc<Probe>>)
         }
         probe.take_calls();
         let provider: Arc<dyn Provider> = Arc::clone(&probe) as _;
-        mounts.push(Mount { prefix: prefix.as_str().into(), kind: "probe".into(), provider });
+        mounts.push(Mount { prefix: prefix.as_str().into(), kind: "probe".into(), provider, authoriser: None });
         probes.insert(prefix.clone(), probe);
     }
     let bucket = BucketRecord { name: "bucket".into(), owner: "me".into(), created: 0, location: String::new() };

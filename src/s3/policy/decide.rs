@@ -8,6 +8,7 @@ use sluice_provider::VersionId;
 
 use super::SETTING;
 use super::actions::{actions, own_actions};
+use super::authorisers;
 use super::values::{values, values_of_request};
 use crate::namespaces::Namespace;
 use crate::objects::{ReadRequest, attribute};
@@ -69,11 +70,21 @@ pub(crate) fn is_there(namespace: &Namespace) -> bool {
 }
 
 /// What the policies of the sender and of the bucket say to a request: `Deny` refuses it, `Allow` is the bucket's own word, and `Silent`
-/// leaves it to ownership and lists.
+/// leaves it to ownership and lists. What the authoriser of a mount says against it is a `Deny` too.
 ///
 /// # Errors
-/// What the mount says when a policy asks for the tags of an object.
+/// What the mount says when a policy asks for the tags of an object; what an authoriser fails with.
 pub(crate) async fn decide(parts: &Parts, actor: &Actor, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
+    let decision = by_policies(parts, actor, namespace, about).await?;
+    if decision == Decision::Deny || !namespace.mounts.load().asks_authorisers() {
+        return Ok(decision);
+    }
+    // It refuses what policies let through, and never the other way round.
+    let permitted = Box::pin(authorisers::permit(actor, namespace, &about)).await?;
+    Ok(if permitted { decision } else { Decision::Deny })
+}
+
+async fn by_policies(parts: &Parts, actor: &Actor, namespace: &Namespace, about: About<'_>) -> Result<Decision> {
     let policy = policy(namespace);
     if actor.is_account() {
         if policy.is_none() {

@@ -5,9 +5,12 @@
 //! and lists decide. The owner of a bucket, and root, can always read, change and remove the policy itself, so that no mistake in
 //! it locks them out.
 //!
+//! Where a mount has an authoriser, that is asked about what policies have not refused, and can only refuse.
+//!
 //! A bucket without a policy costs one look at its settings.
 
 mod actions;
+mod authorisers;
 mod decide;
 mod values;
 

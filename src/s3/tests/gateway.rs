@@ -31,6 +31,7 @@ const REGION: &str = "us-east-1";
 /// A running gateway.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
+    pub(super) namespaces: Arc<Namespaces>,
 }
 
 impl Gateway {
@@ -58,8 +59,9 @@ impl Gateway {
         let keys = encryption::Settings { keyring_file: keyring.to_str().unwrap().to_owned(), ..Default::default() };
         let encryption = Arc::new(encryption::Encryption::new(&keys, Some(master), None).unwrap());
         let uploads = Arc::new(Uploads::new(store.clone()).with_encryption(encryption));
+        let namespaces = Arc::new(Namespaces::new(store, mount));
         let front = Front::new(Parts {
-            namespaces: Arc::new(Namespaces::new(store, mount)),
+            namespaces: Arc::clone(&namespaces),
             objects: Arc::new(Objects::new(uploads.clone(), handles::Registry::new(handles::Settings::default()))),
             uploads,
             tokens: Arc::new(tokens),
@@ -86,7 +88,7 @@ impl Gateway {
                 });
             }
         });
-        Self { address }
+        Self { address, namespaces }
     }
 
     /// A gateway with Ann's bucket `bucket`.

@@ -72,7 +72,7 @@ impl Bench {
 }
 
 fn at(prefix: &str, probe: &Arc<Probe>) -> Mount {
-    Mount { prefix: prefix.into(), kind: "probe".into(), provider: Arc::clone(probe) as _ }
+    Mount { prefix: prefix.into(), kind: "probe".into(), provider: Arc::clone(probe) as _, authoriser: None }
 }
 
 fn number(n: i64) -> PartNumber {

@@ -123,25 +123,24 @@ async fn a_tail_that_is_not_whole_is_cut_off() {
     publish(&topics, "t", [b"three ".as_slice(), &first].concat()).await;
     drop(topics);
     let bytes = fs::read(segment_path(&log, 1)).unwrap();
-    let check = |torn: Vec<u8>| {
-        let log = log.clone();
-        async move {
+    for end in whole..bytes.len() {
+        let mut torn = vec![bytes[..end].to_vec()];
+        if end % 5 == 0 {
+            let (mut zeros, mut flipped) = (bytes[..end].to_vec(), bytes.clone());
+            zeros.resize(bytes.len(), 0);
+            flipped[end] ^= 0x10;
+            torn.extend([zeros, flipped]);
+        }
+        for torn in torn {
             fs::write(segment_path(&log, 1), torn).unwrap();
             let topics = open(&log, 10);
             assert_eq!(read(&topics, "t").await.unwrap(), b"one\ntwo");
-            assert_eq!(publish(&topics, "t", "other").await, 3);
-            drop(topics);
-            assert_eq!(read(&open(&log, 10), "t").await.unwrap(), b"one\ntwo\nother");
+            if end % 40 == 0 {
+                assert_eq!(publish(&topics, "t", "other").await, 3);
+                drop(topics);
+                assert_eq!(read(&open(&log, 10), "t").await.unwrap(), b"one\ntwo\nother");
+            }
         }
-    };
-    for end in whole..bytes.len() {
-        check(bytes[..end].to_vec()).await;
-        let mut zeros = bytes[..end].to_vec();
-        zeros.resize(bytes.len(), 0);
-        check(zeros).await;
-        let mut flipped = bytes.clone();
-        flipped[end] ^= 0x10;
-        check(flipped).await;
     }
 }
 
