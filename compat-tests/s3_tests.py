@@ -51,6 +51,7 @@ prefix = "{{bucket}}/"
 credentials_file = "{credentials}"
 profile = "far"
 answers = "exact"
+versions = "true"
 """
 
 # The keys of SSE-KMS that the suite names when its configuration names none, and two that it is given.
@@ -218,7 +219,9 @@ def far_gateway(work: pathlib.Path) -> tuple[gateway.Gateway, str]:
     try:
         far.start()
         keys = {"aws_access_key_id": gateway.ACCESS_KEY, "aws_secret_access_key": gateway.SECRET_KEY}
-        boto3.client("s3", endpoint_url=far.endpoint, region_name=gateway.REGION, **keys).create_bucket(Bucket=FAR_BUCKET)
+        client = boto3.client("s3", endpoint_url=far.endpoint, region_name=gateway.REGION, **keys)
+        client.create_bucket(Bucket=FAR_BUCKET)
+        client.put_bucket_versioning(Bucket=FAR_BUCKET, VersioningConfiguration={"Status": "Enabled"})
     except BaseException:
         far.remove()
         raise

@@ -12,9 +12,10 @@ import pytest
 from conftest import ACCESS_KEY, SECRET_KEY, boto3_client
 from gateway import POSTGRES, Gateway, free_port
 from test_opendal import serving, webdav_command
+from test_wasm import PLUGINS, put_plugin
 from wire import Wire
 
-KINDS = ["memory", "local", "s3", "webdav", "http", "page", "kv", "stream", "pubsub"]
+KINDS = ["memory", "local", "s3", "webdav", "http", "page", "kv", "stream", "pubsub", "wasm"]
 # Those that are somewhere else, and so can be gone.
 ELSEWHERE = ["local", "s3", "webdav", "http", "page", "kv"]
 
@@ -93,6 +94,7 @@ class Places:
             "kv": ("kv", {"url": url, "space": space}),
             "stream": ("stream", {}),
             "pubsub": ("pubsub", {}),
+            "wasm": ("wasm", {"plugin": "check", "over": "memory"}),
         }[name]
 
 
@@ -143,7 +145,8 @@ def use(wire: Wire, name: str, prefix: str) -> None:
         assert wire.send("PUT", path, b"x").status == 501
         return
     body = os.urandom(2000)
-    if name == "pubsub":
+    if name in ("pubsub", "wasm"):
+        # Text; and what the plugin refuses begins with an exclamation mark.
         body = body.hex().encode()
     elif name == "stream":
         sent = wire.send("PUT", path, body[:1000], headers={"x-amz-write-offset-bytes": "0"})
@@ -165,6 +168,7 @@ def house(fresh, **settings) -> Gateway:
     server = fresh(**settings)
     boto3_client(server).create_bucket(Bucket="house")
     server.mount("house", "memory/", "memory")
+    put_plugin(server, "check", PLUGINS / "check.wasm")
     return server
 
 
@@ -225,8 +229,13 @@ def test_what_cannot_be_mounted_is_refused_with_its_reason(fresh, places):
         ("s3", {**places.of("s3")[1], "bucket": "no-such-bucket"}, "no such bucket"),
         ("s3", {**places.of("s3")[1], "credentials_file": f"{folder}/empty"}, "empty"),
         ("s3", {**places.of("s3")[1], "endpoint": odd}, "not S3"),
+        ("wasm", {"over": "memory"}, "plugin"),
+        ("wasm", {"plugin": "../check", "over": "memory"}, "letters"),
+        ("wasm", {"plugin": "missing"}, "missing.wasm"),
+        ("wasm", {"plugin": "check"}, "over"),
         ("opendal", {"service": "hdfs"}, "hdfs"),
         ("opendal", {**places.of("webdav")[1], "endpoint": nowhere}, "refused"),
+        ("opendal", {**places.of("webdav")[1], "endpoint": odd}, "WebDAV"),
         ("opendal", {**places.of("http")[1], "endpoint": nowhere}, "refused"),
     ]
     with load(server, ["", "memory/"], 20), web(nonsense, always=b"<html>come back later</html>"):

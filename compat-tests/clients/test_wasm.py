@@ -2,7 +2,7 @@
 
 The compilers come from their registries: componentize-qjs from npm (JavaScript), componentize-py from PyPI (Python); for Rust the target
 wasm32-wasip2 has to be installed. Where one cannot be had its tests are skipped, and say so. A plugin with CPython in it has 18 MB, which a
-gateway that is not optimized compiles for many minutes: Python is among the large tests. What needs no language uses the plugins in
+gateway that is not optimized compiles for many minutes: only the large tests mount it. What needs no language uses the plugins in
 `plugins/`, a few kilobytes each; `providers/wasm/tests/authoriser.rs` makes sure that they are of the texts in `providers/wasm/tests/plugins`.
 """
 
@@ -164,9 +164,8 @@ def test_a_check_and_an_authoriser_in_javascript(request, local, javascript):
         local.command("mount", "rm", bucket, prefix)
 
 
-@pytest.mark.large
 def test_hello_in_python(request, local, tmp_path):
-    """The same in Python."""
+    """The same in Python: built always, and with --large mounted and read."""
 
     def install(place):
         venv.create(place, with_pip=True)
@@ -175,7 +174,11 @@ def test_hello_in_python(request, local, tmp_path):
     compiler = installed(f"python-{PY.rpartition('=')[2]}", "bin/componentize-py", install)
     made = tmp_path / "hello.wasm"
     run(compiler, "-d", WASM / "wit", "-w", "provider", "componentize", "--stub-wasi", "-p", WASM / "samples/python", "hello", "-o", made)
-    says_hello(local, bucket_name(request), made, "hello-python")
+    built = made.read_bytes()
+    # A component, not a module, of the world that was asked for.
+    assert built.startswith(b"\0asm\x0d\0\x01\0") and b"sluice:provider/objects@" in built
+    if request.config.getoption("--large"):
+        says_hello(local, bucket_name(request), made, "hello-python")
 
 
 def test_hello_in_rust(request, local, tmp_path):

@@ -27,8 +27,8 @@ use crate::runtime::{Drain, Gate};
 /// metadata beside it stays well below.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// The most headers of a request: 2 KiB of user metadata in pieces of a few bytes. Room for all is cleared for every request.
-const MAX_HEADERS: usize = 256;
+/// The most headers of a request. 2 KiB of user metadata may be a few hundred short ones.
+const MAX_HEADERS: usize = 512;
 
 /// Requests of one HTTP/2 connection at once.
 const MAX_STREAMS: u32 = 100;
