@@ -230,7 +230,7 @@ pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
     let token = session_token(headers, query)?;
     // The token of a form is one of its fields, which `form` looks at.
     check_token(&credential, token, op.is_none())?;
-    if credential.judges_presigned() && presigned(op, query).is_some_and(|signed| !credential.admits_presigned(signed.at)) {
+    if presigned(op, query).is_some_and(|signed| !credential.admits_presigned(|| signed.at())) {
         return Err(Failure::because(Code::AccessDenied, "Presigned requests of this time were revoked"));
     }
     parts.tokens.note_use(&credential);
@@ -265,16 +265,23 @@ pub(crate) fn check_token(credential: &Credential, token: Option<&str>, later: b
 }
 
 /// A request that was signed before it was sent.
-struct Presigned {
-    /// When, in milliseconds since the epoch; `None` when it does not say so where everybody sees it (Signature Version 2, a form).
-    at: Option<i64>,
+struct Presigned<'q> {
+    /// What it says of when, where everybody sees it: not with Signature Version 2, and not in a form.
+    date: Option<&'q str>,
 }
 
-fn presigned(op: Option<Op>, query: &Query) -> Option<Presigned> {
-    if query.has("X-Amz-Signature") {
-        return Some(Presigned { at: query.get("X-Amz-Date").and_then(dates::parse_basic) });
+impl Presigned<'_> {
+    /// When, in milliseconds since the epoch.
+    fn at(&self) -> Option<i64> {
+        self.date.and_then(dates::parse_basic)
     }
-    (op.is_none() || query.has("Signature")).then_some(Presigned { at: None })
+}
+
+fn presigned(op: Option<Op>, query: &Query) -> Option<Presigned<'_>> {
+    if query.has("X-Amz-Signature") {
+        return Some(Presigned { date: query.get("X-Amz-Date") });
+    }
+    (op.is_none() || query.has("Signature")).then_some(Presigned { date: None })
 }
 
 /// Whether a request carries anything that belongs to a signature.
@@ -379,7 +386,7 @@ mod tests {
 
     #[test]
     fn when_it_was_presigned() {
-        let at = |op, query: &str| presigned(op, &Query::parse(Some(query)).unwrap()).map(|signed| signed.at);
+        let at = |op, query: &str| presigned(op, &Query::parse(Some(query)).unwrap()).map(|signed| signed.at());
         assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=20260101T000001Z"), Some(Some(1_767_225_601_000)));
         assert_eq!(at(Some(Op::GetObject), "X-Amz-Signature=s&X-Amz-Date=soon"), Some(None));
         assert_eq!(at(Some(Op::GetObject), "AWSAccessKeyId=a&Expires=1&Signature=s"), Some(None));

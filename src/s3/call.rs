@@ -230,8 +230,7 @@ impl Call {
     /// As [`version_in`](Self::version_in).
     pub(crate) fn version(&self) -> Result<Option<VersionId>> {
         let Some(text) = self.query.get("versionId") else { return Ok(None) };
-        let own_names = self.namespace().ok().is_none_or(|namespace| self.names_versions(&namespace));
-        version(&self.key, text, own_names).map(Some)
+        version(&self.key, text, || self.own_names()).map(Some)
     }
 
     /// Reads a version id of a key in a bucket.
@@ -239,11 +238,15 @@ impl Call {
     /// # Errors
     /// As [`version`].
     pub(crate) fn version_in(&self, namespace: &Namespace, key: &str, text: &str) -> Result<VersionId> {
-        version(key, text, self.names_versions(namespace))
+        version(key, text, || self.names_versions(namespace))
     }
 
-    /// Whether all names of versions in a bucket are the gateway's own.
-    pub(crate) fn names_versions(&self, namespace: &Namespace) -> bool {
+    /// Whether all names of versions in the bucket of the request are the gateway's own.
+    pub(crate) fn own_names(&self) -> bool {
+        self.namespace().ok().is_none_or(|namespace| self.names_versions(&namespace))
+    }
+
+    fn names_versions(&self, namespace: &Namespace) -> bool {
         self.parts.objects.versions_allow(namespace, |features| features.own_names)
     }
 
@@ -328,12 +331,13 @@ impl Call {
 ///
 /// # Errors
 /// `NoSuchVersion` for what looks like one of AWS's, `InvalidArgument` for what never was one. What only the remote of a mount can
-/// know is not refused here, unless all names of the bucket are the gateway's own.
-pub(crate) fn version(key: &str, text: &str, own_names: bool) -> Result<VersionId> {
+/// know is not refused here, unless all names of the bucket are the gateway's own: that all its mounts are asked for, and only about such
+/// names.
+pub(crate) fn version(key: &str, text: &str, own_names: impl FnOnce() -> bool) -> Result<VersionId> {
     if text.is_empty() {
         return Err(Failure::argument("versionId", "", "Version id cannot be the empty string"));
     }
-    let parsed = VersionId::parse(text).ok().filter(|id| !own_names || !matches!(id, VersionId::Foreign(_)));
+    let parsed = VersionId::parse(text).ok().filter(|id| !matches!(id, VersionId::Foreign(_)) || !own_names());
     parsed.ok_or_else(|| {
         let could_be = text.len() == 32 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if could_be {

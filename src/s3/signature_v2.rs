@@ -56,8 +56,8 @@ const SIGNED: [&str; 35] = [
 
 /// Whether that is worth a closer look, which most queries of Version 4 are not: a name may be encoded.
 fn may_be_in_query(query: &str) -> bool {
-    let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
-    names.into_iter().any(|name| name == "Signature" || name.contains(['%', '+']))
+    let mut names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    names.any(|name| name == "Signature" || name.contains(['%', '+']))
 }
 
 /// Whether the query carries a signature of Version 2: the framework looks at this name alone.

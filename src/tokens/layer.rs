@@ -60,16 +60,10 @@ impl Credential {
         (self.expires != NEVER).then_some(self.expires)
     }
 
-    /// Whether any presigned request is not good any more.
-    #[must_use]
-    pub fn judges_presigned(&self) -> bool {
-        self.bond.presigned_after().is_some()
-    }
-
     /// Whether a presigned request that was signed at this moment (milliseconds since the epoch; `None`: nobody knows) is still good.
     #[must_use]
-    pub fn admits_presigned(&self, signed: Option<i64>) -> bool {
-        self.bond.presigned_after().is_none_or(|after| signed.is_some_and(|signed| signed >= after))
+    pub fn admits_presigned(&self, signed: impl FnOnce() -> Option<i64>) -> bool {
+        self.bond.presigned_after().is_none_or(|after| signed().is_some_and(|signed| signed >= after))
     }
 }
 

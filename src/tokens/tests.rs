@@ -334,21 +334,21 @@ async fn revocation_reaches_every_gateway(open: impl AsyncFn() -> Arc<dyn MetaSt
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let stays = theirs.credential("STAYS").await.unwrap().unwrap();
-    assert!(stays.admits_presigned(Some(1)) && stays.admits_presigned(None));
+    assert!(stays.admits_presigned(|| Some(1)) && stays.admits_presigned(|| None));
     let moment = crate::runtime::unix_millis();
     ours.revoke(Revoked::Presigned("STAYS".into()), "leaked link").await.unwrap();
     let begun = std::time::Instant::now();
-    while theirs.credential("STAYS").await.unwrap().unwrap().admits_presigned(Some(moment - 1)) {
+    while theirs.credential("STAYS").await.unwrap().unwrap().admits_presigned(|| Some(moment - 1)) {
         assert!(begun.elapsed() < Duration::from_secs(1));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let stays = theirs.credential("STAYS").await.unwrap().unwrap();
-    assert!(!stays.admits_presigned(None) && stays.admits_presigned(Some(moment + 60_000)));
+    assert!(!stays.admits_presigned(|| None) && stays.admits_presigned(|| Some(moment + 60_000)));
     following.abort();
     // A new process knows nothing but the store.
     let again = Tokens::open(open().await, MASTER).await.unwrap();
     assert!(again.credential("KEY0").await.unwrap().is_none());
-    assert!(!again.credential("STAYS").await.unwrap().unwrap().admits_presigned(Some(1)));
+    assert!(!again.credential("STAYS").await.unwrap().unwrap().admits_presigned(|| Some(1)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

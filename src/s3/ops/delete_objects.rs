@@ -34,11 +34,10 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         text if text.eq_ignore_ascii_case("false") => false,
         _ => return Err(Code::MalformedXML.into()),
     };
-    let own_names = call.namespace().ok().is_none_or(|namespace| call.names_versions(&namespace));
     let mut named = Vec::new();
     let mut keys = Vec::new();
     for object in root.all("Object") {
-        let (mut name, key) = read(object, own_names)?;
+        let (mut name, key) = read(object, || call.own_names())?;
         if let Some(key) = key {
             match call.check_policy(&name.key, name.version.is_some(), None).await {
                 Ok(()) => keys.push((named.len(), key)),
@@ -68,7 +67,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
 }
 
 /// Reads an `<Object>`: what to report, and what to delete if that can be. `own_names` as for [`call::version`].
-fn read(object: &Element, own_names: bool) -> Result<(Named, Option<Removal>)> {
+fn read(object: &Element, own_names: impl FnOnce() -> bool) -> Result<(Named, Option<Removal>)> {
     // A key that is not there must never be taken for one that is, nor one of two for what is meant.
     if object.all("Key").nth(1).is_some() {
         return Err(Code::MalformedXML.into());
@@ -130,7 +129,7 @@ mod tests {
     use super::*;
 
     fn object(xml: &str) -> Result<(Named, Option<Removal>)> {
-        read(&crate::s3::xml::parse(xml.as_bytes(), "Object").unwrap(), true)
+        read(&crate::s3::xml::parse(xml.as_bytes(), "Object").unwrap(), || true)
     }
 
     #[test]
