@@ -1,5 +1,7 @@
-"""Large GETs, whose bytes the kernel sends straight from the page cache, and the same with that turned off."""
+"""Large GETs, whose bytes the kernel sends straight from the page cache, or from the socket of another gateway, and the same with that
+turned off."""
 
+import contextlib
 import hashlib
 import http.client
 import os
@@ -18,14 +20,25 @@ OBJECTS = {f"k{size}": random.Random(size).randbytes(size) for size in SIZES}
 LARGE = f"k{16 * MIB}"
 
 
-@pytest.fixture(scope="module", params=["sent", "copied"])
+@pytest.fixture(scope="module", params=["sent", "copied", "passed on", "read and written"])
 def server(request, environment):
+    """A gateway with the files, or one that passes on those of another."""
     from gateway import Gateway
 
-    config = "" if request.param == "sent" else "[server]\nsendfile = false\n"
-    with Gateway(config=config) as one:
+    config = "" if request.param in ("sent", "passed on") else "[server]\nsendfile = false\n"
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(Gateway(config=config))
+        one.files_in = one.data_dir
         s3 = boto3_client(one)
         s3.create_bucket(Bucket="files")
+        if request.param in ("passed on", "read and written"):
+            far = stack.enter_context(Gateway())
+            boto3_client(far).create_bucket(Bucket="files")
+            (far.work / "keys").write_text(f"[far]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+            one.command("mount", "rm", "files", "", check=False)
+            settings = {"endpoint": far.endpoint, "bucket": "files", "credentials_file": str(far.work / "keys"), "profile": "far"}
+            one.mount("files", "", "s3", **settings)
+            one.files_in = far.data_dir
         for key, body in OBJECTS.items():
             s3.put_object(Bucket="files", Key=key, Body=body)
         yield one
@@ -54,14 +67,14 @@ def read(stream, method: str) -> tuple[int, bytes]:
 
 
 def open_files(server) -> list[str]:
-    """The object files that the gateway has open."""
+    """The object files, and the pipes of bodies, that the gateway has open."""
     found = []
     for entry in os.scandir(f"/proc/{server.pid}/fd"):
         try:
             target = os.readlink(entry.path)
         except FileNotFoundError:
             continue
-        if any(target.split(" ")[0].endswith("/" + key) for key in OBJECTS):
+        if target.startswith("pipe:") or any(target.split(" ")[0].endswith("/" + key) for key in OBJECTS):
             found.append(target)
     return found
 
@@ -128,6 +141,7 @@ def test_many_readers_at_once(server):
 
 def test_readers_that_hang_up_leave_no_file_open(server):
     wire = wire_of(server)
+    before = open_files(server)
     for taken in (1, 1000, 100_000, 3 * MIB):
         for _ in range(10):
             with wire.connect() as connection, connection.makefile("rb") as stream:
@@ -135,7 +149,7 @@ def test_readers_that_hang_up_leave_no_file_open(server):
                 assert len(stream.read(taken)) == taken
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     deadline = time.monotonic() + 60
-    while left := open_files(server):
+    while left := set(open_files(server)) - set(before):
         assert time.monotonic() < deadline, f"still open: {left}"
         time.sleep(0.02)
 
@@ -180,7 +194,7 @@ def test_a_file_that_somebody_cuts_short(server):
     """Another program truncates the file in mid-GET: a short body on a closed connection, never other bytes; nobody else notices."""
     s3, wire, body = boto3_client(server), wire_of(server), OBJECTS[LARGE]
     s3.put_object(Bucket="files", Key="cut", Body=body)
-    [path] = [path for path in server.data_dir.rglob("cut") if path.is_file()]
+    [path] = [path for path in server.files_in.rglob("cut") if path.is_file()]
     with wire.slow_connect(256 * 1024) as connection:
         connection.sendall(head_of(wire, "GET", "cut"))
         stream = connection.makefile("rb", buffering=0)
@@ -202,7 +216,7 @@ def test_files_that_are_not_in_memory(server):
     """Evicted from the page cache as far as the system lets us: they come whole."""
     wire = wire_of(server)
     for key in ("k5000001", LARGE):
-        [path] = [path for path in server.data_dir.rglob(key) if path.is_file()]
+        [path] = [path for path in server.files_in.rglob(key) if path.is_file()]
         for start, length in [(0, 0), (2 * MIB, MIB), (0, MIB)]:
             with open(path, "rb") as file:
                 os.fsync(file.fileno())

@@ -108,7 +108,7 @@ async fn gathered(body: Body) -> provider::Result<Vec<u8>> {
             }
             Ok(bytes)
         }
-        Body::File { .. } => panic!("a file of ciphertext"),
+        body => panic!("ciphertext: {body:?}"),
     }
 }
 

@@ -6,9 +6,9 @@ use sluice_provider::{Body, ByteStream, Error, ErrorKind, Result};
 
 use super::OpenBody;
 use crate::handles::Guard;
-use crate::transfer::{Frames, frames, pieces};
+use crate::transfer::{Frames, arriving, frames, pieces};
 
-/// Files up to this many bytes are read: to send them costs more system calls than to copy them.
+/// Bodies up to this many bytes are read: to send them costs more system calls than to copy them.
 const COPIED_BYTES: u64 = 64 * 1024;
 
 /// A body of `bytes` bytes in the form that its reader can use.
@@ -19,6 +19,9 @@ pub(super) async fn open(body: Body, bytes: u64, may_send: bool, guard: Guard) -
     match body {
         Body::File { file, range } if may_send && bytes > COPIED_BYTES && range.end.checked_sub(range.start) == Some(bytes) => {
             Ok(OpenBody::Pieces(guarded(pieces(file, range), guard)))
+        }
+        Body::Socket(body) if may_send && bytes > COPIED_BYTES && body.length() == bytes => {
+            Ok(OpenBody::Pieces(guarded(arriving(*body), guard)))
         }
         body => {
             let frames = {

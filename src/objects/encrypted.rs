@@ -118,8 +118,8 @@ impl Stored<'_> {
                 let from = range.start.checked_add(offset)?;
                 Some(Body::File { file: file.clone(), range: from..from.checked_add(length)? })
             }
-            Body::Stream(_) if have == stored => first.take().map(|(_, body)| body),
-            Body::Stream(_) => None,
+            Body::Socket(_) | Body::Stream(_) if have == stored => first.take().map(|(_, body)| body),
+            Body::Socket(_) | Body::Stream(_) => None,
         }
     }
 }

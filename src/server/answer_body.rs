@@ -4,13 +4,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use http::Method;
 use http_body::{Body, Frame, SizeHint};
+use sluice_provider::Pipe;
 
 use super::connection::Connection;
 use super::files::Chunk;
@@ -37,8 +38,8 @@ pub(super) enum Content<B> {
     Service(B),
     /// The edge's own.
     Edge(Bytes),
-    /// A file, and how many bytes of it are to come.
-    File { pieces: PieceStream, left: u64 },
+    /// What the kernel sends, how many bytes of it are to come, and the pipe that the last piece is in.
+    File { pieces: PieceStream, left: u64, pipe: Option<Arc<Pipe>> },
 }
 
 /// What is known of a request and its answer, told when the answer has ended.
@@ -92,7 +93,11 @@ where
             },
             Content::Edge(bytes) if bytes.is_empty() => None,
             Content::Edge(bytes) => Some(Ok(Frame::data(Chunk::Bytes(std::mem::take(bytes))))),
-            Content::File { pieces, left } => {
+            Content::File { pieces, left, pipe } => {
+                // It is the client's turn until the pipe is empty, not the provider's.
+                if let Some(pipe) = pipe {
+                    ready!(pipe.poll_empty(cx));
+                }
                 let piece = match pieces.poll_next_unpin(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(piece) => piece,
@@ -100,6 +105,10 @@ where
                 let chunk = piece.map(|piece| match piece? {
                     Piece::Bytes(bytes) => Ok(Chunk::Bytes(bytes)),
                     Piece::File(extent) => Ok(Chunk::file(&this.exchange.connection, extent)),
+                    Piece::Pipe(piece) => {
+                        *pipe = Some(piece.pipe());
+                        Ok(Chunk::pipe(&this.exchange.connection, piece))
+                    }
                 });
                 if let Some(Ok(chunk)) = &chunk {
                     *left = left.saturating_sub(chunk.remaining() as u64);

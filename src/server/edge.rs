@@ -132,7 +132,7 @@ impl<S: Service> Edge<S> {
         if connection.sends_files()
             && let Some((pieces, left)) = head.extensions.remove::<FileBody>().and_then(|file| file.take())
         {
-            content = Content::File { pieces, left };
+            content = Content::File { pieces, left, pipe: None };
         }
         if method == Method::HEAD && head.status.as_u16() >= 400 {
             // The document that tells the error has no place in the answer to a HEAD, and its length would be a lie.

@@ -5,6 +5,8 @@
 //! the page cache (sendfile(2)), and tells hyper how far it got. No byte of the file is ever in our memory, so a file that another
 //! program cuts short costs the connection, and nothing else.
 //!
+//! What arrives on another socket goes the same way: the mark stands for bytes that wait in a pipe (splice(2)).
+//!
 //! Whoever asks for bytes in another way gets none, and its body ends too early, which no client takes for a whole one. It cannot
 //! happen: only a request on a connection that sends files is answered with them.
 
@@ -17,11 +19,12 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use rustix::fs::sendfile;
+use sluice_provider::PipePiece;
 
 use super::connection::Connection;
 use crate::transfer::Extent;
 
-/// What stands for bytes of a file.
+/// What stands for bytes of a file or in a pipe.
 static MARK: [u8; 1] = [0];
 
 /// Whether a slice to be written stands for bytes of a file.
@@ -36,27 +39,23 @@ pub(super) struct Files(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    extents: VecDeque<Extent>,
+    sources: VecDeque<Source>,
     /// A piece was dropped before it was sent: what the next mark stands for is not known.
     broken: bool,
 }
 
-impl Files {
-    fn push(&self, extent: Extent) {
-        self.0.lock().extents.push_back(extent);
-    }
+/// Where bytes are that the kernel sends.
+#[derive(Debug)]
+enum Source {
+    File(Extent),
+    Pipe(PipePiece),
+}
 
-    /// Sends from the first file in the queue, as much as the socket takes.
-    ///
-    /// # Errors
-    /// `WouldBlock`; `UnexpectedEof` when the file has been cut short; what sendfile(2) says.
-    pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
-        let extent = {
-            let queue = self.0.lock();
-            queue.extents.front().filter(|_| !queue.broken).cloned()
-        };
-        let Some(Extent { file, mut offset, len }) = extent else {
-            return Err(io::Error::other("a mark that stands for no file"));
+impl Source {
+    fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+        let Extent { file, mut offset, len } = match self {
+            Self::Pipe(piece) => return piece.send(socket),
+            Self::File(extent) => extent.clone(),
         };
         match sendfile(socket, &*file, Some(&mut offset), len)? {
             0 => {
@@ -67,20 +66,51 @@ impl Files {
         }
     }
 
+    /// Notes bytes that went; answers how many are left.
+    fn advance(&mut self, bytes: usize) -> usize {
+        match self {
+            Self::File(extent) => {
+                extent.offset += bytes as u64;
+                extent.len = extent.len.saturating_sub(bytes);
+                extent.len
+            }
+            Self::Pipe(piece) => {
+                piece.sent(bytes);
+                piece.length()
+            }
+        }
+    }
+}
+
+impl Files {
+    fn push(&self, source: Source) {
+        self.0.lock().sources.push_back(source);
+    }
+
+    /// Sends from the first source in the queue, as much as the socket takes.
+    ///
+    /// # Errors
+    /// `WouldBlock`; `UnexpectedEof` when the file has been cut short; what sendfile(2) and splice(2) say.
+    pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+        // Neither call waits, so the lock is held for no longer than the system needs.
+        let queue = self.0.lock();
+        match queue.sources.front().filter(|_| !queue.broken) {
+            Some(source) => source.send(socket),
+            None => Err(io::Error::other("a mark that stands for nothing")),
+        }
+    }
+
     fn advance(&self, bytes: usize) {
         let mut queue = self.0.lock();
-        let Some(first) = queue.extents.front_mut() else { return };
-        first.offset += bytes as u64;
-        first.len = first.len.saturating_sub(bytes);
-        if first.len == 0 {
-            queue.extents.pop_front();
+        if queue.sources.front_mut().is_some_and(|first| first.advance(bytes) == 0) {
+            queue.sources.pop_front();
         }
     }
 
     fn give_up(&self) {
         let mut queue = self.0.lock();
         queue.broken = true;
-        queue.extents.clear();
+        queue.sources.clear();
     }
 }
 
@@ -89,11 +119,11 @@ impl Files {
 pub enum Chunk {
     /// Bytes.
     Bytes(Bytes),
-    /// Bytes of a file.
+    /// Bytes of a file or in a pipe.
     File(FileChunk),
 }
 
-/// A range of a file that is queued on its connection. Dropped before all of it was sent, it breaks the connection's queue.
+/// A source that is queued on its connection. Dropped before all of it was sent, it breaks the connection's queue.
 #[derive(Debug)]
 pub struct FileChunk {
     connection: Arc<Connection>,
@@ -104,7 +134,17 @@ impl Chunk {
     /// Queues a range of a file.
     pub(super) fn file(connection: &Arc<Connection>, extent: Extent) -> Self {
         let left = extent.len;
-        connection.files().push(extent);
+        Self::queued(connection, Source::File(extent), left)
+    }
+
+    /// Queues bytes in a pipe.
+    pub(super) fn pipe(connection: &Arc<Connection>, piece: PipePiece) -> Self {
+        let left = piece.length();
+        Self::queued(connection, Source::Pipe(piece), left)
+    }
+
+    fn queued(connection: &Arc<Connection>, source: Source, left: usize) -> Self {
+        connection.files().push(source);
         Self::File(FileChunk { connection: Arc::clone(connection), left })
     }
 }

@@ -29,8 +29,9 @@ pub struct Settings {
     pub max_concurrent_requests: usize,
     /// Connections at once; one more is closed unanswered.
     pub max_connections: usize,
-    /// Whether large bodies that are files go from the page cache to the socket without a copy (sendfile). It saves most of the
-    /// processor time of a large GET; off only to find out whether it is the cause of something. Never with TLS.
+    /// Whether large bodies that are files go from the page cache to the socket without a copy (sendfile), and those of `s3` mounts
+    /// with an `http` endpoint from one socket to the other (splice). It saves most of the processor time of a large GET; off only to
+    /// find out whether it is the cause of something. Never with TLS.
     pub sendfile: bool,
     /// The certificate chain (PEM) with which the S3 listener speaks TLS, HTTP/1.1 and HTTP/2. Read again when it changes and on SIGHUP.
     /// Empty: plain HTTP.

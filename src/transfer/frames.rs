@@ -23,7 +23,7 @@ use sluice_provider::{Body, ByteStream, Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 
-pub use self::pieces::{Extent, Piece, PieceStream, pieces};
+pub use self::pieces::{Extent, Piece, PieceStream, arriving, pieces};
 
 /// The largest frame in bytes; what fits into one is answered in one.
 const FRAME_BYTES: u64 = 1024 * 1024;
@@ -82,11 +82,14 @@ pub async fn frames(body: Body, len: u64) -> Result<Frames> {
             }
             Ok(Frames::Stream(futures::stream::unfold(FileReader::new(file, range), FileReader::step).boxed()))
         }
-        Body::Stream(stream) => {
-            let counted = Counted { stream, left: len, len, ended: false };
-            Ok(Frames::Stream(futures::stream::unfold(counted, Counted::step).boxed()))
-        }
+        Body::Socket(body) => Ok(counted(body.into_stream(), len)),
+        Body::Stream(stream) => Ok(counted(stream, len)),
     }
+}
+
+fn counted(stream: ByteStream, len: u64) -> Frames {
+    let counted = Counted { stream, left: len, len, ended: false };
+    Frames::Stream(futures::stream::unfold(counted, Counted::step).boxed())
 }
 
 fn check(have: u64, len: u64) -> Result<()> {

@@ -19,7 +19,7 @@ mod settings;
 mod verify;
 
 pub use checksum::{Algorithm, ChecksumType, Hasher, combine, decode, decode_md5, encode, md5_hex};
-pub use frames::{Extent, Frames, Piece, PieceStream, frames, pieces};
+pub use frames::{Extent, Frames, Piece, PieceStream, arriving, frames, pieces};
 pub use lanes::Lanes;
 pub use multipart::{composite, full_object, md5_of_etag, multipart_etag};
 pub use settings::{Md5Lanes, Settings};

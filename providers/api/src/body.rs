@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::stream::{BoxStream, Stream, StreamExt};
 
-use crate::{Attributes, ETag, Error, ErrorKind, ObjectInfo, Result};
+use crate::{Attributes, ETag, Error, ErrorKind, ObjectInfo, Result, SocketBody};
 
 /// A stream of chunks. An error ends it; a reader must treat it as "the rest is unknown", never as the end.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -37,6 +37,8 @@ pub enum Body {
         /// Offsets into the file.
         range: Range<u64>,
     },
+    /// What arrives on a socket of ours. Whoever has no other socket for it reads it: [`SocketBody::into_stream`].
+    Socket(Box<SocketBody>),
     /// Anything else. Yields exactly the promised number of bytes, or an error.
     Stream(ByteStream),
 }
@@ -46,6 +48,7 @@ impl fmt::Debug for Body {
         match self {
             Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
             Self::File { range, .. } => write!(f, "File({range:?})"),
+            Self::Socket(body) => write!(f, "Socket({})", body.length()),
             Self::Stream(_) => f.write_str("Stream"),
         }
     }

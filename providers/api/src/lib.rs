@@ -22,6 +22,7 @@ mod facets;
 mod key;
 mod list;
 mod options;
+mod socket;
 mod versions;
 
 #[cfg(feature = "conformance")]
@@ -44,6 +45,7 @@ pub use options::{
     CopyOptions, DeleteKey, DeleteOutcome, DeleteWhen, Features, ObjectInfo, PartNumber, PutOptions, PutWhen, RangeSpec,
     ReadOptions, UploadId,
 };
+pub use socket::{Pipe, PipePiece, SocketBody, SocketPiece};
 pub use versions::{
     ForeignVersion, Guard, MARKER_ATTRIBUTE, Plan, Slot, VERSION_ATTRIBUTE, Version, VersionFeatures, VersionId, Versioning,
     Versions, first_null, hidden_slots, is_marker, version_of,

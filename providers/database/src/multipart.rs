@@ -34,7 +34,9 @@ fn joined(backend: &Backend, parts: Vec<Stored>) -> ByteStream {
                 Body::Bytes(bytes) if bytes.is_empty() => stream::empty().boxed(),
                 Body::Bytes(bytes) => stream::iter([Ok(bytes)]).boxed(),
                 Body::Stream(chunks) => chunks,
-                Body::File { .. } => return Err(Error::new(ErrorKind::Internal, "a part that is a file")),
+                Body::File { .. } | Body::Socket(_) => {
+                    return Err(Error::new(ErrorKind::Internal, "a part that is in no database"));
+                }
             };
             Ok::<_, Error>(chunks)
         }

@@ -29,7 +29,7 @@ async fn read(provider: &dyn Provider, name: &str, range: Option<RangeSpec>) -> 
     let bytes = match object.body {
         Body::Bytes(bytes) => bytes.to_vec(),
         Body::Stream(chunks) => chunks.map(|chunk| chunk.unwrap().to_vec()).concat().await,
-        Body::File { .. } => panic!("there are no files"),
+        body => panic!("in memory: {body:?}"),
     };
     assert_eq!(bytes.len() as u64, object.range.end - object.range.start);
     Ok(bytes)

@@ -32,7 +32,7 @@ async fn read(streams: &Streams, range: Option<RangeSpec>) -> Result<(Vec<u8>, O
     let bytes = match object.body {
         Body::Bytes(bytes) => bytes.to_vec(),
         Body::Stream(chunks) => chunks.map(|chunk| chunk.unwrap().to_vec()).concat().await,
-        Body::File { .. } => panic!("there are no files"),
+        body => panic!("in memory: {body:?}"),
     };
     Ok((bytes, object.info.attributes.get(SEQUENCE_ATTRIBUTE).map(str::to_owned)))
 }

@@ -346,6 +346,7 @@ impl Provider for OpenDal {
         let body = match source.body {
             Body::Stream(stream) => PutBody::new(stream, size, Arc::new(seal.into())),
             Body::Bytes(bytes) => PutBody::from_bytes(bytes, seal),
+            Body::Socket(body) => PutBody::new(body.into_stream(), size, Arc::new(seal.into())),
             Body::File { .. } => return Err(Error::new(ErrorKind::Internal, "copy of a file")),
         };
         Inner::put(&self.0, to, body, &PutOptions { when: copy.when.clone(), attributes }).await

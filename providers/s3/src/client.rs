@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, StreamExt};
+use futures::future::{BoxFuture, FutureExt, TryFutureExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use http::header::HeaderMap;
 use http::uri::{Scheme, Uri};
 use http::{Method, Request, Response, StatusCode};
@@ -16,7 +17,7 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use sha2::{Digest, Sha256};
-use sluice_provider::{ByteStream, Error, ErrorKind, Link, Result};
+use sluice_provider::{Body, ByteStream, Error, ErrorKind, Link, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -26,14 +27,12 @@ use crate::credentials::CredentialSource;
 use crate::hops::{self, HOPS_HEADER};
 use crate::payload::{Payload, Progress};
 use crate::request::{Call, Scope, escape_path, escape_query, presign, sign};
+use crate::wires::{Arrival, BUFFER_BYTES, Failed, Wires};
 
 /// The largest answer that is read into memory: a page of a listing whose keys are all escapes is about 4 MiB.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// How long the remote's bucket is believed to be there after it was seen, in milliseconds.
 const SEEN: u64 = 1000;
-/// The most of an answer that is read at once, in bytes. Bodies that are passed on cost a fifth less processor time with pieces of up to a
-/// mebibyte than with those of 256 KiB; a connection takes so much only where the remote sends sooner than it is read.
-const READ_BYTES: usize = 1024 * 1024;
 /// The pauses before repetitions: twice as long each time, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -41,7 +40,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 pub(crate) struct Opened {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    body: Incoming,
+    body: Arrival,
     turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -58,9 +57,17 @@ impl From<&Call> for Asked {
     }
 }
 
+/// Where calls go.
+enum Connections {
+    /// Over TLS.
+    Encrypted(Pool<HttpsConnector<HttpConnector>, Payload>),
+    /// Over plain TCP, where a body can be passed on without being read.
+    Plain(Arc<Wires>),
+}
+
 /// The remote.
 pub(crate) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Payload>,
+    connections: Connections,
     credentials: Arc<CredentialSource>,
     scheme: &'static str,
     host: String,
@@ -81,12 +88,6 @@ impl Client {
     /// Of one of the endpoints of a mount.
     pub(crate) fn new(settings: &Settings, endpoint: &Uri, credentials: Arc<CredentialSource>) -> Result<Self> {
         let https = endpoint.scheme() == Some(&Scheme::HTTPS);
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(settings.idle)
-            .pool_max_idle_per_host(settings.max_idle)
-            .http1_max_buf_size(READ_BYTES)
-            .build(connector(https, settings.connect_timeout)?);
         let authority = endpoint.authority().map_or("", |a| a.as_str());
         // As clients sign it: without the port that the scheme implies.
         let authority = authority.strip_suffix(if https { ":443" } else { ":80" }).unwrap_or(authority);
@@ -94,8 +95,21 @@ impl Client {
             true => (format!("{}.{authority}", settings.bucket), "/".to_owned()),
             false => (authority.to_owned(), format!("/{}/", settings.bucket)),
         };
+        let connections = if https {
+            let pool = Pool::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(settings.idle)
+                .pool_max_idle_per_host(settings.max_idle)
+                .http1_max_buf_size(BUFFER_BYTES)
+                .build(connector(https, settings.connect_timeout)?);
+            Connections::Encrypted(pool)
+        } else {
+            let place = Uri::builder().scheme("http").authority(host.as_str()).path_and_query("/").build();
+            let place = place.map_err(|e| Error::new(ErrorKind::Unavailable, "endpoint").caused_by(e))?;
+            Connections::Plain(Wires::new(tcp(settings.connect_timeout), place, settings.max_idle, settings.idle))
+        };
         Ok(Self {
-            pool,
+            connections,
             credentials,
             scheme: if https { "https" } else { "http" },
             host,
@@ -215,7 +229,24 @@ impl Client {
     }
 
     /// The body of an answer of which `size` bytes are due.
-    pub(crate) fn body(&self, opened: Opened, size: u64) -> ByteStream {
+    pub(crate) fn body(&self, opened: Opened, size: u64) -> Body {
+        match opened.body {
+            Arrival::Socket(body) if body.length() == size => Body::Socket(Box::new(body.holding(opened.turn))),
+            Arrival::Socket(_) => Body::Stream(stream::iter([Err(broken("it has another length than was said"))]).boxed()),
+            Arrival::Hyper(body) => Body::Stream(self.counted(body, size, opened.turn)),
+        }
+    }
+
+    /// The same in memory.
+    pub(crate) fn bytes(&self, opened: Opened, size: u64) -> ByteStream {
+        match self.body(opened, size) {
+            Body::Socket(body) => body.into_stream(),
+            Body::Stream(body) => body,
+            Body::Bytes(_) | Body::File { .. } => stream::iter([Err(broken("it is none"))]).boxed(),
+        }
+    }
+
+    fn counted(&self, body: Incoming, size: u64, turn: Option<OwnedSemaphorePermit>) -> ByteStream {
         struct Reading {
             body: Incoming,
             left: u64,
@@ -223,13 +254,12 @@ impl Client {
             _turn: Option<OwnedSemaphorePermit>,
         }
         let patience = self.answer_timeout;
-        let start = Reading { body: opened.body, left: size, over: false, _turn: opened.turn };
+        let start = Reading { body, left: size, over: false, _turn: turn };
         stream::unfold(start, move |mut reading| async move {
             loop {
                 if reading.over {
                     return None;
                 }
-                let broken = |what: &'static str| Error::new(ErrorKind::Unavailable, "body of the remote").with("reason", what);
                 let next = match timeout(patience, reading.body.frame()).await {
                     Err(_) => Err(Error::new(ErrorKind::TimedOut, "body of the remote")),
                     Ok(Some(Err(error))) => Err(broken("the connection broke").caused_by(error)),
@@ -255,15 +285,21 @@ impl Client {
     }
 
     async fn whole(&self, opened: Opened, operation: &'static str) -> Result<Answer> {
-        let Opened { status, headers, mut body, turn: _turn } = opened;
+        let Opened { status, headers, body, turn: _turn } = opened;
+        let mut pieces = match body {
+            Arrival::Socket(body) => body.into_stream(),
+            Arrival::Hyper(body) => {
+                let broken = move |error| Error::new(ErrorKind::Unavailable, operation).caused_by(error);
+                body.into_data_stream().map_err(broken).boxed()
+            }
+        };
         let mut bytes = BytesMut::new();
         loop {
-            match timeout(self.answer_timeout, body.frame()).await {
+            match timeout(self.answer_timeout, pieces.next()).await {
                 Err(_) => return Err(Error::new(ErrorKind::TimedOut, operation)),
                 Ok(None) => return Ok(Answer { status, headers, body: bytes.freeze() }),
-                Ok(Some(Err(error))) => return Err(Error::new(ErrorKind::Unavailable, operation).caused_by(error)),
-                Ok(Some(Ok(frame))) => {
-                    let Ok(data) = frame.into_data() else { continue };
+                Ok(Some(data)) => {
+                    let data: Bytes = data?;
                     if bytes.len() + data.len() > MAX_ANSWER_BYTES {
                         return Err(Error::new(ErrorKind::Unavailable, operation).with("reason", "the answer is too long"));
                     }
@@ -364,7 +400,13 @@ impl Client {
         let turn = if call.within { None } else { Some(self.turn(operation).await.map_err(|e| (e, false))?) };
         let progress = call.payload.progress();
         let request = request.body(call.payload).map_err(|e| (Error::new(ErrorKind::Internal, operation).caused_by(e), false))?;
-        let answer = self.pool.request(request);
+        let answer = match &self.connections {
+            Connections::Plain(wires) => wires.ask(request, self.answer_timeout).boxed(),
+            Connections::Encrypted(pool) => {
+                let failed = |error: hyper_util::client::legacy::Error| Failed { sent: !error.is_connect(), cause: error.into() };
+                pool.request(request).map_ok(|answer| answer.map(Arrival::Hyper)).map_err(failed).boxed()
+            }
+        };
         let (head, body) = self.answered(answer, progress.as_deref(), operation).await?.into_parts();
         Ok(Opened { status: head.status, headers: head.headers, body, turn })
     }
@@ -372,20 +414,17 @@ impl Client {
     /// Waits for the head of an answer, for as long as the body still moves or its sender lets us wait.
     async fn answered(
         &self,
-        answer: hyper_util::client::legacy::ResponseFuture,
+        mut answer: BoxFuture<'_, Result<Response<Arrival>, Failed>>,
         progress: Option<&Progress>,
         operation: &'static str,
-    ) -> Result<Response<Incoming>, (Error, bool)> {
-        let mut answer = std::pin::pin!(answer);
+    ) -> Result<Response<Arrival>, (Error, bool)> {
         let mut before = progress.map(Progress::look);
         loop {
             match timeout(self.answer_timeout, answer.as_mut()).await {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => {
-                    let sent = !error.is_connect();
-                    let error =
-                        Error::new(ErrorKind::Unavailable, operation).with("remote", self.place()).caused_by(chain(&error));
-                    return Err((error, sent));
+                Ok(Err(Failed { cause, sent })) => {
+                    let error = Error::new(ErrorKind::Unavailable, operation).with("remote", self.place());
+                    return Err((error.caused_by(chain(&*cause)), sent));
                 }
                 Err(_) => {
                     let now = progress.map(Progress::look);
@@ -423,14 +462,23 @@ pub(crate) fn keep_warm(client: &Arc<Client>, connections: usize, idle: Duration
     });
 }
 
-/// What makes connections.
-pub(crate) fn connector(https: bool, connect_timeout: Duration) -> Result<HttpsConnector<HttpConnector>> {
-    let failed = |what: &'static str| Error::new(ErrorKind::Unavailable, what);
+fn tcp(connect_timeout: Duration) -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect_timeout));
     tcp.set_keepalive(Some(Duration::from_secs(60)));
+    tcp
+}
+
+fn broken(what: &'static str) -> Error {
+    Error::new(ErrorKind::Unavailable, "body of the remote").with("reason", what)
+}
+
+/// What makes connections.
+pub(crate) fn connector(https: bool, connect_timeout: Duration) -> Result<HttpsConnector<HttpConnector>> {
+    let failed = |what: &'static str| Error::new(ErrorKind::Unavailable, what);
+    let tcp = tcp(connect_timeout);
     let builder = HttpsConnectorBuilder::new();
     let builder = if https {
         builder

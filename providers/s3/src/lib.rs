@@ -28,6 +28,7 @@ mod upload;
 mod upstreams;
 mod version_list;
 mod versions;
+mod wires;
 mod write;
 
 pub use hops::{HOPS_HEADER, with_hops};

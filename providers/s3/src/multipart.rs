@@ -342,7 +342,7 @@ impl Inner {
         }
         let header = format!("bytes={}-{}", range.start, range.end - 1);
         let opened = self.remote.get(name, None, Some(header)).await?;
-        collect(self.remote.client.body(opened, length), GATHERED_BYTES).await
+        collect(self.remote.client.bytes(opened, length), GATHERED_BYTES).await
     }
 
     /// Removes what was kept of an upload: last what it is known by, so that it can be done again.

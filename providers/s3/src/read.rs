@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use http::StatusCode;
-use sluice_provider::{Body, ByteStream, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result, VersionId};
+use sluice_provider::{Body, Error, ErrorKind, Key, Object, ObjectInfo, RangeSpec, ReadOptions, Result, VersionId};
 
 use crate::client::Opened;
 use crate::provider::{Inner, TRIES, lost_record};
@@ -34,6 +34,7 @@ impl Inner {
                     })
                     .boxed(),
             ),
+            Body::Socket(body) => Body::Socket(Box::new(body.holding(reading))),
             body => body,
         };
         Ok(Object { body, ..object })
@@ -93,7 +94,7 @@ impl Remote {
             let length = range.end - range.start;
             let body = match length {
                 0 => Body::Bytes(Bytes::new()),
-                _ => Body::Stream(self.begun(self.client.body(opened, length)).await?),
+                _ => self.begun(self.client.body(opened, length)).await?,
             };
             return Ok(Object { info, range, body });
         }
@@ -101,12 +102,17 @@ impl Remote {
     }
 
     /// A body. Where others can be asked instead, its first piece is there: after that it is too late for another upstream.
-    async fn begun(&self, mut body: ByteStream) -> Result<ByteStream> {
-        if !self.hasty {
-            return Ok(body);
-        }
+    async fn begun(&self, body: Body) -> Result<Body> {
+        let mut body = match body {
+            Body::Stream(body) if self.hasty => body,
+            Body::Socket(body) if self.hasty => {
+                body.begun().await?;
+                return Ok(Body::Socket(body));
+            }
+            body => return Ok(body),
+        };
         match body.next().await {
-            Some(Ok(first)) => Ok(stream::iter([Ok(first)]).chain(body).boxed()),
+            Some(Ok(first)) => Ok(Body::Stream(stream::iter([Ok(first)]).chain(body).boxed())),
             Some(Err(error)) => Err(error),
             None => Err(Error::new(ErrorKind::Unavailable, "body of the remote").with("reason", "it is empty")),
         }

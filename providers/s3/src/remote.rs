@@ -260,7 +260,7 @@ impl Remote {
         let call = Call::new("get object", Method::GET, Some(name.to_owned())).hasty(self.hasty).within();
         let opened = self.client.stream(call).await?;
         let (tag, size) = (etag(&opened.headers)?, content_length(&opened.headers)?);
-        Ok((crate::client::collect(self.client.body(opened, size), MOST).await?, tag))
+        Ok((crate::client::collect(self.client.bytes(opened, size), MOST).await?, tag))
     }
 
     pub(crate) async fn read_record(&self, id: &str) -> Result<(Record, ETag)> {

@@ -45,7 +45,11 @@ async fn read_kind(script: impl Fn(&str, usize) -> Reply + Send + Sync + 'static
         Ok(object) => object,
         Err(error) => return *error.kind(),
     };
-    let Body::Stream(mut body) = object.body else { panic!("no stream") };
+    let mut body = match object.body {
+        Body::Socket(body) => body.into_stream(),
+        Body::Stream(body) => body,
+        body => panic!("no stream: {body:?}"),
+    };
     let mut bytes = 0;
     while let Some(chunk) = body.next().await {
         match chunk {

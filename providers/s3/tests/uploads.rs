@@ -10,8 +10,8 @@ use futures::StreamExt;
 use futures::stream;
 use remote::{Remote, shared};
 use sluice_provider::{
-    AttributeChange, Attributes, Body, BodyFault, CopyOptions, ETag, Error, ErrorKind, Key, ListQuery, PartNumber, Provider,
-    PutBody, PutOptions, PutWhen, ReadOptions, Seal, UploadId,
+    AttributeChange, Attributes, Body, BodyFault, ByteStream, CopyOptions, ETag, Error, ErrorKind, Key, ListQuery, PartNumber,
+    Provider, PutBody, PutOptions, PutWhen, ReadOptions, Seal, UploadId,
 };
 use sluice_provider_s3::{Answers, S3, Settings};
 
@@ -78,12 +78,15 @@ async fn read(mount: &S3, name: &str) -> Bytes {
     let object = mount.get(&key(name), &ReadOptions::default()).await.unwrap();
     match object.body {
         Body::Bytes(bytes) => bytes,
-        Body::Stream(stream) => {
-            let chunks: Vec<Bytes> = stream.map(Result::unwrap).collect().await;
-            chunks.concat().into()
-        }
+        Body::Stream(stream) => gathered(stream).await,
+        Body::Socket(body) => gathered(body.into_stream()).await,
         Body::File { .. } => panic!("no file"),
     }
+}
+
+async fn gathered(stream: ByteStream) -> Bytes {
+    let chunks: Vec<Bytes> = stream.map(Result::unwrap).collect().await;
+    chunks.concat().into()
 }
 
 async fn names(mount: &S3, prefix: &str) -> Vec<String> {

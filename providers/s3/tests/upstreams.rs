@@ -22,6 +22,7 @@ fn key() -> Key {
 async fn read(object: Object) -> Vec<u8> {
     match object.body {
         Body::Bytes(bytes) => bytes.to_vec(),
+        Body::Socket(body) => body.into_stream().map(|chunk| chunk.unwrap().to_vec()).collect::<Vec<_>>().await.concat(),
         Body::Stream(stream) => stream.map(|chunk| chunk.unwrap().to_vec()).collect::<Vec<_>>().await.concat(),
         Body::File { .. } => panic!("no file"),
     }

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use sluice_provider::{Attributes, Body, ETag, Error, ErrorKind, Key, Object, ObjectInfo, PutBody, RangeSpec, Result};
+use sluice_provider::{
+    Attributes, Body, ByteStream, ETag, Error, ErrorKind, Key, Object, ObjectInfo, PutBody, RangeSpec, Result,
+};
 
 use crate::bindings;
 
@@ -157,7 +159,6 @@ pub(crate) async fn gather(body: &mut PutBody, most: usize, operation: &'static 
 /// # Errors
 /// `TooLarge`; those of the body; `Corrupt` when it is cut short.
 pub(crate) async fn bytes_of(object: Object, most: usize, operation: &'static str) -> Result<Vec<u8>> {
-    use futures::StreamExt as _;
     let length = object.range.end.saturating_sub(object.range.start);
     let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
         return Err(Error::new(ErrorKind::TooLarge, operation).with("size", length).with("most", most));
@@ -173,20 +174,25 @@ pub(crate) async fn bytes_of(object: Object, most: usize, operation: &'static st
             let read = read.await.map_err(|error| Error::new(ErrorKind::Internal, operation).caused_by(error))?;
             read.map_err(|error| Error::new(ErrorKind::Unavailable, operation).caused_by(error))?
         }
-        Body::Stream(mut stream) => {
-            let mut bytes = Vec::with_capacity(length);
-            while let Some(chunk) = stream.next().await {
-                let chunk = chunk?;
-                if bytes.len() + chunk.len() > length {
-                    break;
-                }
-                bytes.extend_from_slice(&chunk);
-            }
-            bytes
-        }
+        Body::Socket(body) => gathered(body.into_stream(), length).await?,
+        Body::Stream(stream) => gathered(stream, length).await?,
     };
     if bytes.len() != length {
         return Err(Error::new(ErrorKind::Corrupt, operation).with("size", length).with("bytes", bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Up to `length` bytes of a stream, and some more if there are.
+async fn gathered(mut stream: ByteStream, length: usize) -> Result<Vec<u8>> {
+    use futures::StreamExt as _;
+    let mut bytes = Vec::with_capacity(length);
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk?;
+        if bytes.len() + chunk.len() > length {
+            break;
+        }
+        bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
 }

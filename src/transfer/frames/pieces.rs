@@ -1,14 +1,14 @@
-//! Files as pieces, for a connection that has the kernel send them: what the page cache holds goes out as a range of the file and
-//! is never copied; the rest as frames, read on the blocking pool.
+//! Bodies as pieces, for a connection that has the kernel send them. Files: what the page cache holds goes out as a range of the file and
+//! is never copied; the rest as frames, read on the blocking pool. What arrives on a socket goes through a pipe.
 
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
-use sluice_provider::Result;
+use futures::{StreamExt, TryStreamExt};
+use sluice_provider::{PipePiece, Result, SocketBody, SocketPiece};
 
 use super::{FileReader, joined, page_cache};
 
@@ -23,6 +23,8 @@ pub enum Piece {
     Bytes(Bytes),
     /// A range of a file, all of it in the page cache a moment ago.
     File(Extent),
+    /// Bytes in a pipe.
+    Pipe(PipePiece),
 }
 
 /// A range of an open file.
@@ -55,6 +57,16 @@ pub fn pieces(file: Arc<File>, range: Range<u64>) -> PieceStream {
         }
     })
     .boxed()
+}
+
+/// What arrives on a socket as pieces.
+#[must_use]
+pub fn arriving(body: SocketBody) -> PieceStream {
+    let pieces = body.into_pieces().map_ok(|piece| match piece {
+        SocketPiece::Bytes(bytes) => Piece::Bytes(bytes),
+        SocketPiece::Pipe(piece) => Piece::Pipe(piece),
+    });
+    pieces.boxed()
 }
 
 async fn piece(reader: &mut FileReader) -> Result<Option<Piece>> {
@@ -106,6 +118,7 @@ mod tests {
                     extent.file.read_exact_at(&mut out[at..], extent.offset).unwrap();
                     sent += extent.len;
                 }
+                Piece::Pipe(_) => panic!("a file in a pipe"),
             }
         }
         (out, sent)

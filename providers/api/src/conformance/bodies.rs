@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use md5::{Digest, Md5};
 use tokio::sync::{Notify, oneshot};
 
-use crate::{Attributes, Body, BodyFault, ETag, Error, ErrorKind, Object, PutBody, Result, Seal};
+use crate::{Attributes, Body, BodyFault, ByteStream, ETag, Error, ErrorKind, Object, PutBody, Result, Seal};
 
 /// The ETag that every body of the suite carries: the MD5 of its content, so that any answer can be checked against its bytes.
 pub(super) fn etag_of(content: &[u8]) -> ETag {
@@ -124,16 +124,19 @@ pub(super) async fn try_bytes_of(object: Object) -> Result<Bytes> {
         .await
         .expect("the read task")
         .map_err(|e| Error::new(ErrorKind::Corrupt, "read of an open file").caused_by(e))?,
-        Body::Stream(stream) => {
-            let all = stream.try_fold(BytesMut::new(), |mut all, chunk| async move {
-                all.extend_from_slice(&chunk);
-                Ok(all)
-            });
-            all.await?.freeze()
-        }
+        Body::Socket(body) => gathered(body.into_stream()).await?,
+        Body::Stream(stream) => gathered(stream).await?,
     };
     assert_eq!(bytes.len() as u64, promised, "a body yields as many bytes as its range promises");
     Ok(bytes)
+}
+
+async fn gathered(stream: ByteStream) -> Result<Bytes> {
+    let all = stream.try_fold(BytesMut::new(), |mut all, chunk| async move {
+        all.extend_from_slice(&chunk);
+        Ok(all)
+    });
+    all.await.map(BytesMut::freeze)
 }
 
 fn seal_of(content: &[u8]) -> Seal {

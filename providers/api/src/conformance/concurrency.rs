@@ -153,7 +153,7 @@ pub async fn peers_see_each_other(subject: &Subject) {
 
 /// The bytes of a read. A stream from elsewhere may break when its object goes away, but must then say so.
 async fn whole_or_broken(object: Object) -> Option<Bytes> {
-    let may_break = matches!(object.body, Body::Stream(_));
+    let may_break = matches!(object.body, Body::Socket(_) | Body::Stream(_));
     match try_bytes_of(object).await {
         Ok(bytes) => Some(bytes),
         Err(e) => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every program uses all of it")]
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) enum Reply {
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
+    /// Connections so far.
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -41,15 +44,18 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let (seen, script): (Arc<Mutex<Vec<Seen>>>, Arc<Script>) = (Arc::default(), Arc::new(script));
         let told = seen.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (told, script) = (told.clone(), script.clone());
                 tokio::spawn(async move {
                     let _ = serve(connection, &told, &*script).await;
                 });
             }
         });
-        Self { address, seen }
+        Self { address, seen, connections }
     }
 
     pub(crate) fn settings(&self, dir: &tempfile::TempDir) -> Settings {
