@@ -1,8 +1,8 @@
 """Plugins through the gateway: built of the samples in `providers/wasm/samples`, and such as break every limit there is.
 
-The compilers come from their registries: componentize-qjs from npm (JavaScript), componentize-py from PyPI (Python); for Rust the target
-wasm32-wasip2 has to be installed. Where one cannot be had its tests are skipped, and say so. A plugin with CPython in it has 18 MB, which a
-gateway that is not optimized compiles for many minutes: only the large tests mount it. What needs no language uses the plugins in
+The compilers come from their registries: componentize-qjs from npm (JavaScript), clang, lld and wasi-libc from Debian (C), componentize-py
+from PyPI (Python); for Rust the target wasm32-wasip2 has to be installed. Where one cannot be had its tests are skipped, and say so. A
+plugin with CPython in it has 18 MB, which a gateway that is not optimized compiles for many minutes: only the large tests mount it. What needs no language uses the plugins in
 `plugins/`, a few kilobytes each; `providers/wasm/tests/authoriser.rs` makes sure that they are of the texts in `providers/wasm/tests/plugins`.
 """
 
@@ -45,6 +45,16 @@ export const authorise = {
     return inside || ["GetObject", "HeadObject"].includes(request.operation) ? "abstain" : "deny";
   },
 };
+"""
+
+
+# Runs before all else in a plugin, and ends it when it gets at anything.
+REACHES = r"""
+#include <stdio.h>
+
+__attribute__((constructor)) static void reaches(void) {
+  if ((puts("hello") >= 0 && fflush(stdout) == 0) || fopen("/etc/passwd", "r") != NULL) __builtin_trap();
+}
 """
 
 
@@ -145,6 +155,38 @@ def test_hello_in_javascript(request, local, javascript):
     """The sample of the guide."""
     wasm = javascript((WASM / "samples/javascript/hello.js").read_text(), "provider")
     says_hello(local, bucket_name(request), wasm, "hello-javascript")
+
+
+def componentize_c() -> pathlib.Path:
+    """The tool for C: that which `compat-tests/run` builds, or one that is built now."""
+    if built := os.environ.get("COMPONENTIZE_C"):
+        return pathlib.Path(built)
+    run("cargo", "build", "--quiet", "--ignore-rust-version", "--package", "componentize-c", cwd=ROOT)
+    return target_dir() / "debug" / "componentize-c"
+
+
+def test_hello_in_c(request, local, tmp_path):
+    """The same in C, with a C library and without WASI."""
+    clang = program("clang")
+    program("wasm-ld")
+    libc = [clang, "--target=wasm32-wasi", "-fsyntax-only", "-x", "c", "-include", "stdlib.h", "/dev/null"]
+    attempt(libc, "there is no C library for wasm32-wasi (wasi-libc): the C sample is not built")
+    tool, made = componentize_c(), tmp_path / "made"
+    run(tool, "bindings", WASM / "wit", "provider", made)
+    flags = ["--target=wasm32-wasi", "-mexec-model=reactor", "-nodefaultlibs", "-Os", "-Wall", "-Wextra", "-Werror", "-I", made]
+    sources = [WASM / "samples/c/hello.c", made / "provider.c", made / "provider_component_type.o"]
+    run(clang, *flags, *sources, "-lc", "-o", made / "hello.wasm")
+    run(tool, "component", made / "hello.wasm", tmp_path / "hello.wasm")
+    bucket = bucket_name(request)
+    says_hello(local, bucket, tmp_path / "hello.wasm", "hello-c")
+    # What the C library does beyond that fails, and the plugin goes on.
+    (tmp_path / "reaches.c").write_text(REACHES)
+    run(clang, *flags, *sources, tmp_path / "reaches.c", "-lc", "-o", made / "reaches.wasm")
+    run(tool, "component", made / "reaches.wasm", tmp_path / "reaches.wasm")
+    put_plugin(local, "reaches", tmp_path / "reaches.wasm")
+    mount(local, bucket, "reaches/", plugin="reaches", timeout_ms="20000")
+    assert boto3_client(local).get_object(Bucket=bucket, Key="reaches/hello")["Body"].read() == b"Hello, World!\n"
+    local.command("mount", "rm", bucket, "reaches/")
 
 
 @pytest.mark.large

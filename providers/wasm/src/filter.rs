@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::answer;
 use crate::bindings::{self, Failure};
+use crate::plugin::Plugin;
 use crate::pool::Pool;
 use crate::settings::Settings;
 
@@ -27,20 +28,91 @@ pub(crate) struct Filter {
     most: usize,
 }
 
+/// The plugin that a request asks, from its conditions to its answer: one that takes its place meanwhile is for the next request, so that
+/// what one plugin made never goes with the entity tag of another.
+#[derive(Debug)]
+struct Asked {
+    plugin: Arc<Plugin>,
+    /// What it adds to an entity tag, where it transforms.
+    mark: Option<String>,
+}
+
+// === impl Filter ===
+
 impl Filter {
     pub(crate) fn new(pool: Arc<Pool>, inner: Arc<dyn Provider>, settings: &Settings) -> Self {
         Self { pool, inner, most: settings.max_body_bytes }
     }
 
-    /// What the plugin as it is now adds to an entity tag.
-    fn mark(&self) -> Result<Option<String>> {
+    /// The plugin as it is now, for the whole of a request.
+    fn asked(&self) -> Result<Asked> {
         let plugin = self.pool.plugin()?;
-        Ok(self.pool.roles().transform.then(|| format!("-w{}", hex::encode(&plugin.hash[..8]))))
+        let mark = self.pool.roles().transform.then(|| format!("-w{}", hex::encode(&plugin.hash[..8])));
+        Ok(Asked { plugin, mark })
     }
 
+    /// The same, for a request that may not need it.
+    fn asked_once<'a>(&self, asked: &'a mut Option<Asked>) -> Result<&'a Asked> {
+        Ok(match asked {
+            Some(asked) => asked,
+            none => none.insert(self.asked()?),
+        })
+    }
+
+    /// Opens what is stored, as the plugin makes it.
+    async fn open(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
+        let asked = self.asked()?;
+        let stored = ReadOptions { range: None, if_match: asked.needed(read.if_match.as_ref())? };
+        let object = self.inner.get(key, &stored).await?;
+        answer::readable(&object.info.attributes, "transform")?;
+        let info = object.info.clone();
+        let attributes = answer::shown(&info.attributes);
+        let body = answer::bytes_of(object, self.most, "transform").await?;
+        let mut told = bindings::Object { info: answer::told(&info, attributes), body };
+        told.info.size = told.body.len() as u64;
+        let name = key.to_string();
+        let made = self.pool.call_of(&asked.plugin, "transform", move |instance| match &instance.transform {
+            Some(guest) => guest.call_transform(&mut instance.store, &name, &told),
+            None => Ok(Err(Failure::Unsupported)),
+        });
+        let made = made.await?;
+        if made.body.len() > self.most {
+            return Err(Error::new(ErrorKind::Corrupt, "transform").with("the plugin answers", "more than it may"));
+        }
+        let mut info = asked.outer(info)?;
+        info.size = made.body.len() as u64;
+        let stale: Vec<String> = info.attributes.iter().map(|(name, _)| name.to_owned()).collect();
+        for name in stale.iter().filter(|name| answer::is_checksum(name) || [PARTS, SIZE_ATTRIBUTE].contains(&name.as_str())) {
+            info.attributes.remove(name);
+        }
+        if let Some(kind) = made.content_type {
+            if kind.is_empty() || kind.len() > 255 || !kind.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
+                return Err(Error::new(ErrorKind::Corrupt, "transform").with("the plugin answers", "a type that is none"));
+            }
+            info.attributes.set("content-type", kind);
+        }
+        answer::part(info, made.body.into(), read.range)
+    }
+
+    /// Asks the plugin whether this may be written.
+    async fn permitted(&self, asked: &Asked, info: &ObjectInfo, body: Vec<u8>) -> Result<()> {
+        let attributes = answer::shown(&info.attributes);
+        let told = bindings::Object { info: answer::told(info, attributes), body };
+        let name = info.key.to_string();
+        let check = self.pool.call_of(&asked.plugin, "check", move |instance| match &instance.check {
+            Some(guest) => guest.call_check(&mut instance.store, &name, &told),
+            None => Ok(Err(Failure::Unsupported)),
+        });
+        check.await
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
     /// The entity tag that a client knows.
     fn outer(&self, mut info: ObjectInfo) -> Result<ObjectInfo> {
-        if let Some(mark) = self.mark()? {
+        if let Some(mark) = &self.mark {
             info.etag = ETag::new(format!("{}{mark}", info.etag))?;
         }
         Ok(info)
@@ -48,9 +120,9 @@ impl Filter {
 
     /// The entity tag of what is stored; none when it is not the one that a client knows.
     fn inner(&self, etag: &ETag) -> Result<Option<ETag>> {
-        match self.mark()? {
+        match &self.mark {
             None => Ok(Some(etag.clone())),
-            Some(mark) => etag.as_str().strip_suffix(&mark).map(ETag::new).transpose(),
+            Some(mark) => etag.as_str().strip_suffix(mark).map(ETag::new).transpose(),
         }
     }
 
@@ -71,53 +143,9 @@ impl Filter {
             other => other.clone(),
         })
     }
-
-    /// Opens what is stored, as the plugin makes it.
-    async fn open(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
-        let stored = ReadOptions { range: None, if_match: self.needed(read.if_match.as_ref())? };
-        let object = self.inner.get(key, &stored).await?;
-        answer::readable(&object.info.attributes, "transform")?;
-        let info = object.info.clone();
-        let attributes = answer::shown(&info.attributes);
-        let body = answer::bytes_of(object, self.most, "transform").await?;
-        let mut told = bindings::Object { info: answer::told(&info, attributes), body };
-        told.info.size = told.body.len() as u64;
-        let name = key.to_string();
-        let made = self.pool.call("transform", move |instance| match &instance.transform {
-            Some(guest) => guest.call_transform(&mut instance.store, &name, &told),
-            None => Ok(Err(Failure::Unsupported)),
-        });
-        let made = made.await?;
-        if made.body.len() > self.most {
-            return Err(Error::new(ErrorKind::Corrupt, "transform").with("the plugin answers", "more than it may"));
-        }
-        let mut info = self.outer(info)?;
-        info.size = made.body.len() as u64;
-        let stale: Vec<String> = info.attributes.iter().map(|(name, _)| name.to_owned()).collect();
-        for name in stale.iter().filter(|name| answer::is_checksum(name) || [PARTS, SIZE_ATTRIBUTE].contains(&name.as_str())) {
-            info.attributes.remove(name);
-        }
-        if let Some(kind) = made.content_type {
-            if kind.is_empty() || kind.len() > 255 || !kind.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-                return Err(Error::new(ErrorKind::Corrupt, "transform").with("the plugin answers", "a type that is none"));
-            }
-            info.attributes.set("content-type", kind);
-        }
-        answer::part(info, made.body.into(), read.range)
-    }
-
-    /// Asks the plugin whether this may be written.
-    async fn permitted(&self, info: &ObjectInfo, body: Vec<u8>) -> Result<()> {
-        let attributes = answer::shown(&info.attributes);
-        let told = bindings::Object { info: answer::told(info, attributes), body };
-        let name = info.key.to_string();
-        let check = self.pool.call("check", move |instance| match &instance.check {
-            Some(guest) => guest.call_check(&mut instance.store, &name, &told),
-            None => Ok(Err(Failure::Unsupported)),
-        });
-        check.await
-    }
 }
+
+// === impl Provider ===
 
 #[async_trait]
 impl Provider for Filter {
@@ -146,42 +174,49 @@ impl Provider for Filter {
         answer::readable(&put.attributes, "put")?;
         let bytes = answer::gather(&mut body, self.most, "put").await?;
         let seal = body.seal()?;
+        // Not before the body is there, which may take long: what is checked is checked by the plugin of now.
+        let asked = self.asked()?;
         if self.pool.roles().check {
             let mut attributes = put.attributes.clone();
             attributes.extend(seal.attributes.iter());
             answer::readable(&attributes, "put")?;
             let modified = std::time::SystemTime::now();
             let info = ObjectInfo { key: key.clone(), size: bytes.len() as u64, etag: seal.etag.clone(), modified, attributes };
-            self.permitted(&info, bytes.to_vec()).await?;
+            self.permitted(&asked, &info, bytes.to_vec()).await?;
         }
-        let put = PutOptions { when: self.when(&put.when)?, attributes: put.attributes.clone() };
-        self.outer(self.inner.put(key, PutBody::from_bytes(bytes, seal), &put).await?)
+        let put = PutOptions { when: asked.when(&put.when)?, attributes: put.attributes.clone() };
+        asked.outer(self.inner.put(key, PutBody::from_bytes(bytes, seal), &put).await?)
     }
 
     async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
         let mut stored = Vec::with_capacity(keys.len());
+        // Without an entity tag it does not matter what the plugin is, or whether it is there.
+        let mut asked = None;
         for DeleteKey { key, when } in keys {
             let when = match when {
                 DeleteWhen::IfMatch { size: Some(_), .. } if self.pool.roles().transform => {
                     Err(Error::new(ErrorKind::Unsupported, "delete by the size of what a plugin makes"))
                 }
-                DeleteWhen::IfMatch { etag, modified, size } => {
-                    self.needed(etag.as_ref()).map(|etag| DeleteWhen::IfMatch { etag, modified: *modified, size: *size })
+                DeleteWhen::IfMatch { etag: Some(etag), modified, size } => {
+                    let asked = self.asked_once(&mut asked);
+                    let etag = asked.and_then(|asked| asked.needed(Some(etag)));
+                    etag.map(|etag| DeleteWhen::IfMatch { etag, modified: *modified, size: *size })
                 }
-                DeleteWhen::Always => Ok(DeleteWhen::Always),
+                DeleteWhen::IfMatch { etag: None, .. } | DeleteWhen::Always => Ok(when.clone()),
             };
             stored.push(when.map(|when| DeleteKey { key: key.clone(), when }));
         }
-        let asked: Vec<DeleteKey> = stored.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
-        let mut outcomes = self.inner.delete(&asked).await.into_iter();
+        let wanted: Vec<DeleteKey> = stored.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
+        let mut outcomes = self.inner.delete(&wanted).await.into_iter();
         let missing = || Err(Error::new(ErrorKind::Internal, "delete without an outcome"));
         stored.into_iter().map(|key| key.and_then(|_| outcomes.next().unwrap_or_else(missing))).collect()
     }
 
     async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
+        let asked = self.asked()?;
         let mut stored = CopyOptions {
-            source_if_match: self.needed(copy.source_if_match.as_ref())?,
-            when: self.when(&copy.when)?,
+            source_if_match: asked.needed(copy.source_if_match.as_ref())?,
+            when: asked.when(&copy.when)?,
             attributes: copy.attributes.clone(),
         };
         if self.pool.roles().check {
@@ -193,20 +228,22 @@ impl Provider for Filter {
             let body = answer::bytes_of(source, self.most, "copy").await?;
             // What was checked is what is copied.
             stored.source_if_match = Some(info.etag.clone());
-            self.permitted(&info, body).await?;
+            self.permitted(&asked, &info, body).await?;
         }
-        self.outer(self.inner.copy(from, to, &stored).await?)
+        asked.outer(self.inner.copy(from, to, &stored).await?)
     }
 
     async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
-        let change = AttributeChange { if_match: self.needed(change.if_match.as_ref())?, set: change.set.clone() };
-        self.outer(self.inner.set_attributes(key, &change).await?)
+        let asked = self.asked()?;
+        let change = AttributeChange { if_match: asked.needed(change.if_match.as_ref())?, set: change.set.clone() };
+        asked.outer(self.inner.set_attributes(key, &change).await?)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        let asked = self.asked()?;
         let page = self.inner.list(query).await?;
         let entries = page.entries.into_iter().map(|entry| match entry {
-            ListEntry::Object(info) => self.outer(info).map(ListEntry::Object),
+            ListEntry::Object(info) => asked.outer(info).map(ListEntry::Object),
             prefix @ ListEntry::Prefix(_) => Ok(prefix),
         });
         Ok(ListPage { entries: entries.collect::<Result<_>>()?, more: page.more })

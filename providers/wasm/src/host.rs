@@ -243,13 +243,13 @@ impl Shared {
             return;
         }
         let began = std::time::Instant::now();
-        let read = read(&path);
-        let hash: Option<[u8; 32]> = read.as_ref().ok().map(|bytes| Sha256::digest(bytes).into());
+        let read = read(&path).map(|bytes| (<[u8; 32]>::from(Sha256::digest(&bytes)), bytes));
         let current = slot.current.load_full();
-        let failure = if current.as_ref().map(|plugin| plugin.hash) == hash && hash.is_some() {
+        let same = |hash| current.as_ref().is_some_and(|plugin| plugin.hash == hash);
+        let failure = if read.as_ref().is_ok_and(|(hash, _)| same(*hash)) {
             String::new()
         } else {
-            match read.map_err(wasmtime::Error::from).and_then(|bytes| self.plugin(&bytes)) {
+            match read.map_err(wasmtime::Error::from).and_then(|(hash, bytes)| self.plugin(&bytes, hash)) {
                 Ok((plugin, source)) => {
                     let took = began.elapsed();
                     tracing::info!(plugin = slot.name, ?source, ?took, swapped = current.is_some(), "a plugin is loaded");
@@ -267,8 +267,7 @@ impl Shared {
         *slot.state.lock() = State { seen: Some(stamp), next: None, failure };
     }
 
-    fn plugin(&self, wasm: &[u8]) -> wasmtime::Result<(Plugin, crate::cache::Source)> {
-        let hash = Sha256::digest(wasm).into();
+    fn plugin(&self, wasm: &[u8], hash: [u8; 32]) -> wasmtime::Result<(Plugin, crate::cache::Source)> {
         let (component, source) = self.cache.component(wasm, hash)?;
         let _running = self.ticker.running();
         Ok((Plugin::new(&component, hash)?, source))

@@ -13,9 +13,12 @@ use std::sync::Arc;
 
 use crate::answer;
 use crate::bindings::{self, Failure, objects};
-use crate::plugin::Instance;
+use crate::imports;
+use crate::plugin::{Instance, Plugin};
 use crate::pool::Pool;
 use crate::settings::Settings;
+
+type Store = wasmtime::Store<imports::Guest>;
 
 /// The most keys that a plugin is asked for at once.
 const PAGE: usize = 1000;
@@ -42,6 +45,16 @@ fn corrupt(what: &'static str) -> Error {
     Error::new(ErrorKind::Corrupt, "list").with("the plugin answers", what)
 }
 
+fn within<T>(
+    instance: &mut Instance,
+    work: impl FnOnce(&objects::Guest, &mut Store) -> wasmtime::Result<Result<T, Failure>>,
+) -> wasmtime::Result<Result<T, Failure>> {
+    match &instance.objects {
+        Some(guest) => work(guest, &mut instance.store),
+        None => Ok(Err(Failure::Unsupported)),
+    }
+}
+
 impl Objects {
     pub(crate) fn new(pool: Arc<Pool>, settings: &Settings) -> Self {
         Self { pool, most: settings.max_body_bytes }
@@ -50,15 +63,9 @@ impl Objects {
     async fn call<T, F>(&self, operation: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&objects::Guest, &mut wasmtime::Store<crate::imports::Guest>) -> wasmtime::Result<Result<T, Failure>>
-            + Send
-            + 'static,
+        F: FnOnce(&objects::Guest, &mut Store) -> wasmtime::Result<Result<T, Failure>> + Send + 'static,
     {
-        let call = |instance: &mut Instance| match &instance.objects {
-            Some(guest) => work(guest, &mut instance.store),
-            None => Ok(Err(Failure::Unsupported)),
-        };
-        self.pool.call(operation, call).await
+        self.pool.call(operation, |instance| within(instance, work)).await
     }
 
     /// Keeps bytes under a key.
@@ -91,10 +98,11 @@ impl Objects {
     }
 
     /// Keys from `start` on, in their order, and whether there are more.
-    async fn keys(&self, prefix: &str, start: &str, limit: usize) -> Result<(Vec<ObjectInfo>, bool)> {
+    async fn keys(&self, plugin: &Arc<Plugin>, prefix: &str, start: &str, limit: usize) -> Result<(Vec<ObjectInfo>, bool)> {
         let (prefix_told, start_told) = (prefix.to_owned(), start.to_owned());
         let asked = u32::try_from(limit).unwrap_or(u32::MAX);
-        let page = self.call("list", move |guest, store| guest.call_list(store, &prefix_told, &start_told, asked)).await?;
+        let list = move |guest: &objects::Guest, store: &mut Store| guest.call_list(store, &prefix_told, &start_told, asked);
+        let page = self.pool.call_of(plugin, "list", |instance| within(instance, list)).await?;
         if page.entries.len() > limit {
             return Err(corrupt("more keys than were asked for"));
         }
@@ -178,10 +186,12 @@ impl Provider for Objects {
             Some(Bound::Included(name)) => name,
             Some(Bound::Unbounded) => String::new(),
         };
+        // One listing is one plugin's, however often that is asked for more.
+        let plugin = self.pool.plugin()?;
         'pages: loop {
             // One more tells whether there are more.
             let wanted = (query.limit - page.entries.len()).saturating_add(1).min(PAGE);
-            let (entries, more) = self.keys(&query.prefix, &start, wanted).await?;
+            let (entries, more) = self.keys(&plugin, &query.prefix, &start, wanted).await?;
             let last = entries.last().map(|info| info.key.to_string());
             let mut below: Option<String> = None;
             for info in entries {

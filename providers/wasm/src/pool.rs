@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sluice_provider::{Error, ErrorKind, Result};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::bindings::Failure;
 use crate::call::{broken, failed};
@@ -32,6 +32,12 @@ pub(crate) struct Pool {
     instances: usize,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Idle>>,
+}
+
+/// Leave to run one instance, given back on drop.
+struct Turn {
+    _ours: OwnedSemaphorePermit,
+    _everybodys: OwnedSemaphorePermit,
 }
 
 struct Idle {
@@ -105,24 +111,52 @@ impl Pool {
         Ok(plugin)
     }
 
-    /// Makes a call in an instance of its own. It runs to its end, or to that of its time, also when nobody waits for it any more.
+    /// Makes a call of the plugin as it is when the call begins, in an instance of its own. It runs to its end, or to that of its time,
+    /// also when nobody waits for it any more.
     ///
     /// # Errors
-    /// What the plugin answers; `Busy` when all instances are for as long as a call may take; what broke the call.
+    /// What the plugin answers; `Busy` when all instances are for as long as a call may take; what broke the call; those of
+    /// [`plugin`](Self::plugin).
     pub(crate) async fn call<T, F>(self: &Arc<Self>, operation: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Instance) -> wasmtime::Result<Result<T, Failure>> + Send + 'static,
     {
+        let turn = self.turn(operation).await?;
+        self.call_within(turn, self.plugin()?, operation, work).await
+    }
+
+    /// As [`call`](Self::call), of a plugin that was taken for a whole request: also when it has been replaced since.
+    ///
+    /// # Errors
+    /// What the plugin answers; `Busy` when all instances are for as long as a call may take; what broke the call.
+    pub(crate) async fn call_of<T, F>(self: &Arc<Self>, plugin: &Arc<Plugin>, operation: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Instance) -> wasmtime::Result<Result<T, Failure>> + Send + 'static,
+    {
+        let turn = self.turn(operation).await?;
+        self.call_within(turn, Arc::clone(plugin), operation, work).await
+    }
+
+    /// Waits until an instance of this mount may run.
+    async fn turn(&self, operation: &'static str) -> Result<Turn> {
         let busy = || Error::new(ErrorKind::Busy, operation).with("plugin", self.slot.name());
         let (ours, everybodys) = (Arc::clone(&self.permits), Arc::clone(&self.host.busy));
         let permits =
             tokio::time::timeout(self.patience, async { (ours.acquire_owned().await, everybodys.acquire_owned().await) });
         let (Ok(ours), Ok(everybodys)) = permits.await.map_err(|_| busy())? else { return Err(busy()) };
-        let plugin = self.plugin()?;
+        Ok(Turn { _ours: ours, _everybodys: everybodys })
+    }
+
+    async fn call_within<T, F>(self: &Arc<Self>, turn: Turn, plugin: Arc<Plugin>, operation: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Instance) -> wasmtime::Result<Result<T, Failure>> + Send + 'static,
+    {
         let pool = Arc::clone(self);
         let call = tokio::task::spawn_blocking(move || {
-            let _permits = (ours, everybodys);
+            let _turn = turn;
             let _running = pool.host.ticker.running();
             pool.run(&plugin, operation, work)
         });
@@ -152,14 +186,15 @@ impl Pool {
     }
 
     fn take(&self, plugin: &Arc<Plugin>) -> Option<Instance> {
-        let mut others = Vec::new();
         let mut idle = self.idle.lock();
-        let (same, old) = std::mem::take(&mut *idle).into_iter().partition(|idle| Arc::ptr_eq(&idle.plugin, plugin));
-        *idle = same;
-        others.extend::<Vec<Idle>>(old);
-        let taken = idle.pop().map(|idle| idle.instance);
+        // A call of a plugin that was replaced must not take their instances from those of the new one.
+        let wanted = |idle: &Idle| Arc::ptr_eq(&idle.plugin, plugin) || self.slot.is_current(&idle.plugin);
+        let (kept, old): (Vec<Idle>, Vec<Idle>) = std::mem::take(&mut *idle).into_iter().partition(wanted);
+        *idle = kept;
+        let at = idle.iter().rposition(|idle| Arc::ptr_eq(&idle.plugin, plugin));
+        let taken = at.map(|at| idle.remove(at).instance);
         drop(idle);
-        drop(others);
+        drop(old);
         taken
     }
 

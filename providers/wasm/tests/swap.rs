@@ -8,11 +8,15 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use plugins::{Place, key};
 use sluice_provider::{
-    Attributes, Body, ETag, ErrorKind, Provider, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions, Result, Seal,
+    Append, AttributeChange, Attributes, Body, CopyOptions, DeleteKey, DeleteOutcome, ETag, ErrorKind, Features, Follow, Key,
+    ListPage, ListQuery, Multipart, Object, ObjectInfo, Provider, PutBody, PutOptions, PutWhen, RangeSpec, ReadOptions, Rename,
+    Result, Seal, Versions,
 };
 use sluice_provider_memory::Memory;
+use tokio::sync::Notify;
 
 async fn put(mount: &dyn Provider, name: &str, bytes: &'static [u8], when: PutWhen) -> Result<ETag> {
     let seal = Seal { etag: ETag::new("stored").unwrap(), attributes: Attributes::new() };
@@ -100,6 +104,132 @@ async fn what_is_transformed_is_an_object_of_its_own() {
     put(&*mount, "k", b"new", PutWhen::IfMatch(etag)).await.unwrap();
     let absent = put(&*mount, "k", b"new", PutWhen::IfAbsent).await.unwrap_err();
     assert_eq!(*absent.kind(), ErrorKind::PreconditionFailed);
+}
+
+/// A provider whose reads and writes end when they may.
+#[derive(Debug)]
+struct Held {
+    inner: Arc<dyn Provider>,
+    begun: Notify,
+    may_end: Notify,
+}
+
+impl Held {
+    async fn held(&self) {
+        self.begun.notify_one();
+        self.may_end.notified().await;
+    }
+}
+
+#[async_trait]
+impl Provider for Held {
+    fn features(&self) -> Features {
+        self.inner.features()
+    }
+    async fn head(&self, key: &Key, read: &ReadOptions) -> Result<ObjectInfo> {
+        self.inner.head(key, read).await
+    }
+    async fn get(&self, key: &Key, read: &ReadOptions) -> Result<Object> {
+        let object = self.inner.get(key, read).await;
+        self.held().await;
+        object
+    }
+    async fn put(&self, key: &Key, body: PutBody, put: &PutOptions) -> Result<ObjectInfo> {
+        let info = self.inner.put(key, body, put).await;
+        self.held().await;
+        info
+    }
+    async fn delete(&self, keys: &[DeleteKey]) -> Vec<Result<DeleteOutcome>> {
+        self.inner.delete(keys).await
+    }
+    async fn copy(&self, from: &Key, to: &Key, copy: &CopyOptions) -> Result<ObjectInfo> {
+        self.inner.copy(from, to, copy).await
+    }
+    async fn set_attributes(&self, key: &Key, change: &AttributeChange) -> Result<ObjectInfo> {
+        self.inner.set_attributes(key, change).await
+    }
+    async fn list(&self, query: &ListQuery) -> Result<ListPage> {
+        self.inner.list(query).await
+    }
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+    fn appends(&self) -> Option<&dyn Append> {
+        None
+    }
+    fn renames(&self) -> Option<&dyn Rename> {
+        None
+    }
+    fn follows(&self) -> Option<&dyn Follow> {
+        None
+    }
+}
+
+/// Puts the plugin of this mark in the place of another, and returns when the gateway uses it.
+async fn swap(place: &Place, mount: &dyn Provider, mark: char) {
+    place.install("mark", &plugins::slow_transform(mark, COUNT));
+    until("the new plugin is in use", || async { get(mount, "k", None).await.unwrap().1.starts_with(mark) }).await;
+}
+
+/// A second or more, also of a fast machine.
+const COUNT: u64 = 2_000_000_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_plugin_made_never_has_the_entity_tag_of_another() {
+    let place = Place::new();
+    place.install("mark", &plugins::slow_transform('a', COUNT));
+    let inner = memory();
+    let settings = [("plugin", "mark"), ("timeout_ms", "60000"), ("instructions", "1000000000000")];
+    let mount = place.mount(&settings, Some(Arc::clone(&inner))).await.unwrap();
+    put(&*mount, "k", b"xyz", PutWhen::Always).await.unwrap();
+    put(&*mount, "slow", b"xyz", PutWhen::Always).await.unwrap();
+    let of_a = get(&*mount, "k", None).await.unwrap();
+    swap(&place, &*mount, 'b').await;
+    let of_b = get(&*mount, "k", None).await.unwrap();
+    assert_eq!((of_a.1.as_str(), of_b.1.as_str()), ("ayz", "byz"));
+    assert_ne!(of_a.0, of_b.0);
+
+    // Swapped while the plugin runs.
+    let slow = tokio::spawn({
+        let mount = Arc::clone(&mount);
+        async move { get(&*mount, "slow", None).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    swap(&place, &*mount, 'a').await;
+    assert!(!slow.is_finished(), "the swap came too late to show anything");
+    assert_eq!(slow.await.unwrap().unwrap(), of_b);
+
+    // Swapped while the store is read: a condition, the bytes and their entity tag are of the plugin that the request began with.
+    let held = Arc::new(Held { inner: Arc::clone(&inner), begun: Notify::new(), may_end: Notify::new() });
+    let over = place.mount(&settings, Some(Arc::clone(&held) as Arc<dyn Provider>)).await.unwrap();
+    for (mark, asked) in [('b', &of_a), ('a', &of_b)] {
+        let reading = tokio::spawn({
+            let (over, read) = (Arc::clone(&over), ReadOptions { range: None, if_match: Some(asked.0.clone()) });
+            async move { over.get(&key("k"), &read).await }
+        });
+        held.begun.notified().await;
+        swap(&place, &*mount, mark).await;
+        held.may_end.notify_one();
+        let object = reading.await.unwrap().unwrap();
+        assert_eq!(object.info.etag, asked.0);
+        assert!(matches!(object.body, Body::Bytes(bytes) if bytes == asked.1), "before {mark}");
+    }
+
+    // And while it is written.
+    let writing = tokio::spawn({
+        let (over, etag) = (Arc::clone(&over), of_a.0.clone());
+        async move { put(&*over, "k", b"xyz", PutWhen::IfMatch(etag)).await }
+    });
+    held.begun.notified().await;
+    swap(&place, &*mount, 'b').await;
+    held.may_end.notify_one();
+    assert_eq!(writing.await.unwrap().unwrap(), of_a.0);
 }
 
 #[tokio::test]

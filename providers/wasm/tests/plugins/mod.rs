@@ -102,11 +102,12 @@ const CHECK: &str = r#"(module
   (func (export "cabi_post_sluice:provider/write-check@1.0.0#check") (param i32) (call $free))
 )"#;
 
-/// Answers all but the first byte, which it replaces by the one in <mark>, as a type of its own.
+/// Answers all but the first byte, which it replaces by the one in <mark>, as a type of its own. <slow> is what it does before.
 const TRANSFORM: &str = r#"(module
   <allocator>
   (data (i32.const 1024) "text/x-made")
   (func (export "sluice:provider/read-transform@1.0.0#transform") (param i32 i32 i64 i32 i32 i64 i32 i32 i32 i32) (result i32)
+    <slow>
     (if (i32.ne (local.get 9) (i32.const 0)) (then (i32.store8 (local.get 8) (i32.const <mark>))))
     (i32.store8 (i32.const 0) (i32.const 0))
     (i32.store (i32.const 4) (local.get 8)) (i32.store (i32.const 8) (local.get 9))
@@ -114,6 +115,12 @@ const TRANSFORM: &str = r#"(module
     (i32.const 0))
   (func (export "cabi_post_sluice:provider/read-transform@1.0.0#transform") (param i32) (call $free))
 )"#;
+
+const SLOW: &str = "(local $n i64)
+    (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 115)) (then
+      (loop $more
+        (local.set $n (i64.add (local.get $n) (i64.const 1)))
+        (br_if $more (i64.lt_u (local.get $n) (i64.const <count>))))))";
 
 /// Decides by the last letter of the key: d is denied, about n it has no opinion, u is denied to those who do not sign, r to whatever
 /// does not begin with a G; l loops, m eats memory, t traps, w answers what is no decision. Everything else is allowed.
@@ -161,7 +168,13 @@ pub(crate) fn authoriser() -> Vec<u8> {
 }
 
 pub(crate) fn transform(mark: char) -> Vec<u8> {
-    component(&TRANSFORM.replace("<mark>", &u32::from(mark).to_string()), "transform")
+    component(&TRANSFORM.replace("<slow>", "").replace("<mark>", &u32::from(mark).to_string()), "transform")
+}
+
+/// The same, which counts to this number when the key begins with an s.
+pub(crate) fn slow_transform(mark: char, count: u64) -> Vec<u8> {
+    let slow = SLOW.replace("<count>", &count.to_string());
+    component(&TRANSFORM.replace("<slow>", &slow).replace("<mark>", &u32::from(mark).to_string()), "transform")
 }
 
 /// Of another version of the interface.
