@@ -60,7 +60,7 @@ impl From<&Call> for Asked {
 /// Where calls go.
 enum Connections {
     /// Over TLS.
-    Encrypted(Pool<HttpsConnector<HttpConnector>, Payload>),
+    Encrypted(Box<Pool<HttpsConnector<HttpConnector>, Payload>>),
     /// Over plain TCP, where a body can be passed on without being read.
     Plain(Arc<Wires>),
 }
@@ -102,7 +102,7 @@ impl Client {
                 .pool_max_idle_per_host(settings.max_idle)
                 .http1_max_buf_size(BUFFER_BYTES)
                 .build(connector(https, settings.connect_timeout)?);
-            Connections::Encrypted(pool)
+            Connections::Encrypted(Box::new(pool))
         } else {
             let place = Uri::builder().scheme("http").authority(host.as_str()).path_and_query("/").build();
             let place = place.map_err(|e| Error::new(ErrorKind::Unavailable, "endpoint").caused_by(e))?;

@@ -168,7 +168,7 @@ async fn a_refusal_in_mid_body_is_told() {
             });
         }
     });
-    let server = Server { address, seen: Arc::default() };
+    let server = Server { address, seen: Arc::default(), connections: Arc::default() };
     let mount = S3::open(server.settings(&dir)).await.unwrap();
     let error = mount.put(&key(), body(3_000_000), &PutOptions::default()).await.unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::Unavailable), "{error}");

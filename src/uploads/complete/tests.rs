@@ -57,7 +57,7 @@ impl Bench {
         match object.body {
             Body::Bytes(bytes) => bytes.to_vec(),
             Body::Stream(stream) => stream.map(|chunk| chunk.unwrap().to_vec()).collect::<Vec<_>>().await.concat(),
-            Body::File { .. } => panic!("memory has no files"),
+            body => panic!("in memory: {body:?}"),
         }
     }
 

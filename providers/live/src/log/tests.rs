@@ -51,7 +51,7 @@ async fn read(topics: &Topics, name: &str) -> Result<Vec<u8>> {
     match topics.get(&key(name), &ReadOptions::default()).await?.body {
         Body::Bytes(bytes) => Ok(bytes.to_vec()),
         Body::Stream(chunks) => Ok(chunks.map(|chunk| chunk.unwrap().to_vec()).concat().await),
-        Body::File { .. } => panic!("there are no files"),
+        body => panic!("in memory: {body:?}"),
     }
 }
 
