@@ -36,14 +36,17 @@ mod rename;
 mod seen;
 mod settings;
 mod shelf;
+mod small;
 mod snapshot;
 mod space;
 mod store;
 mod sweep;
+mod together;
 mod tree;
 mod versions;
 mod watch;
 mod write;
+mod writeback;
 
 #[cfg(test)]
 mod tests;
