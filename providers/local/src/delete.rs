@@ -43,8 +43,8 @@ impl Store {
         if self.surely_absent(keys) {
             return keys.iter().map(|_| Ok(DeleteOutcome::Absent)).collect();
         }
-        let (answer, start) = self.deletions.join(keys.to_vec());
-        if start {
+        let (asked, answer) = Asked::new(keys.to_vec());
+        if self.deletions.join(asked) {
             let store = Arc::clone(self);
             if let Err(error) = self.writes.serve(move || store.deletions.serve(|batch| store.delete_batch(batch))) {
                 // Nobody is refused by a pool that is open; whoever waits with us is told too.

@@ -46,7 +46,6 @@ mod tree;
 mod versions;
 mod watch;
 mod write;
-mod writeback;
 
 #[cfg(test)]
 mod tests;

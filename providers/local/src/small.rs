@@ -1,9 +1,10 @@
 //! Small bodies, put together.
 //!
-//! What a small object costs is not its bytes: it is the flushes, the directory, the locks that threads fight for, and waking them.
-//! Small puts that come while others are under way are therefore made by one thread, step by step: all are written, all are
-//! flushed, all are published, and their directories are flushed once. Each is published by itself as ever, and nobody is told
-//! before what was put is as durable as was promised.
+//! What a small object costs is not its bytes: it is the locks of directories that threads fight for, the flush of a directory, and
+//! waking those who wait. Small puts that come while others are under way are therefore published by one thread, a batch at a time,
+//! and their directories are flushed once. Where nothing is flushed, that thread writes them too. Where they are flushed, each is
+//! written and flushed by a thread of its own before: a disk does in one go what it is asked for at the same time. Each is
+//! published by itself as ever, and nobody is told before what was put is as durable as was promised.
 //!
 //! Nobody is kept waiting by another's trouble: what needs more than a look and a rename (a directory that is to be made, a key
 //! that somebody has locked) goes on by itself, on a thread of its own.
@@ -14,8 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_provider::{Attributes, Error, ErrorKind, Key, ObjectInfo, PutBody, PutWhen, Result, Seal, Versioning};
-use tokio::sync::oneshot;
+use sluice_provider::{Attributes, ETag, Error, ErrorKind, Key, ObjectInfo, PutBody, PutWhen, Result, Versioning};
 
 use crate::error::fault;
 use crate::name::KeyPath;
@@ -26,82 +26,90 @@ use crate::store::Store;
 use crate::together::{Asked, Together};
 use crate::versions::Newcomer;
 use crate::write::write_all;
-use crate::writeback;
 
 /// Larger bodies take longer to write than to change threads for.
 pub(crate) const MOST_BYTES: usize = 64 * 1024;
 
 /// Small puts that wait for each other.
-pub(crate) type Puts = Together<Small, Result<ObjectInfo>>;
+pub(crate) type Puts = Together<Putting, Result<ObjectInfo>>;
 
-/// A put whose body is in memory, whole and verified.
+/// A small put.
 #[derive(Debug)]
-pub(crate) struct Small {
-    pub(crate) key: Key,
-    pub(crate) chunks: Vec<Bytes>,
-    pub(crate) bytes: usize,
-    pub(crate) seal: Seal,
-    pub(crate) attributes: Attributes,
-    pub(crate) when: PutWhen,
-    /// Kept until the put has ended: whoever made it may have put into it what must last as long.
-    pub(crate) body: PutBody,
-}
-
-/// A put under way.
-struct Putting {
+pub(crate) struct Putting {
     key: Key,
     when: PutWhen,
+    /// Kept until the put has ended: whoever made it may have put into it what must last as long.
     body: PutBody,
-    tell: oneshot::Sender<Result<ObjectInfo>>,
     state: State,
 }
 
+#[derive(Debug)]
 enum State {
-    /// Written and sealed, not published.
+    /// In memory, whole and verified.
+    Received {
+        chunks: Vec<Bytes>,
+        bytes: usize,
+        etag: ETag,
+        attributes: Attributes,
+    },
+    /// Written and sealed, and flushed where that is wanted.
     Staged(Box<Staged>, ObjectInfo),
-    /// Published, and not told.
+    /// At its place, and nobody was told.
     Published(ObjectInfo),
     Failed(Error),
     /// Being changed.
     Taken,
 }
 
-impl Small {
-    /// Whether a put can be made together with others.
-    pub(crate) fn fits(bytes: usize, attributes: &Attributes, when: &PutWhen, versioning: Versioning) -> bool {
-        // More would go to a record, which is flushed when it is written.
-        let stored: usize = attributes.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        bytes <= MOST_BYTES
-            && stored <= INLINE_BYTES / 2
-            && versioning == Versioning::Off
-            && matches!(when, PutWhen::Always | PutWhen::IfAbsent)
-    }
+/// Whether a put can be made together with others.
+pub(crate) fn fits(bytes: usize, attributes: &Attributes, when: &PutWhen, versioning: Versioning) -> bool {
+    // More would go to a record, which is flushed when it is written.
+    let stored: usize = attributes.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    bytes <= MOST_BYTES
+        && stored <= INLINE_BYTES / 2
+        && versioning == Versioning::Off
+        && matches!(when, PutWhen::Always | PutWhen::IfAbsent)
 }
 
 impl Store {
-    pub(crate) async fn put_together(self: &Arc<Self>, small: Small) -> Result<ObjectInfo> {
-        let (answer, start) = self.puts.join(small);
-        if start {
-            let store = Arc::clone(self);
-            if let Err(error) = self.writes.serve(move || store.puts.serve(|batch| store.put_all(batch))) {
-                self.puts.refuse();
-                return Err(error);
-            }
+    pub(crate) async fn put_together(self: &Arc<Self>, putting: Putting) -> Result<ObjectInfo> {
+        let (asked, answer) = Asked::new(putting);
+        let store = Arc::clone(self);
+        if self.flush.durable() {
+            self.writes.serve(move || store.put_flushed(asked))?;
+        } else if self.puts.join(asked)
+            && let Err(error) = self.writes.serve(move || store.puts.serve(|batch| store.put_all(batch)))
+        {
+            self.puts.refuse();
+            return Err(error);
         }
         answer.wait().await?
     }
 
-    fn put_all(self: &Arc<Self>, batch: Vec<Asked<Small, Result<ObjectInfo>>>) {
-        let mut all: Vec<Putting> = {
+    /// Writes and flushes one put. Whoever publishes then takes it along; if nobody does, this thread.
+    fn put_flushed(self: &Arc<Self>, mut asked: Asked<Putting, Result<ObjectInfo>>) {
+        if asked.is_given_up() {
+            return;
+        }
+        asked.work.write(self);
+        if self.puts.join(asked) {
+            self.puts.serve(|batch| self.put_all(batch));
+        }
+    }
+
+    /// Writes what was not written, publishes all, and tells their callers.
+    pub(crate) fn put_all(self: &Arc<Self>, mut batch: Vec<Asked<Putting, Result<ObjectInfo>>>) {
+        if !self.flush.durable() {
             let _busy = self.busy.enter();
-            batch.into_iter().map(|asked| self.stage_small(asked)).collect()
-        };
-        self.flush_all(&mut all);
-        for Putting { body, tell, state, .. } in self.publish_all(all) {
+            batch.iter_mut().for_each(|asked| asked.work.stage(self));
+        }
+        for Asked { work: Putting { body, state, .. }, tell } in self.publish_all(batch) {
             let answer = match state {
                 State::Published(info) => Ok(info),
                 State::Failed(error) => Err(error),
-                State::Staged(..) | State::Taken => Err(Error::new(ErrorKind::Internal, "a put that was not published")),
+                State::Received { .. } | State::Staged(..) | State::Taken => {
+                    Err(Error::new(ErrorKind::Internal, "a put that was not published"))
+                }
             };
             drop(body);
             // Whoever is gone does not want it.
@@ -109,28 +117,17 @@ impl Store {
         }
     }
 
-    fn stage_small(&self, Asked { work: small, tell }: Asked<Small, Result<ObjectInfo>>) -> Putting {
-        let Small { key, chunks, bytes, seal, attributes, when, body } = small;
-        let state = match self.write_small(&key, &chunks, bytes, seal, attributes) {
-            Ok((staged, info)) => State::Staged(Box::new(staged), info),
-            Err(error) => State::Failed(error),
-        };
-        Putting { key, when, body, tell, state }
-    }
-
     /// Stages and seals a body that is in memory.
-    pub(crate) fn write_small(
+    fn write_small(
         &self,
         key: &Key,
         chunks: &[Bytes],
         bytes: usize,
-        seal: Seal,
-        attributes: Attributes,
+        content: (ETag, Attributes),
     ) -> Result<(Staged, ObjectInfo)> {
         let mut staged = self.space.stage().map_err(|e| fault("stage", e))?;
         let written = write_all(staged.fd(), chunks, 0).map_err(|e| fault("write", e));
-        let sealed = written.and_then(|()| self.seal_new(&mut staged, key, (seal.etag, attributes), bytes as u64));
-        match sealed {
+        match written.and_then(|()| self.seal_new(&mut staged, key, content, bytes as u64)) {
             Ok(info) => Ok((staged, info)),
             Err(error) => {
                 staged.discard();
@@ -139,32 +136,15 @@ impl Store {
         }
     }
 
-    /// Flushes what was staged.
-    fn flush_all(&self, all: &mut [Putting]) {
-        if !self.flush.durable() {
-            return;
-        }
-        let staged = || all.iter().filter_map(Putting::staged);
-        if staged().nth(1).is_some() {
-            staged().for_each(|staged| writeback::begin(staged.fd()));
-        }
-        for putting in all {
-            if let Some(staged) = putting.staged()
-                && let Err(errno) = self.flush.file(staged.fd())
-            {
-                putting.fail(fault("flush", errno));
-            }
-        }
-    }
-
     /// Publishes what was flushed, and flushes its directories. What cannot be published at once goes on by itself, and is not among
     /// those that come back.
-    fn publish_all(self: &Arc<Self>, all: Vec<Putting>) -> Vec<Putting> {
+    fn publish_all(self: &Arc<Self>, all: Vec<Asked<Putting, Result<ObjectInfo>>>) -> Vec<Asked<Putting, Result<ObjectInfo>>> {
         let mut directories: HashMap<Vec<u8>, Option<Directory>> = HashMap::new();
         let mut ended = Vec::with_capacity(all.len());
-        for mut putting in all {
+        for mut asked in all {
+            let putting = &mut asked.work;
             let State::Staged(staged, _) = &mut putting.state else {
-                ended.push(putting);
+                ended.push(asked);
                 continue;
             };
             let path = KeyPath::new(putting.key.as_str());
@@ -176,7 +156,7 @@ impl Store {
                 }
             };
             let Some(directory) = directory else {
-                self.publish_apart(putting);
+                self.publish_apart(asked);
                 continue;
             };
             match self.publish_at_once(&directory.fd, &path, staged, &putting.when) {
@@ -190,20 +170,20 @@ impl Store {
                             }
                         }
                     }
-                    ended.push(putting);
+                    ended.push(asked);
                 }
-                Ok(None) => self.publish_apart(putting),
+                Ok(None) => self.publish_apart(asked),
                 Err(error) => {
                     putting.fail(error);
-                    ended.push(putting);
+                    ended.push(asked);
                 }
             }
         }
         for Directory { fd, changed } in directories.into_values().flatten().filter(|directory| !directory.changed.is_empty()) {
             if let Err(errno) = self.flush.directory(fd.as_fd()) {
                 for number in changed {
-                    if let Some(putting) = ended.get_mut(number) {
-                        putting.fail(fault("publish", errno));
+                    if let Some(asked) = ended.get_mut(number) {
+                        asked.work.fail(fault("publish", errno));
                     }
                 }
             }
@@ -236,8 +216,8 @@ impl Store {
     }
 
     /// Publishes one that takes longer, and tells its caller.
-    fn publish_apart(self: &Arc<Self>, putting: Putting) {
-        let Putting { key, when, body, tell, state } = putting;
+    fn publish_apart(self: &Arc<Self>, asked: Asked<Putting, Result<ObjectInfo>>) {
+        let Asked { work: Putting { key, when, body, state }, tell } = asked;
         let State::Staged(staged, info) = state else { return };
         let store = Arc::clone(self);
         let publish = move || {
@@ -259,8 +239,42 @@ struct Directory {
 }
 
 impl Putting {
-    fn staged(&self) -> Option<&Staged> {
-        if let State::Staged(staged, _) = &self.state { Some(staged) } else { None }
+    /// A put whose body has ended cleanly, in these chunks.
+    pub(crate) fn new(
+        key: Key,
+        (chunks, bytes): (Vec<Bytes>, usize),
+        etag: ETag,
+        attributes: Attributes,
+        when: PutWhen,
+        body: PutBody,
+    ) -> Self {
+        Self { key, when, body, state: State::Received { chunks, bytes, etag, attributes } }
+    }
+
+    /// Writes and flushes it.
+    pub(crate) fn write(&mut self, store: &Store) {
+        {
+            let _busy = store.busy.enter();
+            self.stage(store);
+        }
+        if let State::Staged(staged, _) = &self.state
+            && let Err(errno) = store.flush.file(staged.fd())
+        {
+            self.fail(fault("flush", errno));
+        }
+    }
+
+    /// Writes it, if that was not done.
+    fn stage(&mut self, store: &Store) {
+        self.state = match std::mem::replace(&mut self.state, State::Taken) {
+            State::Received { chunks, bytes, etag, attributes } => {
+                match store.write_small(&self.key, &chunks, bytes, (etag, attributes)) {
+                    Ok((staged, info)) => State::Staged(Box::new(staged), info),
+                    Err(error) => State::Failed(error),
+                }
+            }
+            other => other,
+        };
     }
 
     /// It is at its place now.

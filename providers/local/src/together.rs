@@ -31,6 +31,18 @@ pub(crate) struct Asked<W, T> {
     pub(crate) tell: oneshot::Sender<T>,
 }
 
+impl<W, T> Asked<W, T> {
+    pub(crate) fn new(work: W) -> (Self, Answer<T>) {
+        let (tell, told) = oneshot::channel();
+        (Self { work, tell }, Answer(told))
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.tell.is_closed()
+    }
+}
+
 /// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Answer<T>(oneshot::Receiver<T>);
@@ -47,14 +59,13 @@ impl<W, T> Together<W, T> {
         Self(Mutex::new(Queue { free: threads, waiting: VecDeque::new() }))
     }
 
-    /// Puts a request in the queue, and says whether a thread is to be started for it, which calls [`serve`](Self::serve).
-    pub(crate) fn join(&self, work: W) -> (Answer<T>, bool) {
-        let (tell, told) = oneshot::channel();
+    /// Puts a request in the queue, and says whether a thread is needed for it, which calls [`serve`](Self::serve).
+    pub(crate) fn join(&self, asked: Asked<W, T>) -> bool {
         let mut queue = self.0.lock();
-        queue.waiting.push_back(Asked { work, tell });
+        queue.waiting.push_back(asked);
         let start = queue.free > 0;
         queue.free -= usize::from(start);
-        (Answer(told), start)
+        start
     }
 
     /// One thread at work, until nothing waits.
@@ -72,14 +83,18 @@ impl<W, T> Together<W, T> {
 
     /// What is to be served next. `None` ends a thread: its place is free again, and the next who joins starts another.
     fn next(&self) -> Option<Vec<Asked<W, T>>> {
-        let mut queue = self.0.lock();
-        if queue.waiting.is_empty() {
-            queue.free += 1;
-            return None;
-        }
-        let count = queue.waiting.len().min(MOST);
+        let mut batch: Vec<_> = {
+            let mut queue = self.0.lock();
+            if queue.waiting.is_empty() {
+                queue.free += 1;
+                return None;
+            }
+            let count = queue.waiting.len().min(MOST);
+            queue.waiting.drain(..count).collect()
+        };
         // Nothing is begun for those who do not wait any more.
-        Some(queue.waiting.drain(..count).filter(|asked| !asked.tell.is_closed()).collect())
+        batch.retain(|asked| !asked.is_given_up());
+        Some(batch)
     }
 }
 
@@ -88,10 +103,15 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
     use super::*;
 
+    fn join<W, T>(queue: &Together<W, T>, work: W) -> (Answer<T>, bool) {
+        let (asked, answer) = Asked::new(work);
+        (answer, queue.join(asked))
+    }
+
     #[tokio::test]
     async fn those_who_come_meanwhile_are_served_in_one_go() {
         let queue = Together::<u32, u32>::new(1);
-        let (first, start) = queue.join(1);
+        let (first, start) = join(&queue, 1);
         assert!(start);
         let mut later = Vec::new();
         let mut sizes = Vec::new();
@@ -99,12 +119,12 @@ mod tests {
             sizes.push(batch.len());
             if later.is_empty() {
                 for number in 2..=4 {
-                    let (answer, start) = queue.join(number);
+                    let (answer, start) = join(&queue, number);
                     assert!(!start, "the one thread there is takes it");
                     later.push(answer);
                 }
                 // Gave up before anything was begun.
-                drop(queue.join(9));
+                drop(join(&queue, 9));
             }
             for Asked { work, tell } in batch {
                 assert_ne!(work, 9);
@@ -116,18 +136,18 @@ mod tests {
         for (number, answer) in later.into_iter().enumerate() {
             assert_eq!(answer.wait().await.unwrap(), 20 + 10 * u32::try_from(number).unwrap());
         }
-        assert!(queue.join(5).1, "the thread has ended");
+        assert!(join(&queue, 5).1, "the thread has ended");
     }
 
     #[tokio::test]
     async fn a_panic_ends_its_own_batch_only() {
         let queue = Together::<bool, ()>::new(1);
-        let (bad, _) = queue.join(true);
+        let (bad, _) = join(&queue, true);
         let mut good = None;
         queue.serve(|batch| {
             for Asked { work, tell } in batch {
                 if work {
-                    good = Some(queue.join(false).0);
+                    good = Some(join(&queue, false).0);
                     panic!("on purpose");
                 }
                 tell.send(()).unwrap();
@@ -135,10 +155,10 @@ mod tests {
         });
         assert_eq!(*bad.wait().await.unwrap_err().kind(), ErrorKind::Internal);
         good.unwrap().wait().await.unwrap();
-        let (refused, start) = queue.join(false);
+        let (refused, start) = join(&queue, false);
         assert!(start);
         queue.refuse();
         refused.wait().await.unwrap_err();
-        assert!(queue.join(false).1);
+        assert!(join(&queue, false).1);
     }
 }

@@ -19,7 +19,7 @@ use sluice_provider::{
 
 use crate::error::{Sys, fault};
 use crate::pool::Running;
-use crate::small::Small;
+use crate::small::{Putting, fits};
 use crate::space::Staged;
 use crate::store::Store;
 use crate::versions::{Newcomer, name_version};
@@ -101,9 +101,9 @@ impl Store {
             check_size(&body, first.bytes as u64)?;
             let seal = body.seal()?;
             let attributes = joined(put, &seal);
-            if self.xattrs && Small::fits(first.bytes, &attributes, &when, versioning) {
-                let Batch { chunks, bytes, .. } = first;
-                return self.put_together(Small { key, chunks, bytes, seal, attributes, when, body }).await;
+            if self.xattrs && fits(first.bytes, &attributes, &when, versioning) {
+                let content = (first.chunks, first.bytes);
+                return self.put_together(Putting::new(key, content, seal.etag, attributes, when, body)).await;
             }
             return self
                 .writes
