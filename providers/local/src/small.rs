@@ -1,17 +1,18 @@
-//! Small bodies, put together.
+//! Small bodies, put together, where nothing is flushed.
 //!
-//! What a small object costs is not its bytes: it is the locks of directories that threads fight for, the flush of a directory, and
-//! waking those who wait. Small puts that come while others are under way are therefore published by one thread, a batch at a time,
-//! and their directories are flushed once. Where nothing is flushed, that thread writes them too. Where they are flushed, each is
-//! written and flushed by a thread of its own before: a disk does in one go what it is asked for at the same time. Each is
-//! published by itself as ever, and nobody is told before what was put is as durable as was promised.
+//! What a small object costs then is not its bytes: it is the locks of directories that threads fight for, and waking them. Small
+//! puts that come while others are under way are therefore written and published by one thread, a batch at a time. Each is
+//! published by itself as ever.
 //!
 //! Nobody is kept waiting by another's trouble: what needs more than a look and a rename (a directory that is to be made, a key
 //! that somebody has locked) goes on by itself, on a thread of its own.
+//!
+//! Where every write is flushed, each has its own thread: a disk does in one go what it is asked for at the same time, and flushes (or
+//! the removal of what was replaced, where the blocks that it frees are discarded at once) that are made one after the other take
+//! longer than the threads cost.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,7 +53,7 @@ enum State {
         etag: ETag,
         attributes: Attributes,
     },
-    /// Written and sealed, and flushed where that is wanted.
+    /// Written and sealed.
     Staged(Box<Staged>, ObjectInfo),
     /// At its place, and nobody was told.
     Published(ObjectInfo),
@@ -72,12 +73,11 @@ pub(crate) fn fits(bytes: usize, attributes: &Attributes, when: &PutWhen, versio
 }
 
 impl Store {
+    /// Makes a put with those that come at the same time. Not where writes are flushed.
     pub(crate) async fn put_together(self: &Arc<Self>, putting: Putting) -> Result<ObjectInfo> {
         let (asked, answer) = Asked::new(putting);
         let store = Arc::clone(self);
-        if self.flush.durable() {
-            self.writes.serve(move || store.put_flushed(asked))?;
-        } else if self.puts.join(asked)
+        if self.puts.join(asked)
             && let Err(error) = self.writes.serve(move || store.puts.serve(|batch| store.put_all(batch)))
         {
             self.puts.refuse();
@@ -86,20 +86,9 @@ impl Store {
         answer.wait().await?
     }
 
-    /// Writes and flushes one put. Whoever publishes then takes it along; if nobody does, this thread.
-    fn put_flushed(self: &Arc<Self>, mut asked: Asked<Putting, Result<ObjectInfo>>) {
-        if asked.is_given_up() {
-            return;
-        }
-        asked.work.write(self);
-        if self.puts.join(asked) {
-            self.puts.serve(|batch| self.put_all(batch));
-        }
-    }
-
-    /// Writes what was not written, publishes all, and tells their callers.
+    /// Writes all, publishes all, and tells their callers.
     pub(crate) fn put_all(self: &Arc<Self>, mut batch: Vec<Asked<Putting, Result<ObjectInfo>>>) {
-        if !self.flush.durable() {
+        {
             let _busy = self.busy.enter();
             batch.iter_mut().for_each(|asked| asked.work.stage(self));
         }
@@ -136,10 +125,9 @@ impl Store {
         }
     }
 
-    /// Publishes what was flushed, and flushes its directories. What cannot be published at once goes on by itself, and is not among
-    /// those that come back.
+    /// Publishes what was staged. What cannot be published at once goes on by itself, and is not among those that come back.
     fn publish_all(self: &Arc<Self>, all: Vec<Asked<Putting, Result<ObjectInfo>>>) -> Vec<Asked<Putting, Result<ObjectInfo>>> {
-        let mut directories: HashMap<Vec<u8>, Option<Directory>> = HashMap::new();
+        let mut directories: HashMap<Vec<u8>, Option<OwnedFd>> = HashMap::new();
         let mut ended = Vec::with_capacity(all.len());
         for mut asked in all {
             let putting = &mut asked.work;
@@ -148,71 +136,37 @@ impl Store {
                 continue;
             };
             let path = KeyPath::new(putting.key.as_str());
-            let directory = match directories.entry(path.dir.clone()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let opened = self.tree.directory(self.root(), &path.dir).ok();
-                    new.insert(opened.map(|fd| Directory { fd, changed: Vec::new() }))
-                }
-            };
-            let Some(directory) = directory else {
+            let open = || self.tree.directory(self.root(), &path.dir).ok();
+            let Some(directory) = directories.entry(path.dir.clone()).or_insert_with(open) else {
                 self.publish_apart(asked);
                 continue;
             };
-            match self.publish_at_once(&directory.fd, &path, staged, &putting.when) {
-                Ok(Some(elsewhere)) => {
-                    putting.publish();
-                    match elsewhere {
-                        None => directory.changed.push(ended.len()),
-                        Some(elsewhere) => {
-                            if let Err(errno) = self.flush.directory(elsewhere.as_fd()) {
-                                putting.fail(fault("publish", errno));
-                            }
-                        }
-                    }
-                    ended.push(asked);
+            match self.publish_at_once(directory, &path, staged, &putting.when) {
+                Ok(true) => putting.publish(),
+                Ok(false) => {
+                    self.publish_apart(asked);
+                    continue;
                 }
-                Ok(None) => self.publish_apart(asked),
-                Err(error) => {
-                    putting.fail(error);
-                    ended.push(asked);
-                }
+                Err(error) => putting.fail(error),
             }
-        }
-        for Directory { fd, changed } in directories.into_values().flatten().filter(|directory| !directory.changed.is_empty()) {
-            if let Err(errno) = self.flush.directory(fd.as_fd()) {
-                for number in changed {
-                    if let Some(asked) = ended.get_mut(number) {
-                        asked.work.fail(fault("publish", errno));
-                    }
-                }
-            }
+            ended.push(asked);
         }
         ended
     }
 
-    /// One attempt to publish in an open directory; `None` when it takes more than that. The directory that has the name, when it is
-    /// not the one of the key.
-    fn publish_at_once(
-        &self,
-        dir: &OwnedFd,
-        path: &KeyPath,
-        staged: &mut Staged,
-        when: &PutWhen,
-    ) -> Result<Option<Option<OwnedFd>>> {
-        let Some(_lock) = self.locks.lock_soon(path.key())? else { return Ok(None) };
+    /// One attempt to publish in an open directory; false when it takes more than that.
+    fn publish_at_once(&self, dir: &OwnedFd, path: &KeyPath, staged: &mut Staged, when: &PutWhen) -> Result<bool> {
+        let Some(_lock) = self.locks.lock_soon(path.key())? else { return Ok(false) };
         // Whether what is there is in the way is found out, and told, by the ordinary way.
         if *when != PutWhen::Always && self.load_key(path)?.is_some() {
-            return Ok(None);
+            return Ok(false);
         }
         let _busy = self.busy.enter();
-        match self.place(dir, path, staged)? {
-            Placed::In(elsewhere) => {
-                self.changed();
-                Ok(Some(elsewhere))
-            }
-            Placed::Again => Ok(None),
+        let placed = matches!(self.place(dir, path, staged)?, Placed::In(_));
+        if placed {
+            self.changed();
         }
+        Ok(placed)
     }
 
     /// Publishes one that takes longer, and tells its caller.
@@ -231,13 +185,6 @@ impl Store {
     }
 }
 
-/// A directory that puts of a batch publish in.
-struct Directory {
-    fd: OwnedFd,
-    /// Those that changed it.
-    changed: Vec<usize>,
-}
-
 impl Putting {
     /// A put whose body has ended cleanly, in these chunks.
     pub(crate) fn new(
@@ -251,20 +198,7 @@ impl Putting {
         Self { key, when, body, state: State::Received { chunks, bytes, etag, attributes } }
     }
 
-    /// Writes and flushes it.
-    pub(crate) fn write(&mut self, store: &Store) {
-        {
-            let _busy = store.busy.enter();
-            self.stage(store);
-        }
-        if let State::Staged(staged, _) = &self.state
-            && let Err(errno) = store.flush.file(staged.fd())
-        {
-            self.fail(fault("flush", errno));
-        }
-    }
-
-    /// Writes it, if that was not done.
+    /// Writes it.
     fn stage(&mut self, store: &Store) {
         self.state = match std::mem::replace(&mut self.state, State::Taken) {
             State::Received { chunks, bytes, etag, attributes } => {

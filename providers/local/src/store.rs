@@ -33,9 +33,8 @@ use crate::versions::Spares;
 /// How many threads may wait for the disk on behalf of durable writers. jbd2 commits them together, so that 32 of them cost
 /// little more than one.
 const DURABLE_WRITERS: usize = 32;
-/// How many threads make small puts, a batch of them at a time: some make theirs while others wait for the disk.
-const DURABLE_PUTS: usize = 4;
-/// The same where nothing is flushed; half the processors, if that is more. Others would fight for the lock of a directory.
+/// How many threads make small puts where nothing is flushed, a batch at a time; half the processors, if that is more. Others would
+/// fight for the lock of a directory.
 const LEAST_PUTS: usize = 2;
 /// How many threads delete, a batch of keys at a time: one makes its changes while others wait for the disk.
 const DURABLE_DELETIONS: usize = 4;
@@ -94,7 +93,7 @@ impl Store {
         let cores = available_parallelism().map_or(2, usize::from);
         let durable = settings.durability == Durability::Fsync;
         let own_times = own_times(&root).map_err(failed("statfs of the root"))?;
-        let (putting, deleting) = if durable { (DURABLE_PUTS, DURABLE_DELETIONS) } else { ((cores / 2).max(LEAST_PUTS), 1) };
+        let (putting, deleting) = if durable { (0, DURABLE_DELETIONS) } else { ((cores / 2).max(LEAST_PUTS), 1) };
         let store = Self {
             tree: Tree::new(settings.openat2),
             locks: KeyLocks::new(locks).map_err(failed("open locks"))?,

@@ -101,7 +101,7 @@ impl Store {
             check_size(&body, first.bytes as u64)?;
             let seal = body.seal()?;
             let attributes = joined(put, &seal);
-            if self.xattrs && fits(first.bytes, &attributes, &when, versioning) {
+            if self.xattrs && !self.flush.durable() && fits(first.bytes, &attributes, &when, versioning) {
                 let content = (first.chunks, first.bytes);
                 return self.put_together(Putting::new(key, content, seal.etag, attributes, when, body)).await;
             }

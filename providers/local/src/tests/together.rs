@@ -28,10 +28,7 @@ impl Mount {
     }
 
     fn join(&self, putting: Putting) -> Answer<ProviderResult<sluice_provider::ObjectInfo>> {
-        let (mut asked, answer) = Asked::new(putting);
-        if self.local.0.flush.durable() {
-            asked.work.write(&self.local.0);
-        }
+        let (asked, answer) = Asked::new(putting);
         self.local.0.puts.join(asked);
         answer
     }
@@ -39,39 +36,37 @@ impl Mount {
 
 #[tokio::test]
 async fn puts_of_one_batch_are_each_what_they_would_be_alone() {
-    for durability in [Durability::Os, Durability::Fsync] {
-        let mount = mount_with(|settings| settings.durability = durability);
-        mount.put("dir/old", "old").await;
-        mount.put("dir/taken", "taken").await;
-        mount.put("dir/object", "steps aside").await;
-        fs::create_dir(mount.path("dir/directory")).unwrap();
-        fs::write(mount.path("dir/directory/foreign"), "kept").unwrap();
-        let given_up = mount.join(small("dir/given up", "x", PutWhen::Always));
-        drop(given_up);
-        let stored = ["dir/old", "dir/new", "top", "made/for/it", "dir/object/inside", "dir/directory", "dir/ü", "dir//twice"];
-        let answers: Vec<_> = stored.iter().map(|name| mount.join(small(name, &format!("is {name}"), PutWhen::Always))).collect();
-        let absent = mount.join(small("dir/absent", "first", PutWhen::IfAbsent));
-        let refused = mount.join(small("dir/taken", "second", PutWhen::IfAbsent));
-        let again = mount.join(small("dir/absent", "second", PutWhen::IfAbsent));
-        mount.make().await.unwrap();
-        for (name, answer) in stored.iter().zip(answers) {
-            let info = answer.wait().await.unwrap().unwrap();
-            assert_eq!((info.key.as_str(), info.size), (*name, name.len() as u64 + 3));
-            assert_eq!(mount.get(name).await.unwrap(), format!("is {name}"));
-            assert_eq!(mount.attributes(name).await.get("content-type"), Some(*name));
-            let now = mount.local.head(&key(name), &ReadOptions::default()).await.unwrap();
-            assert_eq!((now.modified, now.size), (info.modified, info.size), "{name}");
-        }
-        absent.wait().await.unwrap().unwrap();
-        for refused in [refused, again] {
-            assert_eq!(*refused.wait().await.unwrap().unwrap_err().kind(), ErrorKind::PreconditionFailed);
-        }
-        assert_eq!(mount.get("dir/absent").await.unwrap(), "first");
-        assert_eq!(mount.get("dir/taken").await.unwrap(), "taken");
-        assert_eq!(mount.get("dir/object").await.unwrap(), "steps aside");
-        assert_eq!(mount.get("dir/given up").await.unwrap_err(), ErrorKind::NotFound);
-        mount.emptied("staging").await;
+    let mount = mount();
+    mount.put("dir/old", "old").await;
+    mount.put("dir/taken", "taken").await;
+    mount.put("dir/object", "steps aside").await;
+    fs::create_dir(mount.path("dir/directory")).unwrap();
+    fs::write(mount.path("dir/directory/foreign"), "kept").unwrap();
+    let given_up = mount.join(small("dir/given up", "x", PutWhen::Always));
+    drop(given_up);
+    let stored = ["dir/old", "dir/new", "top", "made/for/it", "dir/object/inside", "dir/directory", "dir/ü", "dir//twice"];
+    let answers: Vec<_> = stored.iter().map(|name| mount.join(small(name, &format!("is {name}"), PutWhen::Always))).collect();
+    let absent = mount.join(small("dir/absent", "first", PutWhen::IfAbsent));
+    let refused = mount.join(small("dir/taken", "second", PutWhen::IfAbsent));
+    let again = mount.join(small("dir/absent", "second", PutWhen::IfAbsent));
+    mount.make().await.unwrap();
+    for (name, answer) in stored.iter().zip(answers) {
+        let info = answer.wait().await.unwrap().unwrap();
+        assert_eq!((info.key.as_str(), info.size), (*name, name.len() as u64 + 3));
+        assert_eq!(mount.get(name).await.unwrap(), format!("is {name}"));
+        assert_eq!(mount.attributes(name).await.get("content-type"), Some(*name));
+        let now = mount.local.head(&key(name), &ReadOptions::default()).await.unwrap();
+        assert_eq!((now.modified, now.size), (info.modified, info.size), "{name}");
     }
+    absent.wait().await.unwrap().unwrap();
+    for refused in [refused, again] {
+        assert_eq!(*refused.wait().await.unwrap().unwrap_err().kind(), ErrorKind::PreconditionFailed);
+    }
+    assert_eq!(mount.get("dir/absent").await.unwrap(), "first");
+    assert_eq!(mount.get("dir/taken").await.unwrap(), "taken");
+    assert_eq!(mount.get("dir/object").await.unwrap(), "steps aside");
+    assert_eq!(mount.get("dir/given up").await.unwrap_err(), ErrorKind::NotFound);
+    mount.emptied("staging").await;
 }
 
 #[tokio::test]
