@@ -1,69 +1,41 @@
 //! Delete, and the directories that it leaves empty.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
-use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Key, Result};
-use tokio::sync::oneshot;
+use sluice_provider::{DeleteKey, DeleteOutcome, DeleteWhen, Error, ErrorKind, Result};
 
 use crate::create::{Spot, spot};
 use crate::error::{Sys, fault, missing};
-use crate::name::{Form, KeyPath, encoded, split};
+use crate::meta::Stamp;
+use crate::name::{Form, KeyPath, encoded, is_plain, split};
 use crate::store::Store;
-
-/// How many deletions are made in one go at most. Whoever comes meanwhile waits for the next.
-const BATCH: usize = 64;
-/// How many such goes may be under way: one makes its changes while others wait for the disk.
-const DURABLE_BATCHES: usize = 4;
+use crate::together::{Asked, Together};
 
 /// Deletions that wait for each other: those that come together are made on one thread, one after the other as their directory's
-/// lock would have it anyway, and share the flush of the directory. The requests under way bound what waits.
-#[derive(Debug)]
-pub(crate) struct Deletions(Mutex<Queue>);
+/// lock would have it anyway. They share a look-up of the directory, the look whether it is empty, and its flush.
+pub(crate) type Deletions = Together<Vec<DeleteKey>, Vec<Result<DeleteOutcome>>>;
 
-#[derive(Debug)]
-struct Queue {
-    free: usize,
-    waiting: VecDeque<Asked>,
+/// A directory of keys that are deleted together.
+struct Directory {
+    /// `None` when it could not be opened.
+    fd: Option<OwnedFd>,
+    /// Those of the keys that changed it.
+    changed: Vec<usize>,
 }
 
-#[derive(Debug)]
-struct Asked {
-    keys: Vec<DeleteKey>,
-    tell: oneshot::Sender<Vec<Result<DeleteOutcome>>>,
-}
-
-impl Deletions {
-    pub(crate) fn new(durable: bool) -> Self {
-        Self(Mutex::new(Queue { free: if durable { DURABLE_BATCHES } else { 1 }, waiting: VecDeque::new() }))
-    }
-
-    /// Puts a request in the queue; whether a thread is to be started for it.
-    fn join(&self, asked: Asked) -> bool {
-        let mut queue = self.0.lock();
-        queue.waiting.push_back(asked);
-        let start = queue.free > 0;
-        queue.free -= usize::from(start);
-        start
-    }
-
-    /// What is to be made next. `None` ends a thread: its place is free again, and the next who joins starts another.
-    fn next(&self) -> Option<Vec<Asked>> {
-        let mut queue = self.0.lock();
-        if queue.waiting.is_empty() {
-            queue.free += 1;
-            return None;
-        }
-        let count = queue.waiting.len().min(BATCH);
-        // Nothing is begun for those who do not wait any more.
-        Some(queue.waiting.drain(..count).filter(|asked| !asked.tell.is_closed()).collect())
-    }
+/// How far the quick way led.
+enum Quick {
+    Deleted {
+        size: u64,
+    },
+    Absent,
+    /// It takes a closer look.
+    Unsure,
 }
 
 impl Store {
@@ -71,73 +43,142 @@ impl Store {
         if self.surely_absent(keys) {
             return keys.iter().map(|_| Ok(DeleteOutcome::Absent)).collect();
         }
-        let (tell, told) = oneshot::channel();
-        if self.deletions.join(Asked { keys: keys.to_vec(), tell }) {
+        let (asked, answer) = Asked::new(keys.to_vec());
+        if self.deletions.join(asked) {
             let store = Arc::clone(self);
-            if let Err(error) = self.writes.serve(move || store.delete_waiting()) {
-                // Nobody is refused by a pool that is open; whoever waits with us is told the same.
-                while self.deletions.next().is_some() {}
+            if let Err(error) = self.writes.serve(move || store.deletions.serve(|batch| store.delete_batch(batch))) {
+                // Nobody is refused by a pool that is open; whoever waits with us is told too.
+                self.deletions.refuse();
                 return failed(keys, &error);
             }
         }
-        told.await.unwrap_or_else(|gone| failed(keys, &Error::new(ErrorKind::Internal, "delete").caused_by(gone)))
+        answer.wait().await.unwrap_or_else(|error| failed(keys, &error))
     }
 
     /// Whether it is one key, and the kernel knows without asking the disk that it is not there.
     fn surely_absent(&self, keys: &[DeleteKey]) -> bool {
         let [DeleteKey { key, when: DeleteWhen::Always }] = keys else { return false };
-        matches!(self.load_cached(&KeyPath::new(key.as_str())), Ok(Some(None)))
+        let path = KeyPath::new(key.as_str());
+        // In the order of every look-up: an object moves from the plain place to the side, never back.
+        [Form::Plain, Form::Side].into_iter().all(|form| {
+            let found = self.tree.open_cached(self.root(), &path.path(form), OFlags::PATH);
+            matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
+        })
     }
 
-    /// Makes the deletions that wait, until there are none.
-    fn delete_waiting(&self) {
-        while let Some(batch) = self.deletions.next() {
-            let keys: Vec<_> = batch.iter().flat_map(|asked| &asked.keys).collect();
-            // A panic is logged by the hook, and told to those who wait by the end of their channels. The others have to be served.
-            let Ok(outcomes) = catch_unwind(AssertUnwindSafe(|| self.delete_all(&keys))) else { continue };
-            let mut outcomes = outcomes.into_iter();
-            for Asked { keys, tell } in batch {
-                let _ = tell.send(outcomes.by_ref().take(keys.len()).collect());
-            }
+    fn delete_batch(&self, batch: Vec<Asked<Vec<DeleteKey>, Vec<Result<DeleteOutcome>>>>) {
+        let keys: Vec<_> = batch.iter().flat_map(|asked| &asked.work).collect();
+        let mut outcomes = self.delete_all(&keys).into_iter();
+        for Asked { work, tell } in batch {
+            // Whoever is gone does not want it.
+            let _ = tell.send(outcomes.by_ref().take(work.len()).collect());
         }
     }
 
-    /// Deletes all keys, then flushes each directory that changed once.
+    /// Deletes all keys, removes the directories that are empty then, and flushes each directory that changed once.
     fn delete_all(&self, keys: &[&DeleteKey]) -> Vec<Result<DeleteOutcome>> {
-        let mut changed: HashMap<(u64, u64), (OwnedFd, Vec<usize>)> = HashMap::new();
+        let mut directories: HashMap<Vec<u8>, Directory> = HashMap::new();
+        let mut flushed = Flushed::new(self);
         let mut outcomes = Vec::with_capacity(keys.len());
         for (number, wanted) in keys.iter().enumerate() {
-            outcomes.push(self.delete_one(&wanted.key, &wanted.when).and_then(|(outcome, dir)| {
-                if let Some(dir) = dir.filter(|_| self.flush.durable()) {
-                    let stat = fstat(&dir).map_err(|e| fault("flush a deletion", e))?;
-                    changed.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| (dir, Vec::new())).1.push(number);
-                }
-                Ok(outcome)
-            }));
-        }
-        for (dir, numbers) in changed.into_values() {
-            if let Err(errno) = self.flush.directory(dir.as_fd()) {
-                // None of these is surely gone.
-                for number in numbers {
-                    if let Some(outcome) = outcomes.get_mut(number) {
-                        *outcome = Err(fault("flush a deletion", errno));
+            let path = KeyPath::new(wanted.key.as_str());
+            let quick = match wanted.when {
+                DeleteWhen::IfMatch { .. } => Ok(Quick::Unsure),
+                DeleteWhen::Always => {
+                    let directory = directories.entry(path.dir.clone()).or_insert_with(|| {
+                        // One that is opened now had all that was acknowledged before these requests came, and is not removed before that.
+                        let fd = self.tree.directory(self.root(), &path.dir).ok();
+                        Directory { fd, changed: Vec::new() }
+                    });
+                    let quick = directory.fd.as_ref().map_or(Ok(Quick::Unsure), |dir| self.delete_quickly(dir, &path));
+                    if matches!(quick, Ok(Quick::Deleted { .. })) {
+                        directory.changed.push(number);
                     }
+                    quick
                 }
+            };
+            outcomes.push(match quick {
+                Ok(Quick::Deleted { size }) => Ok(DeleteOutcome::Deleted { size }),
+                Ok(Quick::Absent) => Ok(DeleteOutcome::Absent),
+                Ok(Quick::Unsure) => self.delete_one(wanted, &path).map(|(outcome, dir)| {
+                    if let Some(dir) = dir {
+                        flushed.needs(dir, [number]);
+                    }
+                    outcome
+                }),
+                Err(error) => Err(error),
+            });
+        }
+        for (dir, Directory { fd, changed }) in directories {
+            if changed.is_empty() {
+                continue;
+            }
+            if let Some(stays) = self.prune_directory(&dir, fd) {
+                flushed.needs(stays, changed);
+            }
+        }
+        for (number, error) in flushed.failures() {
+            if let Some(outcome) = outcomes.get_mut(number) {
+                *outcome = Err(error);
             }
         }
         outcomes
     }
 
-    fn delete_one(&self, key: &Key, when: &DeleteWhen) -> Result<(DeleteOutcome, Option<OwnedFd>)> {
-        let path = KeyPath::new(key.as_str());
+    /// Deletes a regular file that has no record and nothing at its side, without opening it. Its size is the object's, unless somebody
+    /// died while appending to it.
+    fn delete_quickly(&self, dir: &OwnedFd, path: &KeyPath) -> Result<Quick> {
+        let failed = |e| fault("delete", e);
+        let (name, side) = (path.leaf().as_bytes(), encoded(path.leaf(), Form::Side));
+        if !is_plain(path.leaf()) || side.contains(&b'/') {
+            return Ok(Quick::Unsure);
+        }
+        let _lock = self.locks.lock(path.key())?;
+        if !self.no_records() {
+            return Ok(Quick::Unsure);
+        }
+        let found = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Some(stat),
+            Ok(_) => return Ok(Quick::Unsure),
+            Err(Errno::NOENT) => None,
+            Err(errno) => return Err(failed(errno)),
+        };
+        // An older state may lie at the side, when another program made the plain file. It would come back.
+        if spot(dir.as_fd(), &side).map_err(failed)? != Spot::Free {
+            return Ok(Quick::Unsure);
+        }
+        let Some(stat) = found else { return Ok(Quick::Absent) };
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) => {}
+            // Another program was faster.
+            Err(Errno::NOENT) => {}
+            Err(Errno::ISDIR) => return Ok(Quick::Unsure),
+            Err(errno) => return Err(failed(errno)),
+        }
+        self.changed();
+        Ok(Quick::Deleted { size: Stamp::of(&stat).size })
+    }
+
+    /// Removes the directory of keys and those above it that are empty. The lowest that stays.
+    fn prune_directory(&self, dir: &[u8], fd: Option<OwnedFd>) -> Option<OwnedFd> {
+        if dir.is_empty() {
+            return fd;
+        }
+        // As above any name in it.
+        let inside = [dir, b"/-"].concat();
+        self.prune_above(&inside, fd.map(|fd| (dir, fd)))
+    }
+
+    fn delete_one(&self, wanted: &DeleteKey, path: &KeyPath) -> Result<(DeleteOutcome, Option<OwnedFd>)> {
+        let DeleteKey { key, when } = wanted;
         if *when != DeleteWhen::Always
-            && let Some((opened, known)) = self.load_key(&path)?
+            && let Some((opened, known)) = self.load_key(path)?
         {
             // The ETag of a foreign file is computed before the lock is taken, not under it.
             self.info(key, opened, known, false)?;
         }
         let _lock = self.locks.lock(key.as_str())?;
-        let Some((opened, known)) = self.load_key(&path)? else {
+        let Some((opened, known)) = self.load_key(path)? else {
             return match when {
                 DeleteWhen::Always => Ok((DeleteOutcome::Absent, None)),
                 DeleteWhen::IfMatch { .. } => Err(missing("delete", key)),
@@ -152,8 +193,8 @@ impl Store {
                 return Err(Error::new(ErrorKind::PreconditionFailed, "delete").with("key", format!("{key:?}")));
             }
         }
-        let dir = self.remove_object(&path, form, record)?;
-        Ok((DeleteOutcome::Deleted { size }, self.prune_from(&path, form, dir)))
+        let dir = self.remove_object(path, form, record)?;
+        Ok((DeleteOutcome::Deleted { size }, self.prune_from(path, form, dir)))
     }
 
     /// Removes the object of a key, and what lies at its side. Under the lock of the key; answers its directory, if there is one.
@@ -252,6 +293,47 @@ impl Store {
             above = split(dir).0;
         }
         opened(b"")
+    }
+}
+
+/// Directories that are to be flushed, each once, and who needs it.
+struct Flushed<'a> {
+    store: &'a Store,
+    directories: HashMap<(u64, u64), (OwnedFd, Vec<usize>)>,
+    failures: Vec<(usize, Error)>,
+}
+
+impl<'a> Flushed<'a> {
+    fn new(store: &'a Store) -> Self {
+        Self { store, directories: HashMap::new(), failures: Vec::new() }
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "the types of stat differ between platforms")]
+    fn needs(&mut self, dir: OwnedFd, numbers: impl IntoIterator<Item = usize>) {
+        if !self.store.flush.durable() {
+            return;
+        }
+        match fstat(&dir) {
+            Ok(stat) => {
+                let id = (stat.st_dev as u64, stat.st_ino as u64);
+                self.directories.entry(id).or_insert_with(|| (dir, Vec::new())).1.extend(numbers);
+            }
+            Err(errno) => self.fail(numbers, errno),
+        }
+    }
+
+    fn fail(&mut self, numbers: impl IntoIterator<Item = usize>, errno: Errno) {
+        self.failures.extend(numbers.into_iter().map(|number| (number, fault("flush a deletion", errno))));
+    }
+
+    /// Flushes them. None of those that are named is surely gone.
+    fn failures(mut self) -> Vec<(usize, Error)> {
+        for (dir, numbers) in std::mem::take(&mut self.directories).into_values() {
+            if let Err(errno) = self.store.flush.directory(dir.as_fd()) {
+                self.fail(numbers, errno);
+            }
+        }
+        self.failures
     }
 }
 

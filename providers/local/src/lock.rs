@@ -20,6 +20,8 @@ use crate::space::lock_file;
 const SHARDS: u64 = 64;
 /// How long another process may hold a lock before the caller is told to come back later.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long whoever has others behind it waits.
+const SOON: Duration = Duration::from_millis(2);
 
 /// The locks of a root.
 #[derive(Debug)]
@@ -54,19 +56,28 @@ impl KeyLocks {
 
     /// Waits for the lock of a key. Blocks.
     pub(crate) fn lock(&self, key: &str) -> Result<KeyLock<'_>> {
-        self.lock_shard(fnv1a(key.as_bytes()) % SHARDS)
+        self.lock_shard(fnv1a(key.as_bytes()) % SHARDS, PATIENCE)
+    }
+
+    /// Waits for the lock of a key no longer than others do anything under it, as a rule; `None` when it takes longer.
+    pub(crate) fn lock_soon(&self, key: &str) -> Result<Option<KeyLock<'_>>> {
+        match self.lock_shard(fnv1a(key.as_bytes()) % SHARDS, SOON) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if *error.kind() == ErrorKind::Busy => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits for the locks of two keys, which may be one. Blocks.
     pub(crate) fn lock_two(&self, one: &str, other: &str) -> Result<(KeyLock<'_>, Option<KeyLock<'_>>)> {
         let (one, other) = (fnv1a(one.as_bytes()) % SHARDS, fnv1a(other.as_bytes()) % SHARDS);
-        let first = self.lock_shard(one.min(other))?;
-        let second = if one == other { None } else { Some(self.lock_shard(one.max(other))?) };
+        let first = self.lock_shard(one.min(other), PATIENCE)?;
+        let second = if one == other { None } else { Some(self.lock_shard(one.max(other), PATIENCE)?) };
         Ok((first, second))
     }
 
-    fn lock_shard(&self, shard: u64) -> Result<KeyLock<'_>> {
-        let until = Instant::now() + PATIENCE;
+    fn lock_shard(&self, shard: u64, patience: Duration) -> Result<KeyLock<'_>> {
+        let until = Instant::now() + patience;
         let busy = || Error::new(ErrorKind::Busy, "key lock").with("shard", shard);
         let slot = self.shards.get(usize::try_from(shard).unwrap_or(0)).ok_or_else(busy)?;
         let mut file = slot.try_lock_until(until).ok_or_else(busy)?;

@@ -38,9 +38,25 @@ impl Store {
     /// Stores ETag and attributes with a staged file whose content is complete. Its modification time becomes now, to the
     /// nanosecond: the kernel's own stamps are coarser than two edits can be apart.
     pub(crate) fn seal(&self, staged: &mut Staged, key: &Key, etag: ETag, attributes: Attributes) -> Result<ObjectInfo> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = Timespec { tv_sec: now.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: now.subsec_nanos().into() };
-        self.seal_as_of(staged, key, (etag, attributes), now)
+        self.seal_as_of(staged, key, (etag, attributes), now())
+    }
+
+    /// The same for a file whose size is known, because all of it was just written into a new one.
+    pub(crate) fn seal_new(
+        &self,
+        staged: &mut Staged,
+        key: &Key,
+        (etag, attributes): (ETag, Attributes),
+        size: u64,
+    ) -> Result<ObjectInfo> {
+        let now = now();
+        if !self.exact_times {
+            return self.seal_as_of(staged, key, (etag, attributes), now);
+        }
+        set_times(staged, now)?;
+        // With extended attributes, no record is named by the inode.
+        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or(0);
+        self.seal_stamped(staged, key, (etag, attributes), (Stamp { size, seconds: now.tv_sec, nanoseconds }, 0))
     }
 
     /// The same with another modification time.
@@ -48,16 +64,24 @@ impl Store {
         &self,
         staged: &mut Staged,
         key: &Key,
-        (etag, attributes): (ETag, Attributes),
+        content: (ETag, Attributes),
         now: Timespec,
     ) -> Result<ObjectInfo> {
-        let failed = |e| fault("store attributes", e);
-        futimens(staged.fd(), &Timestamps { last_access: now, last_modification: now }).map_err(failed)?;
+        set_times(staged, now)?;
         // Read it back: the file system may keep less than nanoseconds.
-        let stat = fstat(staged.fd()).map_err(failed)?;
-        let stamp = Stamp::of(&stat);
+        let stat = fstat(staged.fd()).map_err(|e| fault("store attributes", e))?;
+        self.seal_stamped(staged, key, content, (Stamp::of(&stat), stat.st_ino))
+    }
+
+    fn seal_stamped(
+        &self,
+        staged: &mut Staged,
+        key: &Key,
+        (etag, attributes): (ETag, Attributes),
+        (stamp, inode): (Stamp, u64),
+    ) -> Result<ObjectInfo> {
         let meta = Meta { stamp, etag: etag.clone(), beside: Beside::Here(attributes.clone()), growing: false };
-        staged.record = self.attach(staged.fd(), stat.st_ino, key, meta)?;
+        staged.record = self.attach(staged.fd(), inode, key, meta)?;
         Ok(ObjectInfo { key: key.clone(), size: stamp.size, etag, modified: stamp.modified(), attributes })
     }
 
@@ -205,7 +229,7 @@ impl Store {
 
     /// Whether no object of this root has a record: the directory of records has never had one in it. The link count of a
     /// directory tells on the file systems that we know; what btrfs shows is never 2.
-    fn no_records(&self) -> bool {
+    pub(crate) fn no_records(&self) -> bool {
         self.xattrs && self.own_times && fstat(&self.space.records).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
@@ -271,6 +295,16 @@ impl Store {
         }
         Ok(Placed::In(dir.owned()))
     }
+}
+
+fn now() -> Timespec {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timespec { tv_sec: now.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: now.subsec_nanos().into() }
+}
+
+fn set_times(staged: &Staged, now: Timespec) -> Result<()> {
+    let times = Timestamps { last_access: now, last_modification: now };
+    futimens(staged.fd(), &times).map_err(|e| fault("store attributes", e))
 }
 
 /// Gives the staged file a name that is free.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::available_parallelism;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, XattrFlags, fsetxattr, fstatfs, fstatvfs, mkdirat, openat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, XattrFlags, fsetxattr, fstat, fstatfs, fstatvfs, futimens, mkdirat, openat,
+    statat, unlinkat,
+};
 use rustix::io::Errno;
 use sluice_provider::{Error, ErrorKind, Result};
 
@@ -15,18 +18,26 @@ use crate::etag::EtagCache;
 use crate::flush::Flush;
 use crate::known::KnownCache;
 use crate::lock::KeyLocks;
+use crate::meta::Stamp;
 use crate::name::NAME_BYTES;
 use crate::object::XATTR;
 use crate::pool::{Gate, Pool};
 use crate::settings::{Durability, Settings, Snapshots};
 use crate::shelf::Shelf;
+use crate::small::Puts;
 use crate::space::{Space, Staged, subdirectory};
+use crate::together::Together;
 use crate::tree::Tree;
 use crate::versions::Spares;
 
 /// How many threads may wait for the disk on behalf of durable writers. jbd2 commits them together, so that 32 of them cost
 /// little more than one.
 const DURABLE_WRITERS: usize = 32;
+/// How many threads make small puts where nothing is flushed, a batch at a time; half the processors, if that is more. Others would
+/// fight for the lock of a directory.
+const LEAST_PUTS: usize = 2;
+/// How many threads delete, a batch of keys at a time: one makes its changes while others wait for the disk.
+const DURABLE_DELETIONS: usize = 4;
 
 /// Everything the operations share. Its methods block; they run on the pools.
 #[derive(Debug)]
@@ -43,6 +54,8 @@ pub(crate) struct Store {
     pub(crate) links: bool,
     /// Whether this kernel itself keeps the times of the inodes: a file server's may be shown late.
     pub(crate) own_times: bool,
+    /// Whether attributes live in inodes that keep the times they are given, to the nanosecond.
+    pub(crate) exact_times: bool,
     pub(crate) known: KnownCache,
     pub(crate) etags: EtagCache,
     /// Sorted directories, unless they are not to be kept.
@@ -54,6 +67,7 @@ pub(crate) struct Store {
     pub(crate) lists: Pool,
     pub(crate) hashes: Pool,
     pub(crate) deletions: Deletions,
+    pub(crate) puts: Puts,
     /// What keeps older versions until their shelves are on disk.
     pub(crate) spares: Spares,
     /// For writers that use a processor. More of them would only fight for the lock of a directory.
@@ -79,11 +93,13 @@ impl Store {
         let cores = available_parallelism().map_or(2, usize::from);
         let durable = settings.durability == Durability::Fsync;
         let own_times = own_times(&root).map_err(failed("statfs of the root"))?;
+        let (putting, deleting) = if durable { (0, DURABLE_DELETIONS) } else { ((cores / 2).max(LEAST_PUTS), 1) };
         let store = Self {
             tree: Tree::new(settings.openat2),
             locks: KeyLocks::new(locks).map_err(failed("open locks"))?,
             flush: Flush::new(durable),
             own_times,
+            exact_times: xattrs && own_times && keeps_times(&space)?,
             known: KnownCache::default(),
             etags: EtagCache::default(),
             shelf: match settings.snapshots {
@@ -93,10 +109,11 @@ impl Store {
             },
             reads_of_directories: AtomicU64::new(0),
             reads: Pool::new(64),
-            writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores }),
+            writes: Pool::new(if durable { DURABLE_WRITERS } else { 2 * cores } + putting + deleting),
             lists: Pool::new(2 * cores),
             hashes: Pool::new(cores),
-            deletions: Deletions::new(durable),
+            deletions: Together::new(deleting),
+            puts: Together::new(putting),
             spares: Spares::new(durable && links && own_times),
             busy: Gate::new(2 * cores),
             settings,
@@ -160,6 +177,18 @@ fn refuse_merging(dir: BorrowedFd<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file keeps the times that it is given.
+fn keeps_times(space: &Arc<Space>) -> Result<bool> {
+    let failed = |e| fault("probe times", e);
+    let staged: Staged = space.stage().map_err(failed)?;
+    let (seconds, nanoseconds) = (1_777_777_777, 987_654_321);
+    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+    let set = futimens(staged.fd(), &Timestamps { last_access: time, last_modification: time }).and_then(|()| fstat(staged.fd()));
+    staged.discard();
+    let stat = Stamp::of(&set.map_err(failed)?);
+    Ok(stat.seconds == seconds && i64::from(stat.nanoseconds) == nanoseconds)
 }
 
 fn has_xattrs(space: &Arc<Space>) -> Result<bool> {

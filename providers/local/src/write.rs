@@ -1,7 +1,7 @@
 //! Put.
 //!
-//! A small body is collected in memory and takes one hop to a blocking thread, which does everything. A larger one is written
-//! batch by batch while the next is collected: no thread waits for a slow sender.
+//! A body that fits into one batch is collected in memory and takes one hop to a blocking thread, which does everything; small ones
+//! share it ([`crate::small`]). A larger one is written batch by batch while the next is collected: no thread waits for a slow sender.
 //!
 //! A publication that has begun goes on when its caller is gone. The body is kept until it has ended, because whoever made the body
 //! may have put into it what must last as long: the right to publish.
@@ -19,6 +19,7 @@ use sluice_provider::{
 
 use crate::error::{Sys, fault};
 use crate::pool::Running;
+use crate::small::{Putting, fits};
 use crate::space::Staged;
 use crate::store::Store;
 use crate::versions::{Newcomer, name_version};
@@ -100,10 +101,14 @@ impl Store {
             check_size(&body, first.bytes as u64)?;
             let seal = body.seal()?;
             let attributes = joined(put, &seal);
+            if self.xattrs && !self.flush.durable() && fits(first.bytes, &attributes, &when, versioning) {
+                let content = (first.chunks, first.bytes);
+                return self.put_together(Putting::new(key, content, seal.etag, attributes, when, body)).await;
+            }
             return self
                 .writes
                 .run(move || {
-                    let stored = store.put_small(&key, &first.chunks, seal, attributes, (&when, versioning));
+                    let stored = store.put_whole(&key, &first, seal, attributes, (&when, versioning));
                     drop(body);
                     stored
                 })
@@ -127,17 +132,17 @@ impl Store {
             .await
     }
 
-    fn put_small(
+    fn put_whole(
         &self,
         key: &Key,
-        chunks: &[Bytes],
+        body: &Batch,
         seal: Seal,
         attributes: Attributes,
         (when, versioning): (&PutWhen, Versioning),
     ) -> Result<ObjectInfo> {
         let busy = self.busy.enter();
         let staged = self.space.stage().map_err(|e| fault("stage", e))?;
-        if let Err(errno) = write_all(staged.fd(), chunks, 0) {
+        if let Err(errno) = write_all(staged.fd(), &body.chunks, 0) {
             staged.discard();
             return Err(fault("write", errno));
         }

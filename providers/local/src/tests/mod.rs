@@ -11,6 +11,7 @@ mod reading;
 mod snapshots;
 mod space;
 mod spares;
+mod together;
 mod uploads;
 mod versions;
 
