@@ -61,15 +61,18 @@ impl Lost {
 pub(crate) struct Wires {
     connector: HttpConnector,
     place: Uri,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Idle>,
     /// How many may lie idle, and for how long.
     most: usize,
     patience: Duration,
 }
 
+#[derive(Default)]
 struct Idle {
-    socket: TcpStream,
-    since: Instant,
+    /// With the time since when; those that lie there longest come first.
+    sockets: Vec<(TcpStream, Instant)>,
+    /// Whether somebody looks after them.
+    swept: bool,
 }
 
 impl Wires {
@@ -178,22 +181,22 @@ impl Wires {
     /// The connection that was used last.
     fn take(&self) -> Option<TcpStream> {
         let mut idle = self.idle.lock();
-        let last = idle.pop()?;
-        if last.since.elapsed() < self.patience {
-            return Some(last.socket);
+        let (socket, since) = idle.sockets.pop()?;
+        if since.elapsed() < self.patience {
+            return Some(socket);
         }
         // All others lie there longer.
-        idle.clear();
+        idle.sockets.clear();
         None
     }
 
     fn put(self: &Arc<Self>, socket: TcpStream) {
         let mut idle = self.idle.lock();
-        if idle.len() >= self.most {
+        if idle.sockets.len() >= self.most {
             return;
         }
-        idle.push(Idle { socket, since: Instant::now() });
-        if idle.len() == 1 {
+        idle.sockets.push((socket, Instant::now()));
+        if !std::mem::replace(&mut idle.swept, true) {
             self.sweep();
         }
     }
@@ -206,8 +209,9 @@ impl Wires {
                 sleep(patience / 2).await;
                 let Some(wires) = wires.upgrade() else { return };
                 let mut idle = wires.idle.lock();
-                idle.retain(|idle| idle.since.elapsed() < patience);
-                if idle.is_empty() {
+                idle.sockets.retain(|(_, since)| since.elapsed() < patience);
+                if idle.sockets.is_empty() {
+                    idle.swept = false;
                     return;
                 }
             }

@@ -82,6 +82,29 @@ async fn one_connection_serves_one_request_after_the_other() {
 }
 
 #[tokio::test]
+async fn requests_leave_no_tasks_behind() {
+    let server = Server::start(bucket_and(|head, _| object(head, "small"))).await;
+    let mount = open(&server, |settings| settings.idle = Duration::from_millis(400)).await;
+    read(&mount).await.unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..200 {
+        read(&mount).await.unwrap();
+    }
+    assert_eq!((tasks(), count(&server)), (before, 1));
+    // Who looks after idle connections goes with the last of them, and the server's part of it.
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while tasks() >= before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    read(&mount).await.unwrap();
+    assert_eq!((tasks(), count(&server)), (before, 2));
+}
+
+#[tokio::test]
 async fn a_connection_that_was_closed_while_it_lay_idle_is_not_noticed() {
     // It says nothing of closing, and a body that is sent once cannot be sent again.
     let server = Server::start(bucket_and(|head, _| match head.split(' ').next().unwrap() {
