@@ -53,11 +53,12 @@ enum Source {
 
 impl Source {
     fn send(&self, socket: impl AsFd) -> io::Result<usize> {
-        let Extent { file, mut offset, len } = match self {
+        let Extent { file, offset, len } = match self {
             Self::Pipe(piece) => return piece.send(socket),
-            Self::File(extent) => extent.clone(),
+            Self::File(extent) => extent,
         };
-        match sendfile(socket, &*file, Some(&mut offset), len)? {
+        let mut offset = *offset;
+        match sendfile(socket, &**file, Some(&mut offset), *len)? {
             0 => {
                 tracing::warn!(offset, missing = len, "an answer breaks off: its file was cut short while it was sent");
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file was cut short while it was sent"))

@@ -232,17 +232,16 @@ impl Client {
     pub(crate) fn body(&self, opened: Opened, size: u64) -> Body {
         match opened.body {
             Arrival::Socket(body) if body.length() == size => Body::Socket(Box::new(body.holding(opened.turn))),
-            Arrival::Socket(_) => Body::Stream(stream::iter([Err(broken("it has another length than was said"))]).boxed()),
-            Arrival::Hyper(body) => Body::Stream(self.counted(body, size, opened.turn)),
+            body => Body::Stream(self.bytes(Opened { body, ..opened }, size)),
         }
     }
 
     /// The same in memory.
     pub(crate) fn bytes(&self, opened: Opened, size: u64) -> ByteStream {
-        match self.body(opened, size) {
-            Body::Socket(body) => body.into_stream(),
-            Body::Stream(body) => body,
-            Body::Bytes(_) | Body::File { .. } => stream::iter([Err(broken("it is none"))]).boxed(),
+        match opened.body {
+            Arrival::Hyper(body) => self.counted(body, size, opened.turn),
+            Arrival::Socket(body) if body.length() == size => body.holding(opened.turn).into_stream(),
+            Arrival::Socket(_) => stream::iter([Err(broken("it has another length than was asked for"))]).boxed(),
         }
     }
 
