@@ -6,7 +6,6 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use s3s::S3Result;
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::auth::Credentials;
 
 use super::auth::to_framework;
 use super::error::{Code, Failure, Result};
@@ -80,8 +79,10 @@ impl Ground {
 /// A request as far as access is concerned.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked<'a> {
-    /// Whose signature was verified; `None` for an anonymous request.
-    pub(crate) credentials: Option<&'a Credentials>,
+    /// The access key whose signature was verified; `None` for an anonymous request.
+    pub(crate) access_key: Option<&'a str>,
+    /// What it is, where somebody has looked it up for this request.
+    pub(crate) credential: Option<&'a Arc<Credential>>,
     /// The operation; `None` for a form.
     pub(crate) op: Option<Op>,
     /// The bucket; empty for none.
@@ -210,14 +211,14 @@ pub(crate) fn check_owner(identity: &Identity, namespace: &Namespace, expected: 
 /// # Errors
 /// `AccessDenied`, `InvalidAccessKeyId`, `InvalidToken`, `ExpiredToken`, `SlowDown`.
 pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
-    let Asked { credentials, op, headers, query, peer, .. } = asked;
+    let Asked { access_key, op, headers, query, peer, .. } = asked;
     // Only a key whose signature holds loses by what is sent in its name.
-    let who = match (credentials, peer) {
-        (Some(credentials), _) => Some(Sender::Key(&credentials.access_key)),
+    let who = match (access_key, peer) {
+        (Some(access_key), _) => Some(Sender::Key(access_key)),
         (None, peer) => peer.map(|peer| Sender::Address(peer.address)),
     };
     who.map_or(Ok(()), |who| parts.rates.take_user(who)).map_err(|_| Code::SlowDown)?;
-    let Some(credentials) = credentials else {
+    let Some(access_key) = access_key else {
         // A signature that was not even looked at is a failed one: nobody falls back to what everybody may do.
         let claims = claims_identity(headers, query);
         return if claims { Err(Code::AccessDenied.into()) } else { Ok(Actor::unbound(NOBODY.clone())) };
@@ -226,7 +227,10 @@ pub(crate) async fn sender(parts: &Parts, asked: Asked<'_>) -> Result<Actor> {
         return Err(Failure::because(Code::AccessDenied, "There were headers present in the request which were not signed")
             .field("HeadersNotSigned", "host"));
     }
-    let credential = parts.tokens.credential(&credentials.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
+    let credential = match asked.credential {
+        Some(credential) => Arc::clone(credential),
+        None => parts.tokens.credential(access_key).await?.ok_or(Code::InvalidAccessKeyId)?,
+    };
     let token = session_token(headers, query)?;
     // The token of a form is one of its fields, which `form` looks at.
     check_token(&credential, token, op.is_none())?;
@@ -346,8 +350,10 @@ impl S3Access for Access {
         let bucket = cx.s3_path().get_bucket_name().unwrap_or_default().to_owned();
         // Only forms come this way: the route takes everything else.
         let peer = front::peer(cx.extensions_mut());
+        let access_key = cx.credentials().map(|credentials| credentials.access_key.clone());
         let asked = Asked {
-            credentials: cx.credentials(),
+            access_key: access_key.as_deref(),
+            credential: None,
             op: None,
             bucket: &bucket,
             key: "",

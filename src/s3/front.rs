@@ -22,7 +22,7 @@ use super::headers::first;
 use super::iam::{self, Fault};
 use super::operation::Op;
 use super::query::Query;
-use super::route::{self, Hosts, Route};
+use super::route::{self, Hosts, Route, Verified};
 use super::signature::{self, Head};
 use super::terminal::Terminated;
 use super::{Settings, SignatureV2, address, operation, signature_v2, wellformed, xml};
@@ -95,6 +95,8 @@ pub struct Peer {
 #[derive(Clone)]
 pub struct Front {
     service: S3Service,
+    route: Route,
+    keys: Arc<signature::Keys>,
     parts: Arc<Parts>,
     domains: Arc<[String]>,
     signature_v2: SignatureV2,
@@ -134,8 +136,9 @@ impl Front {
         builder.set_auth(Auth::new(parts.tokens.clone()));
         builder.set_access(Access::new(parts.clone()));
         builder.set_host(Hosts::new(domains.clone()));
-        builder.set_route(Route::new(parts.clone()));
-        Self { service: builder.build(), parts, domains, signature_v2, tokens }
+        let route = Route::new(parts.clone());
+        builder.set_route(route.clone());
+        Self { service: builder.build(), route, keys: Arc::default(), parts, domains, signature_v2, tokens }
     }
 
     /// Answers a request. The edge has put a [`RequestId`] into its extensions; the answer has [`Operation`] and [`RequestFacts`]
@@ -145,12 +148,38 @@ impl Front {
         B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
         B::Error: Into<s3s::StdError>,
     {
-        let request_id = request_id(request.extensions());
-        let request = if self.parts.settings.public_hosts.is_empty() {
+        let settings = &self.parts.settings;
+        let request = if settings.public_hosts.is_empty() {
             request
         } else {
-            Box::pin(signature::with_public_host(request, &self.tokens, &self.parts.settings)).await
+            Box::pin(signature::with_public_host(request, &self.tokens, settings)).await
         };
+        let usual = match settings.fast_signatures {
+            true => signature::usual(&request, &self.tokens, settings, &self.keys).await,
+            false => None,
+        };
+        let Some(usual) = usual else { return Box::pin(self.call_framework(request)).await };
+        let asking = Asking::of(request.method(), request.headers());
+        let (head, body) = prepared(request, None).into_parts();
+        let verified = Verified {
+            head,
+            body,
+            trailers: None,
+            service: None,
+            access_key: Some(usual.credential.access_key.as_ref().to_owned()),
+            credential: Some(usual.credential),
+            query: Some(usual.query),
+        };
+        self.shared(asking, self.route.answer(verified).await).await
+    }
+
+    /// Answers a request whose signature the framework has to look at, or that has none.
+    async fn call_framework<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<s3s::StdError>,
+    {
+        let request_id = request_id(request.extensions());
         let method = request.method().clone();
         let uri = request.uri().clone();
         let host = request.headers().get(http::header::HOST).cloned();
@@ -179,7 +208,7 @@ impl Front {
             }
         };
         let signed = Head::of(&request);
-        let mut response = if let Err(failure) = wellformed::check(&request) {
+        let response = if let Err(failure) = wellformed::check(&request) {
             self.retold(Err(failure), &method, &uri, host.as_ref(), &request_id)
         } else if self.signature_v2 != SignatureV2::On && signature_v2::in_header(request.headers()) {
             self.retold(Err(signature_v2::refusal()), &method, &uri, host.as_ref(), &request_id)
@@ -217,6 +246,11 @@ impl Front {
                 }
             }
         };
+        self.shared(asking, response).await
+    }
+
+    /// An answer with what the bucket's rules say to the page that asks, and its error where logs and metrics look for it.
+    async fn shared(&self, asking: Option<Asking>, mut response: Response<Body>) -> Response<Body> {
         if let Some(asking) = asking {
             let bucket = response.extensions().get::<RequestFacts>().map(|f| f.bucket.clone()).unwrap_or_default();
             // Boxed, as all that is rare here: its future would be carried along, and moved about, by every request.

@@ -1,7 +1,7 @@
 //! The S3 front end: one file per operation, the auth and access adapters, the only S3 error table.
 //!
-//! s3s verifies signatures, decodes aws-chunked bodies and parses POST forms. Everything after that is ours: every request but a
-//! form is taken over by a route as soon as its signature has been verified, because what s3s does next (typed inputs, typed
+//! s3s verifies signatures (but the usual ones: `signature`), decodes aws-chunked bodies and parses POST forms. Everything after that is ours: every
+//! request but a form is taken over by a route as soon as its signature has been verified, because what s3s does next (typed inputs, typed
 //! outputs) refuses headers that AWS ignores, cannot say what AWS says in an error, fails a whole listing on one odd key, and
 //! costs more than reading the few headers that matter.
 //!

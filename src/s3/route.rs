@@ -1,12 +1,12 @@
-//! The take-over: every request but a form comes here once the framework has verified its signature.
+//! The take-over: every request but a form comes here once its signature has been verified.
 
 use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{Extensions, HeaderMap, Method, Response, Uri};
+use http::{Extensions, HeaderMap, Method, Response, Uri, request};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::route::S3Route;
-use s3s::{Body, S3Request, S3Response, S3Result};
+use s3s::{Body, S3Request, S3Response, S3Result, TrailingHeaders};
 
 use super::access::{Admitted, Asked, Ground, admit};
 use super::address::{self, Address};
@@ -20,8 +20,10 @@ use super::ops;
 use super::query::Query;
 use super::signature_v2;
 use crate::telemetry::host_id;
+use crate::tokens::Credential;
 
 /// The route.
+#[derive(Clone)]
 pub(crate) struct Route {
     parts: Arc<Parts>,
 }
@@ -40,6 +42,33 @@ pub(crate) fn is_form(method: &Method, headers: &HeaderMap) -> bool {
         && headers.get(CONTENT_TYPE).and_then(|v| v.as_bytes().get(..form.len())).is_some_and(|v| v.eq_ignore_ascii_case(form))
 }
 
+/// A request whose signature was verified, or that has none.
+pub(crate) struct Verified {
+    pub(crate) head: request::Parts,
+    pub(crate) body: Body,
+    /// The trailers of a body that is being decoded.
+    pub(crate) trailers: Option<TrailingHeaders>,
+    /// The service that it was signed for.
+    pub(crate) service: Option<String>,
+    /// The access key; `None` for an anonymous request.
+    pub(crate) access_key: Option<String>,
+    /// What that is, where it was looked up.
+    pub(crate) credential: Option<Arc<Credential>>,
+    /// The query, where it was read.
+    pub(crate) query: Option<Query>,
+}
+
+impl From<S3Request<Body>> for Verified {
+    fn from(request: S3Request<Body>) -> Self {
+        let (mut head, ()) = http::Request::new(()).into_parts();
+        (head.method, head.uri, head.headers, head.extensions) =
+            (request.method, request.uri, request.headers, request.extensions);
+        let access_key = request.credentials.map(|credentials| credentials.access_key);
+        let (service, trailers) = (request.service, request.trailing_headers);
+        Self { head, body: request.input, trailers, service, access_key, credential: None, query: None }
+    }
+}
+
 /// What can be told of a request before it is carried out.
 struct Read {
     address: Address,
@@ -47,19 +76,54 @@ struct Read {
     op: Op,
 }
 
-fn read(parts: &Parts, request: &S3Request<Body>) -> Result<Read> {
-    let host = request.headers.get(http::header::HOST).and_then(|v| v.to_str().ok());
-    let address = address::read(request.uri.path(), host, &parts.settings.domains)?;
-    let query = Query::parse(request.uri.query())?;
-    let op = operation::resolve(&request.method, &address, &query, &request.headers)?;
+fn read(parts: &Parts, verified: &mut Verified) -> Result<Read> {
+    let Verified { head, query, .. } = verified;
+    let host = head.headers.get(http::header::HOST).and_then(|v| v.to_str().ok());
+    let address = address::read(head.uri.path(), host, &parts.settings.domains)?;
+    let query = query.take().map_or_else(|| Query::parse(head.uri.query()), Ok)?;
+    let op = operation::resolve(&head.method, &address, &query, &head.headers)?;
     Ok(Read { address, query, op })
 }
 
 impl Route {
-    async fn answer(&self, request: S3Request<Body>, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
+    /// Carries a request out. Every error is an answer.
+    pub(crate) async fn answer(&self, mut verified: Verified) -> Response<Body> {
+        let uri = verified.head.uri.clone();
+        let head = verified.head.method == Method::HEAD;
+        let request_id = request_id(&verified.head.extensions);
+        let access_key = verified.access_key.clone().unwrap_or_default();
+        let (op, (answer, address)) = match read(&self.parts, &mut verified) {
+            Ok(read) => (read.op.name(), self.carry_out(verified, read, &request_id).await),
+            Err(failure) => ("Unknown", (Err(failure), Address::default())),
+        };
+        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, access_key, error: "" };
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(failure) => {
+                facts.error = failure.code().name();
+                let scene = Scene {
+                    resource: uri.path(),
+                    bucket: &facts.bucket,
+                    key: &facts.key,
+                    request_id: &request_id,
+                    host_id: host_id(),
+                };
+                self.told(&failure, op, scene, head)
+            }
+        };
+        if response.status() == http::StatusCode::NO_CONTENT || response.status() == http::StatusCode::NOT_MODIFIED {
+            strip_body(&mut response);
+        }
+        response.extensions_mut().insert(Operation(op));
+        response.extensions_mut().insert(facts);
+        response
+    }
+
+    async fn carry_out(&self, verified: Verified, read: Read, request_id: &Arc<str>) -> (Result<Response<Body>>, Address) {
         let Read { address, query, op } = read;
+        let Verified { head: request, body, trailers, service, access_key, credential, .. } = verified;
         // What was signed for another service was not meant for this one.
-        if request.service.as_deref().is_some_and(|service| service != "s3") {
+        if service.as_deref().is_some_and(|service| service != "s3") {
             let wrong = Failure::because(
                 Code::AuthorizationHeaderMalformed,
                 "The authorization header is malformed; incorrect service. This endpoint belongs to 's3'.",
@@ -71,7 +135,8 @@ impl Route {
         }
         let peer = peer(&request.extensions);
         let asked = Asked {
-            credentials: request.credentials.as_ref(),
+            access_key: access_key.as_deref(),
+            credential: credential.as_ref(),
             op: Some(op),
             bucket: &address.bucket,
             key: &address.key,
@@ -91,8 +156,8 @@ impl Route {
             key: address.key,
             query,
             headers: request.headers,
-            body: request.input,
-            trailers: request.trailing_headers,
+            body,
+            trailers,
             identity,
             actor,
             namespace,
@@ -142,38 +207,10 @@ impl S3Route for Route {
             (response.status, response.extensions) = (Some(parts.status), parts.extensions);
             return Ok(response);
         }
-        let uri = request.uri.clone();
-        let head = request.method == Method::HEAD;
-        let request_id = request_id(&request.extensions);
-        let access_key = request.credentials.as_ref().map(|c| c.access_key.clone()).unwrap_or_default();
-        let (op, (answer, address)) = match read(&self.parts, &request) {
-            Ok(read) => (read.op.name(), self.answer(request, read, &request_id).await),
-            Err(failure) => ("Unknown", (Err(failure), Address::default())),
-        };
-        let mut facts = RequestFacts { bucket: address.bucket, key: address.key, access_key, error: "" };
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(failure) => {
-                facts.error = failure.code().name();
-                let scene = Scene {
-                    resource: uri.path(),
-                    bucket: &facts.bucket,
-                    key: &facts.key,
-                    request_id: &request_id,
-                    host_id: host_id(),
-                };
-                self.told(&failure, op, scene, head)
-            }
-        };
-        if response.status() == http::StatusCode::NO_CONTENT || response.status() == http::StatusCode::NOT_MODIFIED {
-            strip_body(&mut response);
-        }
+        let response = self.answer(request.into()).await;
         let (parts, body) = response.into_parts();
         let mut response = S3Response::with_headers(body, parts.headers);
-        response.status = Some(parts.status);
-        response.extensions = parts.extensions;
-        response.extensions.insert(Operation(op));
-        response.extensions.insert(facts);
+        (response.status, response.extensions) = (Some(parts.status), parts.extensions);
         Ok(response)
     }
 }

@@ -23,6 +23,9 @@ pub struct Settings {
     /// Where the old Signature Version 2 is accepted: `presigned` is in the query of a URL and in POST forms, where clients still
     /// make it; `on` is in the Authorization header too; `off` is nowhere. It signs no body and only some headers, and it is HMAC-SHA1.
     pub signature_v2: SignatureV2,
+    /// Whether a signature of Version 4 in its usual form is verified on a shorter way than all others. It saves a fifth of the processor
+    /// time of a small request; off only to find out whether it is the cause of something.
+    pub fast_signatures: bool,
 }
 
 /// Where Signature Version 2 is accepted.
@@ -48,6 +51,7 @@ impl Default for Settings {
             max_write_size_bytes: 5 * 1024 * 1024 * 1024,
             max_xml_size_bytes: 20 * 1024 * 1024,
             signature_v2: SignatureV2::default(),
+            fast_signatures: true,
         }
     }
 }

@@ -20,6 +20,7 @@ mod ownership;
 mod policies;
 mod refusals;
 mod signature_v2;
+mod usual;
 mod versions;
 
 use gateway::{ANN, Answer, BOB, Gateway, ROOT, sha256_hex};

@@ -131,7 +131,8 @@ async fn act(
         return Err(Fault::new(403, "SignatureDoesNotMatch", "Credential should be scoped to the service iam or sts."));
     }
     let asked = Asked {
-        credentials: Some(credentials),
+        access_key: Some(&credentials.access_key),
+        credential: None,
         op: Some(Op::NotImplemented),
         bucket: "",
         key: "",

@@ -32,6 +32,7 @@ const REGION: &str = "us-east-1";
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) namespaces: Arc<Namespaces>,
+    parts: Parts,
 }
 
 impl Gateway {
@@ -60,8 +61,8 @@ impl Gateway {
         let encryption = Arc::new(encryption::Encryption::new(&keys, Some(master), None).unwrap());
         let uploads = Arc::new(Uploads::new(store.clone()).with_encryption(encryption));
         let namespaces = Arc::new(Namespaces::new(store, mount));
-        let front = Front::new(Parts {
-            namespaces: Arc::clone(&namespaces),
+        Self::of(Parts {
+            namespaces,
             objects: Arc::new(Objects::new(uploads.clone(), handles::Registry::new(handles::Settings::default()))),
             uploads,
             tokens: Arc::new(tokens),
@@ -69,7 +70,17 @@ impl Gateway {
             rates: crate::limits::Rates::new(&rates),
             drain: crate::runtime::Drain::new(),
             settings,
-        });
+        })
+        .await
+    }
+
+    /// Another one over the same buckets and keys.
+    pub(super) async fn beside(&self, settings: Settings) -> Self {
+        Self::of(Parts { settings, ..self.parts.clone() }).await
+    }
+
+    async fn of(parts: Parts) -> Self {
+        let (front, namespaces) = (Front::new(parts.clone()), Arc::clone(&parts.namespaces));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -84,11 +95,12 @@ impl Gateway {
                     }
                 });
                 tokio::spawn(async move {
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let mut server = hyper::server::conn::http1::Builder::new();
+                    let _ = server.keep_alive(false).serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self { address, namespaces }
+        Self { address, namespaces, parts }
     }
 
     /// A gateway with Ann's bucket `bucket`.
@@ -138,6 +150,17 @@ pub(super) struct Ask {
     service: &'static str,
     signs_host: bool,
     length: bool,
+}
+
+/// Sends a request, after which the connection ends, and reads the answer.
+pub(super) async fn exchange(address: SocketAddr, wire: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(wire).await.unwrap();
+    let mut got = Vec::new();
+    // A connection that is reset after the answer has still answered.
+    let answered = tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_end(&mut got)).await;
+    assert!(answered.is_ok(), "no answer to {}", String::from_utf8_lossy(wire));
+    Answer::read(&got)
 }
 
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
@@ -323,7 +346,13 @@ impl Ask {
             .await
     }
 
-    pub(super) async fn send(mut self) -> Answer {
+    pub(super) async fn send(self) -> Answer {
+        let address = self.address;
+        exchange(address, &self.wire()).await
+    }
+
+    /// What goes over the wire, signed.
+    pub(super) fn wire(mut self) -> Vec<u8> {
         self.sign();
         let mut wire = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", self.method, self.target).into_bytes();
         for (name, value) in self.headers.iter().chain(&self.late) {
@@ -334,12 +363,7 @@ impl Ask {
         }
         wire.extend_from_slice(b"\r\n");
         wire.extend_from_slice(&self.body);
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(&wire).await.unwrap();
-        let mut got = Vec::new();
-        // A connection that is reset after the answer has still answered.
-        let _ = stream.read_to_end(&mut got).await;
-        Answer::read(&got)
+        wire
     }
 
     /// Sends only the first bytes of the body, and hangs up.
