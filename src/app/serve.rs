@@ -52,7 +52,7 @@ const FORGET_RATES: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
-    small_pages();
+    runtime::settle();
     let loaded = args.sources()?.load()?;
     if args.check {
         for warning in &loaded.warnings {
@@ -303,6 +303,7 @@ impl Gateway {
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }));
         }
+        background.push(runtime::spawn("memory", runtime::give_back_after_start()));
         if config.lifecycle.interval_secs > 0 {
             background.push(runtime::every("lifecycle", secs(config.lifecycle.interval_secs), run_lifecycle));
         }
@@ -496,13 +497,6 @@ fn admin_fault(fault: Fault, _path: &str, request_id: &RequestId) -> Response<By
 /// Names this process: 8 hexadecimal digits.
 fn instance_id() -> Arc<str> {
     RequestId::next().0.get(..8).unwrap_or_default().to_ascii_lowercase().into()
-}
-
-/// Memory in pages of 4 KiB. The allocator asks for huge ones, which take 2 MiB for the first byte that is used of each: half of
-/// what an idle gateway held. No operation was measured to be dearer without them.
-fn small_pages() {
-    // Where the kernel has no huge pages there is nothing to switch off.
-    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// A connection is a descriptor, and so is an open object: as many as the system lets us have.

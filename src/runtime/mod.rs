@@ -1,4 +1,4 @@
-//! What keeps the process itself in order: the drain signal, the request gate, circuit breakers, supervised tasks, the clock; and the TLS of its commands.
+//! What keeps the process itself in order: the drain signal, the request gate, circuit breakers, supervised tasks, the clock, its memory; and the TLS of its commands.
 //!
 //! It promises that a stop is orderly (running, draining, aborting, and never back), that admission is bounded and answered at
 //! once, and that a panic in a background task is told and counted but takes nothing with it.
@@ -7,6 +7,7 @@ mod breaker;
 mod clock;
 mod drain;
 mod gate;
+mod memory;
 mod outgoing;
 mod tasks;
 
@@ -15,5 +16,6 @@ pub use breaker::{Circuit, CircuitState};
 pub use clock::unix_millis;
 pub use drain::{Drain, Phase, Tracked};
 pub use gate::{Gate, Permit};
+pub use memory::{give_back_after_start, settle};
 pub use outgoing::{Stream, Trust};
 pub use tasks::{Task, every, panics, spawn};

@@ -170,7 +170,9 @@ impl Front {
             credential: Some(usual.credential),
             query: Some(usual.query),
         };
-        self.shared(asking, self.route.answer(verified).await).await
+        // Boxed, so that it is not moved about with what carries it, which is moved more than once.
+        let response = Box::pin(self.route.answer(verified)).await;
+        self.shared(asking, response).await
     }
 
     /// Answers a request whose signature the framework has to look at, or that has none.

@@ -26,18 +26,17 @@ impl Query {
         let Some(query) = query.filter(|q| !q.is_empty()) else { return Ok(Self::default()) };
         let mut text = String::with_capacity(query.len());
         let mut decode = |encoded: &str| -> Result<usize> {
-            if memchr::memchr2(b'+', b'%', encoded.as_bytes()).is_some() {
+            if memchr::memchr2(b'%', b'+', encoded.as_bytes()).is_none() {
+                text.push_str(encoded);
+            } else {
                 let encoded: Cow<'_, str> = if encoded.contains('+') { encoded.replace('+', " ").into() } else { encoded.into() };
                 text.push_str(&percent_decode_str(&encoded).decode_utf8().map_err(|_| Code::InvalidURI)?);
-            } else {
-                text.push_str(encoded);
             }
             Ok(text.len())
         };
         let mut pairs = Vec::with_capacity(8);
         let mut start = 0;
-        for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in encoded(query) {
             let (middle, end) = (decode(name)?, decode(value)?);
             pairs.push((start, middle, end));
             start = end;
@@ -133,6 +132,28 @@ impl Query {
             Some(other) => Err(Failure::argument("encoding-type", other, "Invalid Encoding Method specified in Request")),
         }
     }
+}
+
+/// The names and values of a query as they are written, without pairs that are empty. A name without `=` has an empty value.
+pub(crate) fn encoded(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(query);
+    std::iter::from_fn(move || {
+        loop {
+            let text = rest?;
+            let pair = match memchr::memchr(b'&', text.as_bytes()) {
+                Some(at) => {
+                    rest = text.get(at + 1..);
+                    text.get(..at)?
+                }
+                None => rest.take()?,
+            };
+            if pair.is_empty() {
+                continue;
+            }
+            let at = memchr::memchr(b'=', pair.as_bytes());
+            return at.map_or(Some((pair, "")), |at| Some((pair.get(..at)?, pair.get(at + 1..)?)));
+        }
+    })
 }
 
 fn mark(name: &str) -> u64 {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::s3::Settings;
 use crate::s3::headers::first;
-use crate::s3::query::Query;
+use crate::s3::query::{Query, encoded};
 use crate::tokens::{Credential, Tokens};
 use crate::transfer::{Algorithm, Hasher};
 
@@ -165,8 +165,7 @@ impl<'r> Claim<'r> {
             return Some(());
         }
         let mut pairs = Vec::with_capacity(8);
-        for pair in query.split('&') {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in encoded(query) {
             if name.is_empty() || !is_canonical(name.as_bytes(), false) || !is_canonical(value.as_bytes(), false) {
                 return None;
             }
@@ -212,9 +211,11 @@ impl<'r> Claim<'r> {
     }
 
     fn holds(&self, canonical: &str, key: &[u8; 32]) -> bool {
-        let digest = hex::encode(Hasher::once(Algorithm::Sha256, canonical.as_bytes()));
+        let mut digest = [0; 64];
+        let hashed = hex::encode_to_slice(Hasher::once(Algorithm::Sha256, canonical.as_bytes()), &mut digest);
+        let (Ok(()), Ok(digest)) = (hashed, std::str::from_utf8(&digest)) else { return false };
         let mut text = String::with_capacity(192);
-        for part in [ALGORITHM, "\n", self.moment, "\n", self.day, "/", self.region, "/s3/aws4_request\n", &digest] {
+        for part in [ALGORITHM, "\n", self.moment, "\n", self.day, "/", self.region, "/s3/aws4_request\n", digest] {
             text.push_str(part);
         }
         let mut signature = [0; 64];
@@ -253,38 +254,35 @@ fn is_trimmed(value: &[u8]) -> bool {
     value.is_empty() || before != b' '
 }
 
-/// The bytes that stand for themselves (RFC 3986 section 2.3).
-const UNRESERVED: [bool; 256] = {
-    let mut table = [false; 256];
+/// The bytes that stand for themselves in a query (RFC 3986 section 2.3), and in a path.
+const UNRESERVED: [[bool; 256]; 2] = {
+    let mut tables = [[false; 256]; 2];
     let mut byte = 0_u8;
     while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        let itself = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        tables[0][byte as usize] = itself;
+        tables[1][byte as usize] = itself || byte == b'/';
         byte += 1;
     }
-    table
+    tables
 };
-
-fn is_unreserved(byte: u8) -> bool {
-    UNRESERVED[usize::from(byte)]
-}
 
 /// Whether a part of a URI is encoded as the specification says: what has to be is, in capitals, and nothing else.
 fn is_canonical(text: &[u8], is_path: bool) -> bool {
-    let mut bytes = text.iter().copied();
-    while let Some(byte) = bytes.next() {
-        if is_unreserved(byte) || (is_path && byte == b'/') {
-            continue;
-        }
-        let digit = |digit: Option<u8>| match digit? {
-            digit @ b'0'..=b'9' => Some(digit - b'0'),
-            digit @ b'A'..=b'F' => Some(digit - b'A' + 10),
-            _ => None,
-        };
-        let (b'%', Some(high), Some(low)) = (byte, digit(bytes.next()), digit(bytes.next())) else { return false };
-        let decoded = high << 4 | low;
-        if is_unreserved(decoded) || (is_path && decoded == b'/') {
+    let stands_for_itself = &UNRESERVED[usize::from(is_path)];
+    let digit = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    };
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| !stands_for_itself[usize::from(*byte)]) {
+        let Some([b'%', high, low, after @ ..]) = rest.get(at..) else { return false };
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { return false };
+        if stands_for_itself[usize::from(high << 4 | low)] {
             return false;
         }
+        rest = after;
     }
     true
 }
@@ -423,18 +421,17 @@ mod tests {
 
     #[test]
     fn canonical_is_what_encoding_would_make() {
-        let encoded =
-            |text: &[u8], is_path| {
-                text.iter()
-                    .map(|b| {
-                        if is_unreserved(*b) || (is_path && *b == b'/') {
-                            char::from(*b).to_string()
-                        } else {
-                            format!("%{b:02X}")
-                        }
-                    })
-                    .collect::<String>()
-            };
+        let encoded = |text: &[u8], is_path| {
+            text.iter()
+                .map(|b| {
+                    if UNRESERVED[usize::from(is_path)][usize::from(*b)] {
+                        char::from(*b).to_string()
+                    } else {
+                        format!("%{b:02X}")
+                    }
+                })
+                .collect::<String>()
+        };
         let all: Vec<u8> = (0..=255).collect();
         for is_path in [true, false] {
             assert!(is_canonical(encoded(&all, is_path).as_bytes(), is_path));
