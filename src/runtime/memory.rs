@@ -3,7 +3,6 @@
 #![allow(unsafe_code, reason = "neither madvise(2) on mapped code nor the allocator's options have safe wrappers")]
 
 use std::ffi::{c_int, c_long, c_void};
-use std::fs;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -31,56 +30,56 @@ const START: Duration = Duration::from_secs(5);
 /// Waits until the start is over, and gives back what only that needed.
 pub async fn give_back_after_start() {
     tokio::time::sleep(START).await;
-    if let Ok(Some(bytes)) = tokio::task::spawn_blocking(give_back).await {
+    if let Ok(bytes) = tokio::task::spawn_blocking(give_back).await {
         tracing::debug!(bytes, "the program's pages were given back");
     }
 }
 
-/// Gives back the pages of this program's file that are mapped and unchanged: code and tables of the start, and of what came before. Whatever is
-/// needed again is mapped again from the page cache, sixteen pages at a time. Answers how many bytes of address space that was about; `None` when
-/// the system does not tell (no `/proc`).
-fn give_back() -> Option<usize> {
-    let program = fs::read_link("/proc/self/exe").ok()?;
-    let maps = fs::read_to_string("/proc/self/smaps").ok()?;
-    let ranges = unchanged(&maps, program.to_str()?);
-    for range in &ranges {
-        // SAFETY: the range is a mapping of the program's own file that nobody can write to and that holds no page of its own (`Anonymous` of
-        // smaps is 0), so that every page of it is a page of that file. MADV_DONTNEED only takes pages out of the page table: whoever touches
-        // one next, this very code among them, finds the same bytes of the file there (madvise(2)). Nothing unmaps or
-        // protects mappings of the program after its start, so the range is still what smaps said.
+/// Gives back the pages of this program's code and constants: those of the start, and what came before. Whatever is needed again is mapped again
+/// from the page cache, sixteen pages at a time. Answers how many bytes of address space that was about.
+fn give_back() -> usize {
+    let segments = constant_segments();
+    for range in &segments {
+        // SAFETY: the range lies in a segment of the running program that is mapped from its file and was never writable, so its pages are the
+        // file's: nothing was relocated in it. MADV_DONTNEED takes them out of the page table; whoever touches one next, this very code among
+        // them, finds the same bytes of the file there (madvise(2)). The program's own segments are mapped for as long as it runs.
         let advised = unsafe { libc::madvise(range.start as *mut c_void, range.len(), libc::MADV_DONTNEED) };
         if advised != 0 {
             tracing::debug!(error = %std::io::Error::last_os_error(), "pages of the program stay mapped");
         }
     }
-    Some(ranges.iter().map(Range::len).sum())
+    segments.iter().map(Range::len).sum()
 }
 
-/// The mappings of a file that cannot be written to and hold no page of their own, as smaps (proc(5)) tells them.
-fn unchanged(smaps: &str, file: &str) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
-    let mut mapping = None;
-    for line in smaps.lines() {
-        if let Some(found) = mapped(line, file) {
-            mapping = found;
-        } else if line.split_ascii_whitespace().eq(["Anonymous:", "0", "kB"]) {
-            ranges.extend(mapping.take());
+/// The whole pages of the program's segments that are not writable.
+fn constant_segments() -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    // SAFETY: dl_iterate_phdr(3) calls `of_program` with what it says, and passes on the pointer, behind which is a `Vec` that nobody else uses
+    // until it returns.
+    unsafe { libc::dl_iterate_phdr(Some(of_program), (&raw mut found).cast()) };
+    found
+}
+
+/// Takes the segments of the first object, which is the program, and ends the walk.
+unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut c_void) -> c_int {
+    // SAFETY: the caller passes an object that is valid during the call, with as many program headers as it says, and the pointer that
+    // `constant_segments` gave it.
+    let (base, headers, found) = unsafe {
+        let info = &*info;
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        (info.dlpi_addr as usize, headers, &mut *found.cast::<Vec<Range<usize>>>())
+    };
+    let page = rustix::param::page_size();
+    for header in headers.iter().filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0) {
+        let start = base.wrapping_add(header.p_vaddr as usize);
+        let end = start.saturating_add(header.p_filesz as usize);
+        // What it may share with a neighbour stays.
+        let (start, end) = (start.next_multiple_of(page), end / page * page);
+        if start < end {
+            found.push(start..end);
         }
     }
-    ranges
-}
-
-/// Of a line that begins a mapping: its range, if it is one of that file and cannot be written to.
-fn mapped(line: &str, file: &str) -> Option<Option<Range<usize>>> {
-    let mut fields = line.splitn(6, ' ');
-    let (start, end) = fields.next()?.split_once('-')?;
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    let range = number(start)?..number(end)?;
-    let permissions = fields.next()?;
-    // Private: of a shared mapping of a file nothing is our own.
-    let wanted = permissions.starts_with('r') && permissions.get(1..2) == Some("-") && permissions.ends_with('p');
-    let name = fields.nth(3).unwrap_or_default().trim_start();
-    Some((wanted && name == file).then_some(range))
+    1
 }
 
 #[cfg(test)]
@@ -89,46 +88,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_unchanged_and_cannot_be_written_to() {
-        let smaps = "\
-00400000-00500000 r--p 00000000 fe:00 12     /usr/bin/sluice
-Size:               1024 kB
-Anonymous:             0 kB
-VmFlags: rd mr mw me sd
-00500000-00900000 r-xp 00100000 fe:00 12     /usr/bin/sluice
-Anonymous:             0 kB
-00900000-00a00000 r--p 00500000 fe:00 12     /usr/bin/sluice
-Anonymous:            16 kB
-00a00000-00b00000 rw-p 00600000 fe:00 12     /usr/bin/sluice
-Anonymous:             0 kB
-00c00000-00d00000 r-xp 00000000 fe:00 13     /usr/bin/sluice (deleted)
-Anonymous:             0 kB
-7f0000000000-7f0000100000 r-xp 00000000 fe:00 14     /usr/lib/libc.so.6
-Anonymous:             0 kB
-7f0000200000-7f0000300000 r--p 00000000 00:00 0
-Anonymous:             0 kB
-";
-        assert_eq!(unchanged(smaps, "/usr/bin/sluice"), [0x40_0000..0x50_0000, 0x50_0000..0x90_0000]);
-        assert!(unchanged(smaps, "/usr/bin/other").is_empty());
-        assert!(unchanged("", "/usr/bin/sluice").is_empty());
+    fn the_allocator_has_the_option() {
+        // SAFETY: reads a number from the allocator's own table.
+        let delay = unsafe { libmimalloc_sys::mi_option_get(OPTION_PURGE_DELAY) };
+        // What version 3 of mimalloc has unless told. (To set it takes a process without other threads.)
+        assert_eq!(delay, 1000);
     }
 
     #[test]
-    fn the_option_has_this_number() {
-        // SAFETY: reads a number from the allocator's own table.
-        let delay = || unsafe { libmimalloc_sys::mi_option_get(OPTION_PURGE_DELAY) };
-        // What version 3 of mimalloc has unless told.
-        assert_eq!(delay(), 1000);
-        settle();
-        assert_eq!(delay(), PURGE_DELAY);
+    fn code_and_constants_are_given_back_and_nothing_else() {
+        static CONSTANT: [u8; 1 << 16] = [7; 1 << 16];
+        static VARIABLE: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(7);
+        let segments = constant_segments();
+        let holds = |address: usize| segments.iter().any(|range| range.contains(&address));
+        assert!(holds(constant_segments as *const () as usize), "the code of the program");
+        assert!(holds(CONSTANT[1 << 15..].as_ptr() as usize), "its constants");
+        assert!(!holds((&raw const VARIABLE) as usize), "what it changes");
+        let on_heap = Box::new(7);
+        assert!(!holds((&raw const *on_heap) as usize) && !holds((&raw const on_heap) as usize));
+        // Tables of functions are filled in when the program is loaded.
+        let object: &dyn std::fmt::Debug = &*on_heap;
+        let table: [usize; 2] = {
+            // SAFETY: a reference to a trait object is two pointers, to the object and to its table.
+            unsafe { std::mem::transmute(object) }
+        };
+        assert!(!holds(table[1]), "tables with addresses");
     }
 
     #[test]
     fn the_program_goes_on_afterwards() {
         let before = format!("{:?}", (1..1000).collect::<Vec<u32>>());
-        let given_back = give_back().unwrap();
         // This program's code, at least.
-        assert!(given_back > 1 << 20, "{given_back}");
+        assert!(give_back() > 1 << 20);
         assert_eq!(format!("{:?}", (1..1000).collect::<Vec<u32>>()), before);
     }
 }

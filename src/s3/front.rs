@@ -156,9 +156,17 @@ impl Front {
         };
         let usual = match settings.fast_signatures {
             true => signature::usual(&request, &self.tokens, settings, &self.keys).await,
-            false => None,
+            false => Ok(None),
         };
-        let Some(usual) = usual else { return Box::pin(self.call_framework(request)).await };
+        let usual = match usual {
+            Ok(Some(usual)) => usual,
+            Ok(None) => return Box::pin(self.call_framework(request)).await,
+            Err(failure) => {
+                let (method, uri, host) = (request.method(), request.uri(), request.headers().get(http::header::HOST));
+                let response = self.retold(Err(failure), method, uri, host, &request_id(request.extensions()));
+                return self.shared(None, response).await;
+            }
+        };
         let asking = Asking::of(request.method(), request.headers());
         let (head, body) = prepared(request, None).into_parts();
         let verified = Verified {

@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::s3::Settings;
+use crate::s3::error::Result;
 use crate::s3::headers::first;
 use crate::s3::query::{Query, encoded};
 use crate::tokens::{Credential, Tokens};
@@ -31,7 +32,7 @@ const PAYLOAD: &str = "x-amz-content-sha256";
 const MAX_SKEW: i64 = 900;
 /// The longest life of a presigned URL in seconds.
 const MAX_EXPIRES: i64 = 604_800;
-/// How many signing keys are kept.
+/// Places for signing keys.
 const KEYS: usize = 512;
 
 /// Whose signature holds, and what was read on the way.
@@ -41,23 +42,23 @@ pub(in crate::s3) struct Usual {
 }
 
 /// Verifies a request for S3 that is signed in the usual form. `None` says nothing about it.
-pub(in crate::s3) async fn usual<B>(request: &Request<B>, tokens: &Tokens, settings: &Settings, keys: &Keys) -> Option<Usual>
+///
+/// # Errors
+/// What a look-up of the key says: whoever asks once more waits once more.
+pub(in crate::s3) async fn usual<B>(
+    request: &Request<B>,
+    tokens: &Tokens,
+    settings: &Settings,
+    keys: &Keys,
+) -> Result<Option<Usual>>
 where
     B: http_body::Body,
 {
-    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-    if ![Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(method) {
-        return None;
-    }
-    let query = Query::parse(uri.query()).ok()?;
-    let claim = Claim::read(headers, &query)?;
-    let is_for_us = !settings.check_region || claim.region == settings.region;
-    if !is_for_us || !claim.is_current(SystemTime::now()) || !claim.leaves_body(headers, request.body().is_end_stream()) {
-        return None;
-    }
-    let canonical = claim.canonical(method, uri, headers)?;
-    let credential = tokens.credential(claim.access_key).await.ok()??;
-    claim.holds(&canonical, &*keys.of(&credential, &claim)?).then_some(Usual { credential, query })
+    let Ok(query) = Query::parse(request.uri().query()) else { return Ok(None) };
+    let Some((claim, canonical)) = Claim::of(request, settings, &query) else { return Ok(None) };
+    let Some(credential) = tokens.credential(claim.access_key).await? else { return Ok(None) };
+    let holds = keys.hold(&credential, &claim, &canonical);
+    Ok(holds.then_some(Usual { credential, query }))
 }
 
 /// What a request says of its signature.
@@ -79,6 +80,21 @@ struct Claim<'r> {
 }
 
 impl<'r> Claim<'r> {
+    /// Of a request in the usual form, and its canonical request.
+    fn of<B: http_body::Body>(request: &'r Request<B>, settings: &Settings, query: &'r Query) -> Option<(Self, String)> {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        if ![Method::GET, Method::HEAD, Method::PUT, Method::DELETE].contains(method) {
+            return None;
+        }
+        let claim = Self::read(headers, query)?;
+        let is_for_us = !settings.check_region || claim.region == settings.region;
+        if !is_for_us || !claim.is_current(SystemTime::now()) || !claim.leaves_body(headers, request.body().is_end_stream()) {
+            return None;
+        }
+        let canonical = claim.canonical(method, uri, headers)?;
+        Some((claim, canonical))
+    }
+
     fn read(headers: &'r HeaderMap, query: &'r Query) -> Option<Self> {
         // A name of Version 2, or of the other place: which of them counts is not decided here.
         if query.has("Signature") {
@@ -133,12 +149,18 @@ impl<'r> Claim<'r> {
 
     /// Whether nothing has to be verified of the body, and its length is as it has to be told.
     fn leaves_body(&self, headers: &HeaderMap, is_empty: bool) -> bool {
-        let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+        let length = match headers.contains_key(CONTENT_LENGTH) {
+            // HTTP/2 lets one through that is empty.
+            true => match only(headers, CONTENT_LENGTH.as_str()) {
+                Some(length) if digits(length.as_bytes()) && length.parse::<u64>().is_ok() => true,
+                _ => return false,
+            },
+            false => false,
+        };
         let is_digest = first(headers, PAYLOAD).is_some_and(|payload| payload.as_bytes() != UNSIGNED.as_bytes());
-        lengths <= 1
-            && !headers.contains_key("x-amz-decoded-content-length")
+        !headers.contains_key("x-amz-decoded-content-length")
             && (is_empty || !is_digest)
-            && (is_empty || self.expires.is_some() || lengths == 1)
+            && (is_empty || length || self.expires.is_some())
     }
 
     /// The canonical request, if that is what was sent.
@@ -287,7 +309,7 @@ fn is_canonical(text: &[u8], is_path: bool) -> bool {
     true
 }
 
-/// The keys that sign on a day, of those who have signed last: to derive one takes four times as long as to sign with it.
+/// The keys that sign on a day, each until another takes its place: to derive one takes four times as long as to sign with it.
 pub(in crate::s3) struct Keys(Box<[Mutex<Option<Kept>>]>);
 
 struct Kept {
@@ -311,22 +333,28 @@ impl Default for Keys {
 }
 
 impl Keys {
-    fn of(&self, credential: &Arc<Credential>, claim: &Claim<'_>) -> Option<Zeroizing<[u8; 32]>> {
+    /// Whether the signature of a request holds.
+    fn hold(&self, credential: &Arc<Credential>, claim: &Claim<'_>, canonical: &str) -> bool {
         // Two that share a place derive their keys more often: no reason for more than a sum.
-        let place = credential.access_key.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
-        let place = self.0.get(place % KEYS)?;
+        let sum = credential.access_key.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(byte)));
+        let Some(place) = self.0.get(sum % KEYS) else { return false };
         let is_it = |kept: &&Kept| {
             std::ptr::eq(kept.credential.as_ptr(), Arc::as_ptr(credential))
                 && kept.scope.strip_prefix(claim.day).is_some_and(|region| region == claim.region)
         };
-        if let Some(kept) = place.lock().as_ref().filter(is_it) {
-            return Some(kept.key.clone());
+        let kept = place.lock().as_ref().filter(is_it).map(|kept| kept.key.clone());
+        if let Some(key) = kept {
+            return claim.holds(canonical, &key);
         }
-        let date = AmzDate::parse(claim.moment).ok()?;
+        let Ok(date) = AmzDate::parse(claim.moment) else { return false };
         let key = Zeroizing::new(s3s_sigv4::derive_signing_key(credential.secret.expose(), &date, claim.region, "s3"));
-        let scope = format!("{}{}", claim.day, claim.region).into_boxed_str();
-        *place.lock() = Some(Kept { credential: Arc::downgrade(credential), scope, key: key.clone() });
-        Some(key)
+        let holds = claim.holds(canonical, &key);
+        // Nobody takes another's place with a signature that does not hold.
+        if holds {
+            let scope = format!("{}{}", claim.day, claim.region).into_boxed_str();
+            *place.lock() = Some(Kept { credential: Arc::downgrade(credential), scope, key });
+        }
+        holds
     }
 }
 
@@ -394,7 +422,8 @@ mod tests {
     #[tokio::test]
     async fn what_clients_send_is_usual() {
         let (tokens, settings, keys) = (tokens().await, Settings::default(), Keys::default());
-        let taken = async |request: Request<Full<&'static [u8]>>| usual(&request, &tokens, &settings, &keys).await.is_some();
+        let taken =
+            async |request: Request<Full<&'static [u8]>>| usual(&request, &tokens, &settings, &keys).await.unwrap().is_some();
         for (method, target) in [
             ("GET", "/bucket/key"),
             ("HEAD", "/bucket/a%20b/%C3%A9"),
@@ -448,33 +477,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_signing_key_is_derived_once_and_is_nobody_elses() {
-        let (tokens, keys) = (tokens().await, Keys::default());
-        let credential = tokens.credential(KEY.0).await.unwrap().unwrap();
-        let claim = |region, moment: &'static str| Claim {
-            access_key: KEY.0,
-            region,
-            moment,
-            day: &moment[..8],
-            signed: 0,
-            expires: None,
-            signed_headers: "",
-            signature: "",
-            payload: "",
-        };
-        let derived = |claim: &Claim<'_>, secret: &str| {
-            s3s_sigv4::derive_signing_key(secret, &AmzDate::parse(claim.moment).unwrap(), claim.region, "s3")
-        };
-        for (region, moment) in
-            [("a", "20260101T000000Z"), ("a", "20260101T000000Z"), ("b", "20260101T235959Z"), ("a", "20260102T000000Z")]
-        {
-            let claim = claim(region, moment);
-            assert_eq!(*keys.of(&credential, &claim).unwrap(), derived(&claim, KEY.1));
+    async fn lengths_that_are_none_are_not_usual() {
+        let (tokens, settings, keys) = (tokens().await, Settings::default(), Keys::default());
+        for (length, is_usual) in [("0", true), ("", false), ("+0", false), ("18446744073709551616", false), ("0, 0", false)] {
+            let mut request = signed("GET", "/bucket/key", EMPTY_STRING_SHA256_HASH, &[], b"");
+            request.headers_mut().insert(CONTENT_LENGTH, http::HeaderValue::from_static(length));
+            assert_eq!(usual(&request, &tokens, &settings, &keys).await.unwrap().is_some(), is_usual, "{length:?}");
         }
-        // The same name with another secret, in the same place.
-        let other = tokens_with("other-secret").await.credential(KEY.0).await.unwrap().unwrap();
-        let claim = claim("a", "20260102T000000Z");
-        assert_eq!(*keys.of(&other, &claim).unwrap(), derived(&claim, "other-secret"));
-        assert_eq!(*keys.of(&credential, &claim).unwrap(), derived(&claim, KEY.1));
+    }
+
+    #[tokio::test]
+    async fn a_signing_key_is_kept_and_is_nobody_elses() {
+        let (settings, keys) = (Settings::default(), Keys::default());
+        let kept = || keys.0.iter().filter(|place| place.lock().is_some()).count();
+        let (ours, others) = (tokens().await, tokens_with("other-secret").await);
+        let request = || signed("GET", "/bucket/key", UNSIGNED, &[], b"");
+        // The same name with another secret, which has the same place; before and after, by turns.
+        assert!(usual(&request(), &others, &settings, &keys).await.unwrap().is_none());
+        assert_eq!(kept(), 0, "what does not hold takes no place");
+        for _ in 0..2 {
+            assert!(usual(&request(), &ours, &settings, &keys).await.unwrap().is_some());
+            assert!(usual(&request(), &others, &settings, &keys).await.unwrap().is_none());
+            assert_eq!(kept(), 1);
+        }
+        // Neither does a key of one day or region sign for another.
+        let credential = ours.credential(KEY.0).await.unwrap().unwrap();
+        let query = Query::default();
+        let request = request();
+        let (claim, canonical) = Claim::of(&request, &settings, &query).unwrap();
+        assert!(keys.hold(&credential, &claim, &canonical));
+        assert!(!keys.hold(&credential, &Claim { region: "us-east-2", ..claim }, &canonical));
     }
 }
