@@ -150,7 +150,7 @@ impl Body {
             another
         };
         if another {
-            let thread = Thread { shared: Arc::clone(shared), works: Vec::new() };
+            let thread = Thread { shared: Arc::clone(shared), works: Vec::new(), left: false };
             tokio::task::spawn_blocking(move || thread.run());
         } else {
             shared.more.notify_one();
@@ -173,14 +173,18 @@ impl Shared {
     }
 }
 
-/// One thread at work. Counts as one until it is dropped, however it ends.
+/// One thread at work. Counts as one until it leaves, or is dropped, however it ends.
 struct Thread {
     shared: Arc<Shared>,
     works: Vec<Work>,
+    left: bool,
 }
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         let mut queue = self.shared.queue.lock();
         queue.threads -= 1;
         queue.taken -= self.works.len();
@@ -199,7 +203,14 @@ impl Thread {
         }
     }
 
-    /// Takes what waits, as far as there are lanes; whether there is anything to do.
+    /// Does not count any more, from the same moment on in which there was nothing to do: whoever hands something over after it has to start
+    /// another thread.
+    fn leave(&mut self, queue: &mut Queue) {
+        queue.threads -= 1;
+        self.left = true;
+    }
+
+    /// Takes what waits, as far as there are lanes; whether there is anything to do. If there is nothing, this thread has left.
     fn take(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut queue = shared.queue.lock();
@@ -209,6 +220,7 @@ impl Thread {
             // The others can take ours side by side with theirs.
             queue.taken -= self.works.len();
             queue.waiting.extend(self.works.drain(..));
+            self.leave(&mut queue);
             return false;
         }
         let share = all.div_ceil(queue.threads.max(1)).clamp(1, shared.kernel.lanes());
@@ -221,7 +233,10 @@ impl Thread {
                 self.works.push(work);
             }
         }
-        !self.works.is_empty()
+        if self.works.is_empty() {
+            self.leave(&mut queue);
+        }
+        !self.left
     }
 
     /// Waits while others are expected, and no piece of work has waited long.

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 use proptest::prelude::*;
 
@@ -50,6 +50,24 @@ async fn many_bodies_at_once_get_their_own_digests() {
 }
 
 #[tokio::test]
+async fn what_is_handed_over_while_a_thread_leaves_is_hashed() {
+    // A thread that finds nothing to do, with and without another beside it, and a body that comes before it is gone.
+    for threads in [1, 2] {
+        let lanes = Lanes::with(Kernel::detect(), 2, 1);
+        let mut leaving: Vec<_> =
+            (0..threads).map(|_| Thread { shared: Arc::clone(&lanes.0), works: Vec::new(), left: false }).collect();
+        lanes.0.queue.lock().threads = threads;
+        assert!(leaving.iter_mut().all(|thread| !thread.take()));
+        let place = lanes.body();
+        let told = place.hash(digests(), vec![Bytes::from_static(b"body")]);
+        drop(leaving);
+        let told = tokio::time::timeout(Duration::from_secs(10), told).await.expect("somebody hashes it");
+        check(*told.unwrap(), b"body");
+        until_idle(&lanes).await;
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_waits_for_is_given_up_and_nothing_is_an_answer_too() {
     let lanes = Lanes::with(Kernel::detect(), 1, 1);
     drop(lanes.body().hash(digests(), vec![Bytes::from(vec![1; 1 << 20])]));
@@ -72,7 +90,7 @@ async fn whoever_waits_for_a_thread_that_panics_is_told() {
         (queue.threads, queue.taken) = (1, 1);
         queue.waiting.push_back(waiting);
     }
-    let thread = Thread { shared: Arc::clone(&lanes.0), works: vec![taken] };
+    let thread = Thread { shared: Arc::clone(&lanes.0), works: vec![taken], left: false };
     let ended = std::thread::spawn(move || {
         let _thread = thread;
         panic!("on purpose");
