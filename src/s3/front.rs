@@ -161,11 +161,7 @@ impl Front {
         let usual = match usual {
             Ok(Some(usual)) => usual,
             Ok(None) => return Box::pin(self.call_framework(request)).await,
-            Err(failure) => {
-                let (method, uri, host) = (request.method(), request.uri(), request.headers().get(http::header::HOST));
-                let response = self.retold(Err(failure), method, uri, host, &request_id(request.extensions()));
-                return self.shared(None, response).await;
-            }
+            Err(failure) => return Box::pin(self.refused(failure, &request)).await,
         };
         let asking = Asking::of(request.method(), request.headers());
         let (head, body) = prepared(request, None).into_parts();
@@ -181,6 +177,18 @@ impl Front {
         // Boxed, so that it is not moved about with what carries it, which is moved more than once.
         let response = Box::pin(self.route.answer(verified)).await;
         self.shared(asking, response).await
+    }
+
+    /// The answer to a request whose key is unknown or cannot be looked up.
+    async fn refused<B>(&self, failure: Failure, request: &Request<B>) -> Response<Body>
+    where
+        B: Sync,
+    {
+        let (method, uri, host) = (request.method(), request.uri(), request.headers().get(http::header::HOST));
+        let request_id = request_id(request.extensions());
+        let failure = self.explained(failure, Head::of(request).as_ref(), &request_id).await;
+        let response = self.retold(Err(failure), method, uri, host, &request_id);
+        self.shared(Asking::of(method, request.headers()), response).await
     }
 
     /// Answers a request whose signature the framework has to look at, or that has none.

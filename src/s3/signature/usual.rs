@@ -3,7 +3,7 @@
 //!
 //! Such a request is in its canonical form already, so nothing has to be decoded, sorted and encoded again, and the key that signs is
 //! derived once a day. That saves a third of what a small request costs. Only what holds is let in here: whatever is in another form, too
-//! early or too late, unknown or wrong goes to the framework, which finds out what is to be said. Nothing is let in here that the
+//! early or too late or wrong goes to the framework, which finds out what is to be said. Nothing is let in here that the
 //! framework would refuse (`docs/adr/0011-usual-signatures.md`).
 
 use std::fmt;
@@ -19,7 +19,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::s3::Settings;
-use crate::s3::error::Result;
+use crate::s3::error::{Code, Result};
 use crate::s3::headers::first;
 use crate::s3::query::{Query, encoded};
 use crate::tokens::{Credential, Tokens};
@@ -44,7 +44,7 @@ pub(in crate::s3) struct Usual {
 /// Verifies a request for S3 that is signed in the usual form. `None` says nothing about it.
 ///
 /// # Errors
-/// What a look-up of the key says: whoever asks once more waits once more.
+/// `InvalidAccessKeyId`, and what else a look-up of the key says: the framework would look it up once more, and wait once more.
 pub(in crate::s3) async fn usual<B>(
     request: &Request<B>,
     tokens: &Tokens,
@@ -56,7 +56,7 @@ where
 {
     let Ok(query) = Query::parse(request.uri().query()) else { return Ok(None) };
     let Some((claim, canonical)) = Claim::of(request, settings, &query) else { return Ok(None) };
-    let Some(credential) = tokens.credential(claim.access_key).await? else { return Ok(None) };
+    let credential = tokens.credential(claim.access_key).await?.ok_or(Code::InvalidAccessKeyId)?;
     let holds = keys.hold(&credential, &claim, &canonical);
     Ok(holds.then_some(Usual { credential, query }))
 }
