@@ -36,7 +36,7 @@ pub async fn give_back_after_start() {
 }
 
 /// Gives back the pages of this program's code and constants: those of the start, and what came before. Whatever is needed again is mapped again
-/// from the page cache, sixteen pages at a time. Answers how many bytes of address space that was about.
+/// from the page cache, with what lies around it. Answers how many bytes of address space that was about.
 fn give_back() -> usize {
     let segments = constant_segments();
     for range in &segments {
@@ -84,7 +84,6 @@ unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: libc::size_t, 
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     #[test]

@@ -8,8 +8,8 @@ use s3s_sigv4::{AmzDate, AuthorizationV4, Payload, PresignedUrlV4};
 
 use crate::s3::query::Query;
 
-/// The longest life of a presigned URL in seconds; here only so that it can be read.
-const MAX_EXPIRES: u32 = 604_800;
+/// The longest life of a presigned URL in seconds.
+pub(super) const MAX_EXPIRES: u32 = 604_800;
 
 /// The head of a request, kept while the framework has the request.
 #[derive(Clone, Debug)]
