@@ -56,7 +56,13 @@ pub(crate) struct Batch {
 }
 
 pub(crate) async fn collect(body: &mut PutBody) -> Result<Batch> {
-    let mut batch = Batch { chunks: Vec::new(), bytes: 0, last: false };
+    collect_after(Vec::new(), body).await
+}
+
+/// The same, beginning with what the batch before it left.
+async fn collect_after(left: Vec<Bytes>, body: &mut PutBody) -> Result<Batch> {
+    let bytes = left.iter().map(Bytes::len).sum();
+    let mut batch = Batch { chunks: left, bytes, last: false };
     while batch.bytes <= BATCH_BYTES {
         match body.chunk().await? {
             Some(chunk) => {
@@ -70,6 +76,34 @@ pub(crate) async fn collect(body: &mut PutBody) -> Result<Batch> {
         }
     }
     Ok(batch)
+}
+
+impl Batch {
+    /// Cuts off what reaches beyond the last multiple of a batch's size in a file in which it begins at `offset`; nothing of the last
+    /// batch, nor of one that reaches no multiple.
+    ///
+    /// The page cache holds what is written at once in pieces of memory (folios) as large as it can, which begin at multiples of their
+    /// own size: whoever reads the file pays less for one of 1 MiB than for several of some KiB, and so does who writes it.
+    fn cut(&mut self, offset: u64) -> Vec<Bytes> {
+        let mut beyond = ((offset + self.bytes as u64) % BATCH_BYTES as u64) as usize;
+        let mut left = Vec::new();
+        if self.last || beyond >= self.bytes {
+            return left;
+        }
+        self.bytes -= beyond;
+        while beyond > 0
+            && let Some(mut chunk) = self.chunks.pop()
+        {
+            if chunk.len() > beyond {
+                let kept = chunk.split_to(chunk.len() - beyond);
+                self.chunks.push(kept);
+            }
+            beyond -= chunk.len();
+            left.push(chunk);
+        }
+        left.reverse();
+        left
+    }
 }
 
 /// The attributes of the caller, and those of the seal, which win.
@@ -206,6 +240,7 @@ impl Store {
         let mut written = 0;
         let mut running: Option<Running<()>> = None;
         let result = loop {
+            let left = batch.cut(target.offset + written);
             let (bytes, last) = (batch.bytes as u64, batch.last);
             if let Some(running) = running.take()
                 && let Err(error) = running.wait().await
@@ -226,7 +261,7 @@ impl Store {
             if last {
                 break Ok(written);
             }
-            batch = match collect(body).await {
+            batch = match collect_after(left, body).await {
                 Ok(batch) => batch,
                 Err(error) => break Err(error),
             };
@@ -256,4 +291,37 @@ pub(crate) fn check_size(body: &PutBody, written: u64) -> Result<()> {
 /// The size of an open file in bytes.
 pub(crate) fn size_of(file: BorrowedFd<'_>) -> Sys<u64> {
     Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_batch_ends_where_a_large_folio_may(
+            offset in 0..3 * BATCH_BYTES as u64,
+            sizes in proptest::collection::vec(1..BATCH_BYTES, 1..6),
+            last in any::<bool>(),
+        ) {
+            let whole: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+            let mut rest = Bytes::from(whole.clone());
+            let chunks = sizes.iter().map(|size| rest.split_to(*size)).collect();
+            let mut batch = Batch { chunks, bytes: whole.len(), last };
+            let left = batch.cut(offset);
+            prop_assert_eq!(batch.bytes, batch.chunks.iter().map(Bytes::len).sum::<usize>());
+            prop_assert_eq!([batch.chunks.concat(), left.concat()].concat(), whole);
+            prop_assert!(!batch.chunks.is_empty() && left.iter().all(|chunk| !chunk.is_empty()));
+            let multiple = BATCH_BYTES as u64;
+            let (begin, end) = (offset / multiple, (offset + batch.bytes as u64 + left.concat().len() as u64) / multiple);
+            if last || begin == end {
+                prop_assert!(left.is_empty());
+            } else {
+                prop_assert_eq!(offset + batch.bytes as u64, end * multiple);
+            }
+        }
+    }
 }
