@@ -283,8 +283,9 @@ impl Store {
                     }
                     below = snapshot
                         .names()
-                        .filter_map(|name| name.strip_suffix('/'))
-                        .map(|name| (encoded(name, Form::Plain), format!("{}{name}/", place.prefix)))
+                        .filter_map(|name| {
+                            Some((encoded(name.strip_suffix('/')?, Form::Plain), format!("{}{name}", place.prefix)))
+                        })
                         .collect();
                 }
             }

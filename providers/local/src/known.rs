@@ -15,9 +15,9 @@ use crate::meta::Stamp;
 
 /// Locks that readers share.
 const SHARDS: usize = 16;
-/// The most that one lock guards: 32 768 objects in all.
-const KEPT: usize = 2048;
-/// Longer attributes are not kept, in bytes as stored: together at most 16 MiB are.
+/// The most that one lock guards, 28 672 objects in all: what a table of 2048 places takes before it grows.
+const KEPT: usize = 1792;
+/// Longer attributes are not kept, in bytes as stored: together at most 14 MiB are.
 pub(crate) const KEPT_BYTES: usize = 512;
 
 /// One state of one inode.
@@ -47,7 +47,17 @@ impl Version {
     }
 }
 
-type Shard = Mutex<HashMap<(u64, u64), (Version, ETag, Attributes)>>;
+/// What is known of one state of an inode, which its device and number lead to.
+#[derive(Debug)]
+struct Known {
+    stamp: Stamp,
+    changed: (i64, i64),
+    etag: ETag,
+    /// Most objects have none.
+    attributes: Option<Box<Attributes>>,
+}
+
+type Shard = Mutex<HashMap<(u64, u64), Known>>;
 
 /// What lies beside objects that were read lately. Bounded.
 #[derive(Debug)]
@@ -62,8 +72,9 @@ impl Default for KnownCache {
 impl KnownCache {
     pub(crate) fn get(&self, version: &Version) -> Option<(ETag, Attributes)> {
         let shard = self.shard(version)?.lock();
-        let (of, etag, attributes) = shard.get(&(version.device, version.inode))?;
-        (of == version).then(|| (etag.clone(), attributes.clone()))
+        let known = shard.get(&(version.device, version.inode))?;
+        let same = (known.stamp, known.changed) == (version.stamp, version.changed);
+        same.then(|| (known.etag.clone(), known.attributes.as_deref().cloned().unwrap_or_default()))
     }
 
     /// Keeps what was read. The inode must have been in this version before the reading, and settled then.
@@ -72,7 +83,9 @@ impl KnownCache {
         if shard.len() >= KEPT {
             shard.clear();
         }
-        shard.insert((version.device, version.inode), (version, etag.clone(), attributes.clone()));
+        let Version { device, inode, stamp, changed } = version;
+        let attributes = (!attributes.is_empty()).then(|| Box::new(attributes.clone()));
+        shard.insert((device, inode), Known { stamp, changed, etag: etag.clone(), attributes });
     }
 
     fn shard(&self, version: &Version) -> Option<&Shard> {

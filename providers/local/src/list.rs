@@ -224,22 +224,22 @@ impl<'a> Walk<'a> {
     /// Goes on in key order to the next object or rolled-up directory; its name is in `found` then.
     fn next_found(&mut self) -> Sys<Option<Found>> {
         while let Some(frame) = self.frames.last_mut() {
-            let Some((name, at)) = frame.snapshot.entry(frame.next) else {
+            self.found.clear();
+            self.found.push_str(&frame.prefix);
+            let Some(at) = frame.snapshot.entry(frame.next, &mut self.found) else {
                 match frame.snapshot.end().map(str::to_owned) {
                     Some(end) => self.read_on(&end)?,
                     None => drop(self.frames.pop()),
                 }
                 continue;
             };
-            self.found.clear();
-            self.found.push_str(&frame.prefix);
-            self.found.push_str(name);
             // Only in the first directory can a name not match any more; nothing after it does.
             if !self.prefix.is_empty() && !self.found.starts_with(self.prefix) {
                 self.frames.clear();
                 return Ok(None);
             }
             frame.next = at.next();
+            let name = self.found.get(frame.prefix.len()..).unwrap_or("");
             if name.as_bytes().last() != Some(&b'/') {
                 return Ok(Some(Found::Object(at)));
             }
@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
         // What the listing leaves out may reach beyond the part that was read before.
         frame.next = frame.snapshot.seek(|name| name <= end || self.skips(&frame.prefix, name));
         // It lies further on each time, so that this comes to an end.
-        if frame.snapshot.entry(frame.next).is_some() || frame.snapshot.end().is_some_and(|next| next > end) {
+        if frame.snapshot.goes_on(frame.next) || frame.snapshot.end().is_some_and(|next| next > end) {
             frame.dir = Some(dir);
             self.frames.push(frame);
         }
