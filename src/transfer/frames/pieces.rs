@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -15,6 +16,10 @@ use super::{FileReader, joined, page_cache};
 /// The largest piece of a file in bytes. One system call may send as much, so it bounds how long a thread is kept from others;
 /// larger pieces were not measured to be cheaper.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
+/// How far ahead the page cache is asked what it holds, in bytes, and for how long the answer is taken for true. A client that takes an
+/// object fast has its next pieces within that time; for a slow one each is looked for when it is due.
+const LOOK_BYTES: u64 = 4 * PIECE_BYTES;
+const LOOK_HOLDS: Duration = Duration::from_millis(50);
 
 /// A part of a body.
 #[derive(Debug)]
@@ -47,12 +52,12 @@ pub type PieceStream = BoxStream<'static, Result<Piece>>;
 /// [`Piece::File`] the one who sends it finds that bytes are missing.
 #[must_use]
 pub fn pieces(file: Arc<File>, range: Range<u64>) -> PieceStream {
-    let reader = FileReader::new(file, range);
-    futures::stream::unfold(Some(reader), |reader| async move {
-        let mut reader = reader?;
-        match piece(&mut reader).await {
+    let pieces = Pieces { reader: FileReader::new(file, range), held: None };
+    futures::stream::unfold(Some(pieces), |pieces| async move {
+        let mut pieces = pieces?;
+        match pieces.piece().await {
             Ok(None) => None,
-            Ok(Some(piece)) => Some((Ok(piece), Some(reader))),
+            Ok(Some(piece)) => Some((Ok(piece), Some(pieces))),
             Err(error) => Some((Err(error), None)),
         }
     })
@@ -69,18 +74,44 @@ pub fn arriving(body: SocketBody) -> PieceStream {
     pieces.boxed()
 }
 
-async fn piece(reader: &mut FileReader) -> Result<Option<Piece>> {
-    let bytes = PIECE_BYTES.min(reader.end.saturating_sub(reader.next));
-    if bytes > 0 && page_cache::holds(&reader.file, reader.next, bytes) {
-        // What was read ahead goes first; then the file again.
-        if let Some(read) = reader.ahead.pop_front() {
-            return joined(read.await).map(|bytes| Some(Piece::Bytes(bytes)));
+/// A range of a file on its way out.
+struct Pieces {
+    reader: FileReader,
+    /// Up to where the page cache held the file, and when it was asked.
+    held: Option<(u64, Instant)>,
+}
+
+impl Pieces {
+    async fn piece(&mut self) -> Result<Option<Piece>> {
+        let bytes = PIECE_BYTES.min(self.left());
+        if bytes > 0 && self.holds(bytes) {
+            let reader = &mut self.reader;
+            // What was read ahead goes first; then the file again.
+            if let Some(read) = reader.ahead.pop_front() {
+                return joined(read.await).map(|bytes| Some(Piece::Bytes(bytes)));
+            }
+            let extent = Extent { file: Arc::clone(&reader.file), offset: reader.next, len: bytes as usize };
+            reader.next += bytes;
+            return Ok(Some(Piece::File(extent)));
         }
-        let extent = Extent { file: Arc::clone(&reader.file), offset: reader.next, len: bytes as usize };
-        reader.next += bytes;
-        return Ok(Some(Piece::File(extent)));
+        Ok(self.reader.frame().await?.map(Piece::Bytes))
     }
-    Ok(reader.frame().await?.map(Piece::Bytes))
+
+    fn left(&self) -> u64 {
+        self.reader.end.saturating_sub(self.reader.next)
+    }
+
+    /// Whether the page cache holds the next `bytes`, or did a moment ago.
+    fn holds(&mut self, bytes: u64) -> bool {
+        let next = self.reader.next;
+        if self.held.is_some_and(|(end, asked)| next + bytes <= end && asked.elapsed() < LOOK_HOLDS) {
+            return true;
+        }
+        let far = LOOK_BYTES.min(self.left());
+        let held = [far, bytes].into_iter().find(|bytes| page_cache::holds(&self.reader.file, next, *bytes));
+        self.held = held.map(|bytes| (next + bytes, Instant::now()));
+        held.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -159,12 +190,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_page_cache_held_a_while_ago_is_looked_for_again() {
+        let bytes = pattern(3 * PIECE_BYTES as usize);
+        let file = file(&bytes);
+        let end = bytes.len() as u64;
+        if !page_cache::holds(&file, 0, end) {
+            // A kernel that cannot tell.
+            return;
+        }
+        let mut stream = pieces(Arc::clone(&file), 0..end);
+        assert!(matches!(stream.next().await, Some(Ok(Piece::File(_)))));
+        fadvise(&*file, 0, None, Advice::DontNeed).unwrap();
+        if page_cache::holds(&file, 0, 4096) {
+            // A file system that lives in memory.
+            return;
+        }
+        tokio::time::sleep(LOOK_HOLDS * 2).await;
+        let next = stream.next().await.unwrap().unwrap();
+        assert!(matches!(next, Piece::Bytes(_)), "sending it would wait for the disk");
+    }
+
+    #[tokio::test]
     async fn a_file_that_was_cut_short_is_an_error() {
         let bytes = pattern(3 * PIECE_BYTES as usize);
         let file = file(&bytes);
         let mut stream = pieces(Arc::clone(&file), 0..bytes.len() as u64);
         stream.next().await.unwrap().unwrap();
         file.set_len(PIECE_BYTES + 10).unwrap();
+        // Until then the pieces are ranges of the file, and who sends them finds it.
+        tokio::time::sleep(LOOK_HOLDS * 2).await;
         let error = loop {
             match stream.next().await {
                 Some(Ok(_)) => {}
