@@ -33,6 +33,9 @@ use crate::telemetry::{self, LogControl, RequestId, metrics};
 use crate::tokens::{self, KeySource, Keyring, MasterKeys, Tokens};
 use crate::uploads::Uploads;
 
+/// How long a thread that did blocking work waits for more. Work goes to the one that has waited longest, so each of those that a burst took
+/// keeps memory of its own for as long.
+const IDLE_THREADS: Duration = Duration::from_secs(1);
 /// How long what was broken off may take to let go.
 const GRACE: Duration = Duration::from_millis(250);
 /// How long the admin listener may take to finish: its answers are small.
@@ -71,7 +74,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     if traces.is_on() {
         tracing::info!("spans go where OTEL_EXPORTER_OTLP_ENDPOINT says");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("sluice").build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().thread_name("sluice").on_thread_park(runtime::give_back_freed).thread_keep_alive(IDLE_THREADS);
+    let runtime = runtime.build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
     let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id }));
     // What still runs on the blocking pool belongs to requests that were broken off.

@@ -2,9 +2,10 @@
 
 #![allow(unsafe_code, reason = "neither madvise(2) on mapped code nor the allocator's options have safe wrappers")]
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the allocator keeps what was freed, in milliseconds: a second unless told, in which as much again is taken for what comes next.
 const PURGE_DELAY: c_long = 100;
@@ -22,6 +23,27 @@ pub fn settle() {
     // SAFETY: writes a number into the allocator's own table, after it has checked that the option is one of it; no pointer is passed.
     // Nobody else is there yet who could read it at the same time.
     unsafe { libmimalloc_sys::mi_option_set_default(OPTION_PURGE_DELAY, PURGE_DELAY) };
+}
+
+/// How often a thread gives back what was freed at most.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(250);
+
+/// Gives back what the allocator holds for this thread and nobody uses. Called by the threads of the runtime before they wait for something to
+/// do; most calls look at a clock and no further.
+///
+/// Without it memory that one thread took and another freed stays with the first until that takes as much again: after a thousand connections
+/// their buffers would be held beside those of the uploads that come next.
+pub fn give_back_freed() {
+    thread_local!(static LAST: Cell<Option<Instant>> = const { Cell::new(None) });
+    let now = Instant::now();
+    match LAST.get() {
+        Some(last) if now.duration_since(last) < GIVE_BACK_EVERY => return,
+        // SAFETY: works on the heap of this thread and takes no pointer; blocks in use stay where they are.
+        Some(_) => unsafe { libmimalloc_sys::mi_collect(true) },
+        // The thread has only begun.
+        None => {}
+    }
+    LAST.set(Some(now));
 }
 
 /// When a start is over, its first rounds of tasks and checks of health with it.
@@ -84,6 +106,7 @@ unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: libc::size_t, 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
     #[test]
@@ -92,6 +115,49 @@ mod tests {
         let delay = unsafe { libmimalloc_sys::mi_option_get(OPTION_PURGE_DELAY) };
         // What version 3 of mimalloc has unless told. (To set it takes a process without other threads.)
         assert_eq!(delay, 1000);
+    }
+
+    /// How many of the addresses lie in memory that is in use.
+    fn resident(addresses: &[usize]) -> usize {
+        let page = rustix::param::page_size();
+        let is_resident = |address: &&usize| {
+            let mut state = 0;
+            // SAFETY: writes one byte for one page, and fails where nothing is mapped, mincore(2).
+            let told = unsafe { libc::mincore((**address / page * page) as *mut c_void, page, &raw mut state) };
+            told == 0 && state & 1 == 1
+        };
+        addresses.iter().filter(is_resident).count()
+    }
+
+    #[test]
+    fn what_another_thread_freed_is_given_back() {
+        const BLOCKS: usize = 2048;
+        const BYTES: usize = 8192;
+        give_back_freed();
+        let blocks: Vec<usize> = (0..BLOCKS)
+            .map(|_| {
+                // SAFETY: a new block of the allocator, written within its bounds.
+                unsafe {
+                    let block = libmimalloc_sys::mi_malloc(BYTES);
+                    assert!(!block.is_null());
+                    std::ptr::write_bytes(block.cast::<u8>(), 7, BYTES);
+                    block as usize
+                }
+            })
+            .collect();
+        assert_eq!(resident(&blocks), BLOCKS);
+        let freed = blocks.clone();
+        let other = std::thread::spawn(move || {
+            for block in freed {
+                // SAFETY: allocated above, and freed nowhere else.
+                unsafe { libmimalloc_sys::mi_free(block as *mut c_void) };
+            }
+        });
+        other.join().unwrap();
+        std::thread::sleep(GIVE_BACK_EVERY);
+        give_back_freed();
+        let left = resident(&blocks);
+        assert!(left < BLOCKS / 10, "{left} of {BLOCKS}");
     }
 
     #[test]

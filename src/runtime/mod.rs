@@ -16,6 +16,6 @@ pub use breaker::{Circuit, CircuitState};
 pub use clock::unix_millis;
 pub use drain::{Drain, Phase, Tracked};
 pub use gate::{Gate, Permit};
-pub use memory::{give_back_after_start, settle};
+pub use memory::{give_back_after_start, give_back_freed, settle};
 pub use outgoing::{Stream, Trust};
 pub use tasks::{Task, every, panics, spawn};

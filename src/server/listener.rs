@@ -138,7 +138,13 @@ impl Server {
     }
 }
 
-async fn serve<S: Service>(mut stream: TcpStream, remote: SocketAddr, edge: &Arc<Edge<S>>, limits: &Limits, drain: &Drain) {
+pub(super) async fn serve<S: Service>(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    edge: &Arc<Edge<S>>,
+    limits: &Limits,
+    drain: &Drain,
+) {
     // Without it a small answer waits for the client's delayed acknowledgement, 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%remote, %error, "TCP_NODELAY");
@@ -159,11 +165,24 @@ async fn serve<S: Service>(mut stream: TcpStream, remote: SocketAddr, edge: &Arc
         // Behind a proxy that speaks of the connection there may be another that speaks of the request.
         proxied = limits.proxies.trust(client.remote.ip());
     }
-    let proxies = proxied.then(|| Arc::clone(&limits.proxies));
-    let Some(tls) = &limits.tls else {
-        return serve_http1(stream, limits.sendfile, &Caller { client, proxies }, edge, limits.idle, drain).await;
-    };
-    let shaking = tokio::time::timeout(limits.idle, tls.acceptor().accept(stream));
+    let caller = Caller { client, proxies: proxied.then(|| Arc::clone(&limits.proxies)) };
+    match &limits.tls {
+        None => serve_http1(stream, limits.sendfile, &caller, edge, limits.idle, drain).await,
+        // Of its own, or every connection without TLS would take the memory of one with it.
+        Some(tls) => Box::pin(serve_tls(stream, tls, caller, edge, limits.idle, drain)).await,
+    }
+}
+
+async fn serve_tls<S: Service>(
+    stream: TcpStream,
+    tls: &Tls,
+    mut caller: Caller,
+    edge: &Arc<Edge<S>>,
+    idle: Duration,
+    drain: &Drain,
+) {
+    let remote = caller.client.remote;
+    let shaking = tokio::time::timeout(idle, tls.acceptor().accept(stream));
     let stream = match before_drain(drain, shaking).await {
         Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(error))) => {
@@ -174,12 +193,11 @@ async fn serve<S: Service>(mut stream: TcpStream, remote: SocketAddr, edge: &Arc
         }
         Some(Err(_)) | None => return,
     };
-    client.secure = true;
-    let caller = Caller { client, proxies };
+    caller.client.secure = true;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        serve_http2(stream, caller, edge, limits.idle, drain).await;
+        serve_http2(stream, caller, edge, idle, drain).await;
     } else {
-        serve_http1(stream, false, &caller, edge, limits.idle, drain).await;
+        serve_http1(stream, false, &caller, edge, idle, drain).await;
     }
 }
 

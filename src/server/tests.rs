@@ -59,6 +59,27 @@ async fn a_crowd_waits_to_be_accepted() {
     }
 }
 
+/// A thousand connections that wait take little more than their buffers.
+#[tokio::test]
+async fn a_connection_without_tls_takes_no_memory_for_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, remote) = listener.accept().await.unwrap();
+    let service = |_request| async { text(StatusCode::OK, "") };
+    let edge = Edge {
+        service,
+        fault: s3_fault,
+        gate: Gate::new(1),
+        metrics: None,
+        domains: Arc::from([]),
+        head_timeout: None,
+        instance: None,
+    };
+    let (edge, limits, drain) = (Arc::new(edge), limits(SOON), Drain::new());
+    let served = listener::serve(stream, remote, &edge, &limits, &drain);
+    assert!(size_of_val(&served) <= 4096, "{}", size_of_val(&served));
+}
+
 async fn start<S: Service>(service: S, given: Given) -> Rig {
     let server = Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.address();
