@@ -94,9 +94,15 @@ impl Objects {
                 }
             }
         }
-        let deleting: Vec<_> = batches.into_iter().map(Batch::delete).collect();
-        let mut deleting = futures::stream::iter(deleting).buffer_unordered(MOUNTS_AT_ONCE);
-        while let Some((indexes, answers)) = deleting.next().await {
+        let answered = match <[Batch; 1]>::try_from(batches) {
+            // Nearly always, and no others to be asked at once.
+            Ok([only]) => vec![only.delete().await],
+            Err(several) => {
+                let deleting: Vec<_> = several.into_iter().map(Batch::delete).collect();
+                futures::stream::iter(deleting).buffer_unordered(MOUNTS_AT_ONCE).collect().await
+            }
+        };
+        for (indexes, answers) in answered {
             for (index, answer) in indexes.into_iter().zip(answers) {
                 outcomes[index] = Some(answer.map_err(Error::from));
             }
