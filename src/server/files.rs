@@ -51,19 +51,29 @@ enum Source {
     Pipe(PipePiece),
 }
 
+/// What went out of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// How many bytes.
+    pub(super) bytes: usize,
+    /// Whether that is all that can be sent of it before it is advanced.
+    pub(super) all: bool,
+}
+
 impl Source {
-    fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+    /// Sends what comes after the first `skip` bytes.
+    fn send(&self, socket: impl AsFd, skip: usize) -> io::Result<Sent> {
         let Extent { file, offset, len } = match self {
-            Self::Pipe(piece) => return piece.send(socket),
+            Self::Pipe(piece) => return piece.send(socket).map(|bytes| Sent { bytes, all: true }),
             Self::File(extent) => extent,
         };
-        let mut offset = *offset;
-        match sendfile(socket, &**file, Some(&mut offset), *len)? {
+        let (mut offset, left) = (*offset + skip as u64, len.saturating_sub(skip));
+        match sendfile(socket, &**file, Some(&mut offset), left)? {
             0 => {
-                tracing::warn!(offset, missing = len, "an answer breaks off: its file was cut short while it was sent");
+                tracing::warn!(offset, missing = left, "an answer breaks off: its file was cut short while it was sent");
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a file was cut short while it was sent"))
             }
-            sent => Ok(sent),
+            bytes => Ok(Sent { bytes, all: bytes >= left }),
         }
     }
 
@@ -88,15 +98,15 @@ impl Files {
         self.0.lock().sources.push_back(source);
     }
 
-    /// Sends from the first source in the queue, as much as the socket takes.
+    /// Sends from the first source in the queue, as much as the socket takes. `skip` bytes of it went before and were not noted yet.
     ///
     /// # Errors
     /// `WouldBlock`; `UnexpectedEof` when the file has been cut short; what sendfile(2) and splice(2) say.
-    pub(super) fn send(&self, socket: impl AsFd) -> io::Result<usize> {
+    pub(super) fn send(&self, socket: impl AsFd, skip: usize) -> io::Result<Sent> {
         // Neither call waits, so the lock is held for no longer than the system needs.
         let queue = self.0.lock();
         match queue.sources.front().filter(|_| !queue.broken) {
-            Some(source) => source.send(socket),
+            Some(source) => source.send(socket, skip),
             None => Err(io::Error::other("a mark that stands for nothing")),
         }
     }
@@ -244,20 +254,23 @@ mod tests {
         let mut one = Chunk::file(&connection, extent(b"0123456789", 2, 5));
         let mut other = Chunk::file(&connection, extent(b"abcdef", 0, 6));
         let mut seen = [0; 32];
-        assert_eq!(connection.files().send(&ours).unwrap(), 5);
+        let sent = |skip| connection.files().send(&ours, skip).map(|sent| (sent.bytes, sent.all));
+        assert_eq!(sent(0).unwrap(), (5, true));
         assert_eq!(theirs.read(&mut seen).unwrap(), 5);
         assert_eq!(&seen[..5], b"23456");
         // hyper is told less than was sent in no case, but in parts.
         one.advance(2);
-        assert_eq!(connection.files().send(&ours).unwrap(), 3);
+        assert_eq!(sent(0).unwrap(), (3, true));
+        // In one go with what went before.
+        assert_eq!(sent(1).unwrap(), (2, true));
         one.advance(3);
         drop(one);
-        assert_eq!(connection.files().send(&ours).unwrap(), 6);
+        assert_eq!(sent(0).unwrap(), (6, true));
         other.advance(6);
         drop(other);
-        assert_eq!(theirs.read(&mut seen).unwrap(), 9);
-        assert_eq!(&seen[..9], b"456abcdef");
-        assert!(connection.files().send(&ours).is_err(), "nothing is queued");
+        assert_eq!(theirs.read(&mut seen).unwrap(), 11);
+        assert_eq!(&seen[..11], b"45656abcdef");
+        assert!(sent(0).is_err(), "nothing is queued");
     }
 
     #[test]
@@ -265,12 +278,12 @@ mod tests {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let connection = Arc::new(Connection::new(true));
         let mut short = Chunk::file(&connection, extent(b"abc", 0, 6));
-        assert_eq!(connection.files().send(&ours).unwrap(), 3);
+        assert_eq!(connection.files().send(&ours, 0).unwrap(), Sent { bytes: 3, all: false });
         short.advance(3);
-        assert_eq!(connection.files().send(&ours).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(connection.files().send(&ours, 0).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         drop(short);
         let later = Chunk::file(&connection, extent(b"abc", 0, 3));
-        assert!(connection.files().send(&ours).is_err(), "the order is lost");
+        assert!(connection.files().send(&ours, 0).is_err(), "the order is lost");
         drop(later);
     }
 

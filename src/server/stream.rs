@@ -25,7 +25,7 @@ use tokio::time::{Duration, Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::Connection;
-use super::files::is_mark;
+use super::files::{Sent, is_mark};
 use super::refusal;
 use super::unsent::unsent;
 
@@ -194,25 +194,36 @@ impl<I: Socket, R: Fn(u16) -> Response<Bytes>> Stream<I, R> {
         }
     }
 
-    /// Writes the bytes that come before a file, or when there are none, sends the file.
+    /// Writes the bytes that come before a piece of a file, or when there are none, sends the piece, as far as the socket takes it.
     fn send(&self, cx: &mut Context<'_>, before: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let Some(socket) = self.io.inner().tcp() else {
             return Poll::Ready(Err(io::Error::other("a file on a connection that sends none")));
         };
+        let mut total = 0;
         loop {
-            ready!(socket.poll_write_ready(cx))?;
+            match socket.poll_write_ready(cx) {
+                Poll::Pending if total > 0 => return Poll::Ready(Ok(total)),
+                ready => ready!(ready)?,
+            }
             let sent = socket.try_io(Interest::WRITABLE, || {
                 if before.is_empty() {
-                    return self.connection.files().send(socket);
+                    return self.connection.files().send(socket, total);
                 }
                 // The file follows: no packet for the head alone.
                 let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-                Ok(sendmsg(socket, before, &mut SendAncillaryBuffer::default(), flags)?)
+                Ok(Sent { bytes: sendmsg(socket, before, &mut SendAncillaryBuffer::default(), flags)?, all: true })
             });
             match sent {
                 // Then the socket is not ready any more: the next look waits.
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                sent => return Poll::Ready(sent),
+                // The connection ends with it, whatever went before.
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(sent) => {
+                    total += sent.bytes;
+                    if sent.all {
+                        return Poll::Ready(Ok(total));
+                    }
+                }
             }
         }
     }
