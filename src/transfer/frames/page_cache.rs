@@ -12,9 +12,6 @@ use rustix::param::page_size;
 /// The same number on every architecture that Linux numbers alike (all but alpha and the 32-bit MIPS ABIs, where the call fails).
 const SYS_CACHESTAT: libc::c_long = 451;
 
-/// About what the kernel reads from a disk at once for one who reads on, in bytes.
-const READ_AHEAD_BYTES: usize = 2 * 1024 * 1024;
-
 #[repr(C)]
 struct Range {
     offset: u64,
@@ -41,11 +38,8 @@ pub(super) fn holds(file: &File, offset: u64, bytes: u64) -> bool {
     }
     let page = page_size() as u64;
     // The last page first: it is the one that is missing while the file is still being read. Pages that are on their way from the
-    // disk are counted, too, but cannot be read without waiting: one in each stretch that the kernel reads at once is tried.
-    let mut tried = (offset..=last).step_by(READ_AHEAD_BYTES);
-    cached(counts(file, offset, bytes), last / page - offset / page + 1)
-        && at_hand(file, last)
-        && tried.all(|at| at_hand(file, at))
+    // disk are counted below; they cannot be read without waiting.
+    cached(counts(file, offset, bytes), last / page - offset / page + 1) && at_hand(file, last) && at_hand(file, offset)
 }
 
 fn cached(counts: Option<Counts>, pages: u64) -> bool {
