@@ -4,7 +4,9 @@
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_long, c_void};
+use std::num::NonZero;
 use std::ops::Range;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// How long the allocator keeps what was freed, in milliseconds: a second unless told, in which as much again is taken for what comes next.
@@ -16,7 +18,7 @@ const OPTION_PURGE_DELAY: c_int = 15;
 ///
 /// Pages are of 4 KiB: huge ones take 2 MiB for the first byte that is used of each, half of what an idle gateway held, and no operation was
 /// measured to be dearer without them. (That the allocator asks for none before this is called, its feature `no_thp` sees to.) What is freed
-/// goes back to the system soon; what the environment says of that (`MIMALLOC_PURGE_DELAY`) goes before.
+/// goes back to the system soon; what the environment says of that (`MIMALLOC_PURGE_DELAY`) goes before, until [`give_back_freed`] comes by.
 pub fn settle() {
     // Where the kernel has no huge pages there is nothing to switch off.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
@@ -25,19 +27,25 @@ pub fn settle() {
     unsafe { libmimalloc_sys::mi_option_set_default(OPTION_PURGE_DELAY, PURGE_DELAY) };
 }
 
-/// How often a thread gives back what was freed at most.
-const GIVE_BACK_EVERY: Duration = Duration::from_millis(250);
+/// How often the threads of the runtime together give back what was freed at most, about.
+const GIVE_BACK_EVERY: Duration = Duration::from_millis(125);
+/// How often one of them does.
+static EACH_GIVES_BACK: LazyLock<Duration> = LazyLock::new(|| {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    GIVE_BACK_EVERY * u32::try_from(threads).unwrap_or(u32::MAX)
+});
 
-/// Gives back what the allocator holds for this thread and nobody uses. Called by the threads of the runtime before they wait for something to
-/// do; most calls look at a clock and no further.
+/// Gives back what the allocator holds and nobody uses: of this thread what others have freed, and whatever waits to be given back to the system,
+/// which does not wait any longer then. Called by the threads of the runtime before they wait for something to do; most calls look at a clock and
+/// no further.
 ///
 /// Without it memory that one thread took and another freed stays with the first until that takes as much again: after a thousand connections
-/// their buffers would be held beside those of the uploads that come next.
+/// their buffers would be held beside those of the uploads that come next. What is freed when a thread waits already stays until it is woken.
 pub fn give_back_freed() {
     thread_local!(static LAST: Cell<Option<Instant>> = const { Cell::new(None) });
     let now = Instant::now();
     match LAST.get() {
-        Some(last) if now.duration_since(last) < GIVE_BACK_EVERY => return,
+        Some(last) if now.duration_since(last) < *EACH_GIVES_BACK => return,
         // SAFETY: works on the heap of this thread and takes no pointer; blocks in use stay where they are.
         Some(_) => unsafe { libmimalloc_sys::mi_collect(true) },
         // The thread has only begun.
@@ -154,7 +162,7 @@ mod tests {
             }
         });
         other.join().unwrap();
-        std::thread::sleep(GIVE_BACK_EVERY);
+        std::thread::sleep(*EACH_GIVES_BACK);
         give_back_freed();
         let left = resident(&blocks);
         assert!(left < BLOCKS / 10, "{left} of {BLOCKS}");

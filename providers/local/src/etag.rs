@@ -123,17 +123,50 @@ fn settled(stamp: Stamp) -> bool {
 }
 
 fn digest(opened: &Opened) -> Result<ETag> {
+    let file = opened.file.as_fd();
+    digest_of(opened.stamp.size, |buffer, at| {
+        crate::read::read_exact(file, buffer, at).map_err(|e| fault("read a foreign file", e))
+    })
+}
+
+/// The digest of what `read` fills buffers with, of about `size` bytes: less than a buffer is the end.
+fn digest_of(size: u64, mut read: impl FnMut(&mut [u8], u64) -> Result<usize>) -> Result<ETag> {
     let mut md5 = Md5::new();
     // One byte more than it has: the first read meets the end then.
-    let bytes = usize::try_from(opened.stamp.size).unwrap_or(usize::MAX).saturating_add(1);
+    let bytes = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1);
     let mut buffer = vec![0; bytes.min(BUFFER_BYTES)];
     let mut at = 0;
     loop {
-        let read = crate::read::read_exact(opened.file.as_fd(), &mut buffer, at).map_err(|e| fault("read a foreign file", e))?;
+        let read = read(&mut buffer, at)?;
         md5.update(&buffer[..read]);
         at += read as u64;
         if read < buffer.len() {
             return ETag::new(hex::encode(md5.finalize()));
+        }
+        // Somebody still writes it, or its size is not told.
+        buffer.resize(BUFFER_BYTES, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_is_read_in_large_steps_and_a_small_one_at_once() {
+        let content = vec![7; 1 << 20];
+        for (told, there, most) in [(0, content.len(), 6), (9, 9, 1), (0, 0, 1), (content.len(), content.len(), 5)] {
+            let mut reads = 0;
+            let etag = digest_of(told as u64, |buffer, at| {
+                reads += 1;
+                let left = &content[..there][at as usize..];
+                let bytes = left.len().min(buffer.len());
+                buffer[..bytes].copy_from_slice(&left[..bytes]);
+                Ok(bytes)
+            });
+            assert_eq!(etag.unwrap().as_str(), hex::encode(Md5::digest(&content[..there])));
+            assert!(reads <= most, "{reads} reads of {there} bytes that were told to be {told}");
         }
     }
 }

@@ -92,7 +92,7 @@ impl Chunk {
     /// Adds a name to a chunk in which nothing is kept once yet.
     fn push(&mut self, name: &str) {
         self.text.push_str(name);
-        // Names have at most 1025 bytes and a full chunk takes no more.
+        // Names have at most some 2050 bytes and a full chunk takes no more.
         self.ends.push(u16::try_from(self.text.len()).unwrap_or(u16::MAX));
     }
 
@@ -160,6 +160,7 @@ impl Chunk {
         *self = Self { begin, seen: old.seen, ..Self::default() };
         let (back, on) = (old.begin.get(bytes..).unwrap_or(""), bytes.saturating_sub(old.begin.len()));
         self.ends.reserve_exact(old.ends.len());
+        self.text.reserve_exact((old.text.len() + back.len() * old.ends.len()).saturating_sub(on * old.ends.len()));
         let mut from = 0;
         for end in old.ends {
             self.text.push_str(back);
@@ -326,8 +327,9 @@ impl Snapshot {
         if !there && !present {
             return;
         }
+        // Before it is copied, which leaves behind what room it has to spare.
+        let before = shared.weight();
         let chunk = Arc::make_mut(shared);
-        let before = chunk.weight();
         let mut upper = None;
         match (there, present) {
             (true, true) => chunk.seen.clear(at),
@@ -552,7 +554,9 @@ mod tests {
             first in proptest::collection::btree_set("[a-cèé]{1,4}/?", 0..40),
             changes in proptest::collection::vec(("[a-cèé]{1,4}/?", any::<bool>()), 0..200),
             long in any::<bool>(),
+            watched in any::<bool>(),
         ) {
+            let mut walk = None;
             let stretch = |name: &str| if long { format!("{}{name}", name.chars().next().unwrap().to_string().repeat(900)) } else { name.to_owned() };
             let mut model: BTreeSet<String> = first.iter().map(|name| stretch(name)).collect();
             let mut reading = Reading::new("", usize::MAX, usize::MAX);
@@ -560,6 +564,8 @@ mod tests {
             let mut snapshot = reading.finish();
             for (name, present) in changes {
                 let name = stretch(&name);
+                // Somebody walks it: what is changed is copied.
+                walk = watched.then(|| snapshot.clone()).or(walk);
                 snapshot.set(&name, present);
                 if present { model.insert(name); } else { model.remove(&name); }
             }

@@ -17,7 +17,7 @@ use super::{FileReader, joined, page_cache};
 /// larger pieces were not measured to be cheaper.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 /// How far ahead the page cache is asked what it holds, in bytes, and for how long the answer is taken for true. A client that takes an
-/// object fast has its next pieces within that time; for a slow one each is looked for when it is due.
+/// object fast has its next pieces within that time; for a slow one each is asked for when it is due.
 const LOOK_BYTES: u64 = 4 * PIECE_BYTES;
 const LOOK_HOLDS: Duration = Duration::from_millis(50);
 
@@ -52,7 +52,7 @@ pub type PieceStream = BoxStream<'static, Result<Piece>>;
 /// [`Piece::File`] the one who sends it finds that bytes are missing.
 #[must_use]
 pub fn pieces(file: Arc<File>, range: Range<u64>) -> PieceStream {
-    let pieces = Pieces { reader: FileReader::new(file, range), held: None };
+    let pieces = Pieces { reader: FileReader::new(file, range), looked: None };
     futures::stream::unfold(Some(pieces), |pieces| async move {
         let mut pieces = pieces?;
         match pieces.piece().await {
@@ -77,8 +77,8 @@ pub fn arriving(body: SocketBody) -> PieceStream {
 /// A range of a file on its way out.
 struct Pieces {
     reader: FileReader,
-    /// Up to where the page cache held the file, and when it was asked.
-    held: Option<(u64, Instant)>,
+    /// What the page cache was found to hold last: up to where, and when.
+    looked: Option<(u64, Instant)>,
 }
 
 impl Pieces {
@@ -104,12 +104,14 @@ impl Pieces {
     /// Whether the page cache holds the next `bytes`, or did a moment ago.
     fn holds(&mut self, bytes: u64) -> bool {
         let next = self.reader.next;
-        if self.held.is_some_and(|(end, asked)| next + bytes <= end && asked.elapsed() < LOOK_HOLDS) {
+        let fast = self.looked.is_none_or(|(_, when)| when.elapsed() < LOOK_HOLDS);
+        if fast && self.looked.is_some_and(|(end, _)| next + bytes <= end) {
             return true;
         }
-        let far = LOOK_BYTES.min(self.left());
-        let held = [far, bytes].into_iter().find(|bytes| page_cache::holds(&self.reader.file, next, *bytes));
-        self.held = held.map(|bytes| (next + bytes, Instant::now()));
+        let far = if fast { LOOK_BYTES.min(self.left()) } else { bytes };
+        let looks = [Some(far), Some(bytes).filter(|bytes| *bytes != far)];
+        let held = looks.into_iter().flatten().find(|bytes| page_cache::holds(&self.reader.file, next, *bytes));
+        self.looked = Some((next + held.unwrap_or(0), Instant::now()));
         held.is_some()
     }
 }
