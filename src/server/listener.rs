@@ -27,6 +27,9 @@ use crate::runtime::{Drain, Gate};
 /// metadata beside it stays well below.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
+/// What is read from a connection at once, in bytes: a body in larger pieces takes memory for nothing.
+const READ_BYTES: usize = 128 * 1024;
+
 /// The most headers of a request. 2 KiB of user metadata may be a few hundred short ones.
 const MAX_HEADERS: usize = 512;
 
@@ -228,7 +231,7 @@ async fn serve_http1<S: Service>(
     });
     let mut http = http1::Builder::new();
     // The stream keeps the time of heads and idle connections itself: hyper would set a timer for each request.
-    http.header_read_timeout(None).max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    http.header_read_timeout(None).max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS).max_buf_size(READ_BYTES);
     let mut served = pin!(http.serve_connection(stream, service));
     tokio::select! {
         biased;
