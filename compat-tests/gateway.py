@@ -3,6 +3,7 @@
 Used by the client tests, by s3-tests.sh and by the bench. A process is only ever ended by the pid that was started here.
 """
 
+import collections
 import hashlib
 import os
 import pathlib
@@ -50,14 +51,18 @@ def clean_environment() -> dict[str, str]:
 # Tests that run side by side (pytest -n) take their ports from ranges of their own, below those of outgoing connections.
 _PORTS = range(12_000, 32_000)
 _WORKERS = 8
+# Those that were handed out and may not be bound yet.
+_TAKEN: collections.deque[int] = collections.deque(maxlen=len(_PORTS) // _WORKERS // 2)
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A port of the loopback interface that nobody listens on, and none of those that were answered before."""
     worker = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or os.getpid()) % _WORKERS
     share = len(_PORTS) // _WORKERS
     while True:
         port = _PORTS[worker * share + random.randrange(share)]
+        if port in _TAKEN:
+            continue
         with socket.socket() as probe:
             # As the gateway binds: what is only closing does not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -65,7 +70,8 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _TAKEN.append(port)
+        return port
 
 
 class Gateway:
