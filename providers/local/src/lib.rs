@@ -13,6 +13,7 @@
 
 mod append;
 mod attributes;
+mod chunk;
 mod copy;
 mod create;
 mod delete;

@@ -10,179 +10,15 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use crate::seen::{Seen, SeenPart};
+use crate::chunk::Chunk;
+use crate::seen::Seen;
 
 /// The most names of a chunk; a merge leaves room for a few more.
 const CHUNK_NAMES: usize = 512;
 const FILLED_NAMES: usize = 448;
-/// The most bytes of the names of a chunk. With one more name they stay below 2^16.
-const CHUNK_BYTES: usize = 32 * 1024;
 /// The names that are sorted at once when a directory is read.
 const BATCH_NAMES: usize = 1 << 16;
 const BATCH_BYTES: usize = 2 << 20;
-
-/// A run of sorted names. What all of them begin with is kept once: of names in an order most of their letters.
-#[derive(Debug, Default)]
-struct Chunk {
-    begin: String,
-    /// How the names go on, one after the other.
-    text: String,
-    /// Where each ends in `text`.
-    ends: Vec<u16>,
-    seen: SeenPart,
-}
-
-impl Clone for Chunk {
-    fn clone(&self) -> Self {
-        Self { begin: self.begin.clone(), text: self.text.clone(), ends: self.ends.clone(), seen: self.seen.copied() }
-    }
-}
-
-impl Chunk {
-    fn from(&self, at: usize) -> usize {
-        at.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| usize::from(*end))
-    }
-
-    /// How the name goes on after what all begin with.
-    fn rest(&self, at: usize) -> Option<&str> {
-        let end = usize::from(*self.ends.get(at)?);
-        self.text.get(self.from(at)..end)
-    }
-
-    fn name(&self, at: usize) -> Option<String> {
-        Some([&self.begin, self.rest(at)?].concat())
-    }
-
-    fn push_name(&self, at: usize, into: &mut String) -> Option<()> {
-        let rest = self.rest(at)?;
-        into.push_str(&self.begin);
-        into.push_str(rest);
-        Some(())
-    }
-
-    fn compare(&self, at: usize, name: &str) -> Option<Ordering> {
-        let (rest, name) = (self.rest(at)?.as_bytes(), name.as_bytes());
-        let (first, last) = name.split_at(self.begin.len().min(name.len()));
-        Some(self.begin.as_bytes().cmp(first).then_with(|| rest.cmp(last)))
-    }
-
-    fn compare_last(&self, name: &str) -> Option<Ordering> {
-        self.compare(self.ends.len().checked_sub(1)?, name)
-    }
-
-    /// The first position whose name `before` denies.
-    fn seek(&self, mut before: impl FnMut(usize) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.ends.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if before(middle) { low = middle + 1 } else { high = middle }
-        }
-        low
-    }
-
-    /// The bytes of all names, written out.
-    fn bytes(&self) -> usize {
-        self.text.len() + self.begin.len() * self.ends.len()
-    }
-
-    fn is_full(&self, names: usize) -> bool {
-        self.ends.len() >= names || self.bytes() >= CHUNK_BYTES
-    }
-
-    /// Adds a name to a chunk in which nothing is kept once yet.
-    fn push(&mut self, name: &str) {
-        self.text.push_str(name);
-        // Names have at most some 2050 bytes and a full chunk takes no more.
-        self.ends.push(u16::try_from(self.text.len()).unwrap_or(u16::MAX));
-    }
-
-    fn insert(&mut self, at: usize, name: &str) {
-        let common = common(&self.begin, name);
-        if common < self.begin.len() {
-            self.begin_with(common);
-        }
-        let from = self.from(at);
-        let rest = &name[common..];
-        self.text.reserve_exact(rest.len() + 256);
-        self.text.insert_str(from, rest);
-        let length = u16::try_from(rest.len()).unwrap_or(u16::MAX);
-        let end = u16::try_from(from).unwrap_or(u16::MAX).saturating_add(length);
-        self.ends.reserve_exact(16);
-        self.ends.insert(at, end);
-        self.ends[at + 1..].iter_mut().for_each(|end| *end = end.saturating_add(length));
-        self.seen.insert(at);
-    }
-
-    fn remove(&mut self, at: usize) {
-        let from = self.from(at);
-        let Some(length) = self.rest(at).map(str::len) else { return };
-        self.text.replace_range(from..from + length, "");
-        self.ends.remove(at);
-        let length = u16::try_from(length).unwrap_or(u16::MAX);
-        self.ends[at..].iter_mut().for_each(|end| *end = end.saturating_sub(length));
-        self.seen.remove(at);
-    }
-
-    /// The upper half, taken off. What was seen is forgotten.
-    fn split(&mut self) -> Self {
-        let middle = self.ends.len() / 2;
-        let from = self.from(middle);
-        let mut upper = Self { begin: self.begin.clone(), text: self.text[from..].to_owned(), ..Self::default() };
-        let base = u16::try_from(from).unwrap_or(u16::MAX);
-        upper.ends = self.ends[middle..].iter().map(|end| end - base).collect();
-        self.text.truncate(from);
-        self.ends.truncate(middle);
-        self.seen = SeenPart::default();
-        self.compact();
-        upper.compact();
-        upper
-    }
-
-    /// Keeps once what all names begin with, and no more room than they need.
-    fn compact(&mut self) {
-        if let (Some(first), Some(last)) = (self.rest(0), self.ends.len().checked_sub(1).and_then(|last| self.rest(last))) {
-            // Sorted as they are, all others begin so too.
-            let more = common(first, last);
-            if more > 0 {
-                self.begin_with(self.begin.len() + more);
-            }
-        }
-        self.begin.shrink_to_fit();
-        self.text.shrink_to_fit();
-        self.ends.shrink_to_fit();
-    }
-
-    /// Changes how many bytes are kept once; all names begin with as many. Written out they are less than 2^16, so that every end is.
-    fn begin_with(&mut self, bytes: usize) {
-        let Some(mut begin) = self.name(0) else { return };
-        begin.truncate(bytes);
-        let old = std::mem::take(self);
-        *self = Self { begin, seen: old.seen, ..Self::default() };
-        let (back, on) = (old.begin.get(bytes..).unwrap_or(""), bytes.saturating_sub(old.begin.len()));
-        self.ends.reserve_exact(old.ends.len());
-        self.text.reserve_exact((old.text.len() + back.len() * old.ends.len()).saturating_sub(on * old.ends.len()));
-        let mut from = 0;
-        for end in old.ends {
-            self.text.push_str(back);
-            self.text.push_str(old.text.get(from + on..usize::from(end)).unwrap_or(""));
-            self.ends.push(u16::try_from(self.text.len()).unwrap_or(u16::MAX));
-            from = usize::from(end);
-        }
-    }
-
-    fn weight(&self) -> usize {
-        self.begin.capacity() + self.text.capacity() + self.ends.capacity() * size_of::<u16>() + size_of::<Self>() + 24
-    }
-}
-
-/// How many bytes two texts have in common at their beginning: of whole characters.
-fn common(one: &str, other: &str) -> usize {
-    let mut bytes = one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count();
-    while !one.is_char_boundary(bytes) {
-        bytes -= 1;
-    }
-    bytes
-}
 
 /// A position in a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -230,7 +66,7 @@ impl Snapshot {
     /// The position, or the first of the next chunk.
     fn settle(&self, at: At) -> Option<(&Arc<Chunk>, At)> {
         let chunk = self.chunks.get(at.chunk)?;
-        if at.name < chunk.ends.len() {
+        if at.name < chunk.len() {
             return Some((chunk, at));
         }
         let next = At { chunk: at.chunk + 1, name: 0 };
@@ -252,7 +88,7 @@ impl Snapshot {
 
     /// All names.
     pub(crate) fn names(&self) -> impl Iterator<Item = String> {
-        self.chunks.iter().flat_map(|chunk| (0..chunk.ends.len()).filter_map(|at| chunk.name(at)))
+        self.chunks.iter().flat_map(|chunk| (0..chunk.len()).filter_map(|at| chunk.name(at)))
     }
 
     /// The first position whose name `before` denies; it must hold for all names up to there.
@@ -262,7 +98,7 @@ impl Snapshot {
             name.clear();
             chunk.push_name(at, &mut name).is_some_and(|()| before(&name))
         };
-        let chunk = self.chunks.partition_point(|chunk| chunk.ends.len().checked_sub(1).is_some_and(|last| before(chunk, last)));
+        let chunk = self.chunks.partition_point(|chunk| chunk.len().checked_sub(1).is_some_and(|last| before(chunk, last)));
         At { chunk, name: self.chunks.get(chunk).map_or(0, |chunk| chunk.seek(|at| before(chunk, at))) }
     }
 
@@ -289,7 +125,7 @@ impl Snapshot {
     /// Keeps what was seen of the object at a position after the snapshot was handed out.
     pub(crate) fn see(&self, at: At, seen: Seen) {
         if let Some(chunk) = self.chunks.get(at.chunk).filter(|_| self.told) {
-            chunk.seen.put(at.name, chunk.ends.len(), seen);
+            chunk.seen.put(at.name, chunk.len(), seen);
         }
     }
 
@@ -345,7 +181,7 @@ impl Snapshot {
                 }
             }
         }
-        let (after, gone) = (chunk.weight(), chunk.ends.is_empty());
+        let (after, gone) = (chunk.weight(), chunk.is_empty());
         self.weight = self.weight + after - before;
         if gone {
             self.weight -= after;
@@ -358,11 +194,11 @@ impl Snapshot {
     }
 
     fn append(&mut self, mut chunk: Chunk) {
-        if chunk.ends.is_empty() {
+        if chunk.is_empty() {
             return;
         }
         chunk.compact();
-        self.names += chunk.ends.len();
+        self.names += chunk.len();
         self.weight += chunk.weight();
         self.chunks.push(Arc::new(chunk));
     }
@@ -448,7 +284,7 @@ impl Reading {
         // Each of the old goes when it is copied.
         let mut name = String::new();
         for old in old {
-            for at in 0..old.ends.len() {
+            for at in 0..old.len() {
                 name.clear();
                 let _ = old.push_name(at, &mut name);
                 let name = name.as_str();
@@ -485,8 +321,8 @@ impl Reading {
         let mut name = String::new();
         while let Some(here) = old.entry(at, &mut name) {
             if left == 0 {
-                let last = Some(&chunk).filter(|chunk| !chunk.ends.is_empty()).or(self.done.chunks.last().map(Arc::as_ref));
-                self.done.end = last.and_then(|chunk| chunk.name(chunk.ends.len() - 1));
+                let last = Some(&chunk).filter(|chunk| !chunk.is_empty()).or(self.done.chunks.last().map(Arc::as_ref));
+                self.done.end = last.and_then(|chunk| chunk.name(chunk.len() - 1));
                 break;
             }
             left -= 1;

@@ -109,10 +109,16 @@ impl Pieces {
             return true;
         }
         let far = if fast { LOOK_BYTES.min(self.left()) } else { bytes };
-        let looks = [Some(far), Some(bytes).filter(|bytes| *bytes != far)];
-        let held = looks.into_iter().flatten().find(|bytes| page_cache::holds(&self.reader.file, next, *bytes));
-        self.looked = Some((next + held.unwrap_or(0), Instant::now()));
-        held.is_some()
+        let holds = |bytes| page_cache::holds(&self.reader.file, next, bytes);
+        let held = if holds(far) {
+            far
+        } else if far > bytes && holds(bytes) {
+            bytes
+        } else {
+            0
+        };
+        self.looked = Some((next + held, Instant::now()));
+        held > 0
     }
 }
 
