@@ -13,7 +13,7 @@ use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, MAX_KEY_BYT
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
-use crate::known::Version;
+use crate::known::{self, Version};
 use crate::meta::Stamp;
 use crate::name::{directory, encoded, is_plain};
 use crate::seen::Seen;
@@ -349,18 +349,19 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         if let Some((version, links)) = base.and_then(|dir| store.listed(dir, leaf))
-            && let Some((etag, attributes)) = store.known.get(&version)
+            && let Some((etag, attributes)) = known::cache().get(&version)
         {
             let Version { stamp, .. } = version;
             let info = ObjectInfo { key, size: stamp.size, etag, modified: stamp.modified(), attributes };
             frame.see(store, at, stamp, links, &info);
             return Ok(Some(info));
         }
+        let keeps = store.xattrs && frame.snapshot.told;
         let found = match base {
-            Some(dir) => store.load_listed(dir, |form| encoded(leaf, form))?,
+            Some(dir) => store.load_listed(dir, |form| encoded(leaf, form), keeps)?,
             None => {
                 let path = crate::name::KeyPath::new(&self.found);
-                store.load_listed(store.root(), |form| path.path(form))?
+                store.load_listed(store.root(), |form| path.path(form), keeps)?
             }
         };
         let Some((opened, known)) = found else { return Ok(None) };

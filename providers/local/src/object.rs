@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use sluice_provider::{Attributes, ETag, Key, ObjectInfo, Result, SIZE_ATTRIBUTE};
 
 use crate::error::{Sys, fault};
-use crate::known::{KEPT_BYTES, Version};
+use crate::known::{self, KEPT_BYTES, Version};
 use crate::meta::{Beside, Meta, Stamp};
 use crate::name::{Form, KeyPath};
 use crate::record;
@@ -56,7 +56,10 @@ enum Depth {
     /// What the inode tells.
     Cached,
     /// The ETag and the size; attributes that lie elsewhere are left out.
-    Listing,
+    Listing {
+        /// Whether the caller keeps what it is told where it costs less than in [`crate::known`], of as many objects as it lists.
+        keeps: bool,
+    },
     Full,
 }
 
@@ -159,7 +162,7 @@ impl Store {
         let failed = |e| fault("read attributes", e);
         if self.xattrs {
             let version = opened.version();
-            if let Some((etag, attributes)) = self.known.get(&version) {
+            if let Some((etag, attributes)) = known::cache().get(&version) {
                 return Ok(Ok(Known::Ours { etag, attributes, record: None }));
             }
             // To be kept, it must have been settled before the attribute is read.
@@ -183,15 +186,17 @@ impl Store {
             };
             match stored {
                 Some(Meta { etag, beside: Beside::Here(attributes), .. }) => {
-                    if sure && short && self.own_times && opened.stamp == version.stamp {
-                        self.known.put(version, &etag, &attributes);
+                    // What has other names changes without a listing being told.
+                    let kept = depth == Depth::Listing { keeps: true } && opened.links < 2;
+                    if sure && short && !kept && self.own_times && opened.stamp == version.stamp {
+                        known::cache().put(version, &etag, &attributes);
                     }
                     return Ok(Ok(Known::Ours { etag, attributes, record: None }));
                 }
                 Some(Meta { etag, beside: Beside::Record(id, size), .. }) => {
                     match depth {
                         Depth::Cached => return Ok(Err(Beyond::Blocking)),
-                        Depth::Listing => {
+                        Depth::Listing { .. } => {
                             let attributes = size.map(|size| (SIZE_ATTRIBUTE, size.to_string())).into_iter().collect();
                             return Ok(Ok(Known::Ours { etag, attributes, record: None }));
                         }
@@ -260,9 +265,14 @@ impl Store {
         self.load(base, path, Depth::Full)
     }
 
-    /// Opens an object for a listing.
-    pub(crate) fn load_listed(&self, base: BorrowedFd<'_>, path: impl Fn(Form) -> Vec<u8>) -> Result<Option<(Opened, Known)>> {
-        self.load(base, path, Depth::Listing)
+    /// Opens an object for a listing, which `keeps` what it is told or not.
+    pub(crate) fn load_listed(
+        &self,
+        base: BorrowedFd<'_>,
+        path: impl Fn(Form) -> Vec<u8>,
+        keeps: bool,
+    ) -> Result<Option<(Opened, Known)>> {
+        self.load(base, path, Depth::Listing { keeps })
     }
 
     /// Opens the object of a key, if memory holds all it takes; the outer `None` otherwise.

@@ -16,7 +16,6 @@ use crate::delete::Deletions;
 use crate::error::{Sys, fault};
 use crate::etag::EtagCache;
 use crate::flush::Flush;
-use crate::known::KnownCache;
 use crate::lock::KeyLocks;
 use crate::meta::Stamp;
 use crate::name::NAME_BYTES;
@@ -56,7 +55,6 @@ pub(crate) struct Store {
     pub(crate) own_times: bool,
     /// Whether attributes live in inodes that keep the times they are given, to the nanosecond.
     pub(crate) exact_times: bool,
-    pub(crate) known: KnownCache,
     pub(crate) etags: EtagCache,
     /// Sorted directories, unless they are not to be kept.
     pub(crate) shelf: Option<Shelf>,
@@ -100,7 +98,6 @@ impl Store {
             flush: Flush::new(durable),
             own_times,
             exact_times: xattrs && own_times && keeps_times(&space)?,
-            known: KnownCache::default(),
             etags: EtagCache::default(),
             shelf: match settings.snapshots {
                 Snapshots::Off => None,

@@ -51,7 +51,7 @@ async fn what_is_remembered_is_never_stale() {
     // Until the change time is settled, nothing is remembered.
     let remembers = |mount: &Mount| {
         let stat = rustix::fs::stat(mount.path("d/f")).unwrap();
-        mount.local.0.known.get(&crate::known::Version::of(&stat)).is_some()
+        crate::known::cache().get(&crate::known::Version::of(&stat)).is_some()
     };
     let listed = async || {
         let page = mount.local.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
@@ -86,4 +86,27 @@ async fn what_is_remembered_is_never_stale() {
     assert!(!remembers(&mount));
     other.put(&key("d/f"), body(b"another"), &PutOptions::default()).await.unwrap();
     assert_eq!((listed().await.size, listed().await.etag.as_str().to_owned()), (7, md5(b"another")));
+}
+
+/// What listings keep themselves is not kept a second time, where a walk over all objects would drive out those that are read.
+#[tokio::test]
+async fn a_listing_keeps_what_it_sees_once() {
+    for (snapshots, twice) in [(crate::Snapshots::Auto, false), (crate::Snapshots::Times, true), (crate::Snapshots::Off, true)] {
+        let mount = mount_with(|settings| settings.snapshots = snapshots);
+        mount.put("once", "hello").await;
+        mount.put("twice", "hello").await;
+        std::fs::hard_link(mount.path("twice"), mount.path("thrice")).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+        let page = mount.local.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+        assert_eq!(page.entries.len(), 3);
+        let remembers = |name: &str| {
+            let stat = rustix::fs::stat(mount.path(name)).unwrap();
+            crate::known::cache().get(&crate::known::Version::of(&stat)).is_some()
+        };
+        assert_eq!(remembers("once"), twice, "{snapshots:?}");
+        assert!(remembers("twice"), "a listing is not told of changes through another name");
+        // A reader keeps it.
+        mount.attributes("once").await;
+        assert!(remembers("once"));
+    }
 }
