@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_it_says() {
         let cache = KnownCache::default();
-        let version = |inode| Version { device: 1, inode, stamp: Stamp { size: inode, seconds: 1, nanoseconds: 2 }, changed: (3, 4) };
+        let version =
+            |inode| Version { device: 1, inode, stamp: Stamp { size: inode, seconds: 1, nanoseconds: 2 }, changed: (3, 4) };
         let etag = ETag::new("d41d8cd98f00b204e9800998ecf8427e").unwrap();
         for inode in 0..100_000 {
             cache.put(version(inode), &etag, &Attributes::new());

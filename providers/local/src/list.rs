@@ -34,7 +34,30 @@ impl Store {
             return Ok(page);
         }
         let (store, query) = (Arc::clone(self), query.clone());
-        self.lists.run(move || store.list_page(&query, false)).await
+        let page = self.lists.run(move || store.list_page(&query, false)).await;
+        self.forget_in_time();
+        page
+    }
+
+    /// Whether a page of a prefix is at hand.
+    #[cfg(test)]
+    pub(crate) fn is_seen(&self, prefix: &str) -> bool {
+        self.list_page(&ListQuery { prefix: prefix.to_owned(), limit: 10, ..ListQuery::default() }, true).is_ok()
+    }
+
+    /// Sees to it that what a listing saw is not held for longer than it is shown.
+    fn forget_in_time(self: &Arc<Self>) {
+        let Some(shelf) = self.shelf.as_ref().filter(|shelf| shelf.is_to_forget()) else { return };
+        let (store, holds) = (Arc::downgrade(self), shelf.holds());
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(holds).await;
+                let Some(store) = store.upgrade() else { return };
+                if !store.shelf.as_ref().is_some_and(Shelf::forget_old) {
+                    return;
+                }
+            }
+        });
     }
 
     /// A page; with `at_hand`, EAGAIN as soon as something is needed that is not remembered.

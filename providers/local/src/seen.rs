@@ -109,10 +109,16 @@ impl SeenPart {
     /// Says that a page begins to look here: what is too old goes.
     pub(crate) fn touch(&self) {
         self.used.store(true, Ordering::Relaxed);
+        self.forget_older(HOLDS);
+    }
+
+    /// Forgets what is older. Answers whether something is left.
+    pub(crate) fn forget_older(&self, than: Duration) -> bool {
         let mut kept = self.kept.lock();
-        if kept.as_ref().is_some_and(|kept| CLOCK.elapsed().saturating_sub(kept.since) > HOLDS) {
+        if kept.as_ref().is_some_and(|kept| CLOCK.elapsed().saturating_sub(kept.since) > than) {
             *kept = None;
         }
+        kept.is_some()
     }
 
     pub(crate) fn put(&self, at: usize, names: usize, seen: Seen) {

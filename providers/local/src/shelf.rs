@@ -10,13 +10,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::Stat;
 
 use crate::error::Sys;
 use crate::meta::Stamp;
-use crate::seen;
+use crate::seen::{self, HOLDS};
 use crate::snapshot::Snapshot;
 use crate::watch::{Told, Watch};
 
@@ -204,7 +205,11 @@ pub(crate) struct Shelf {
     watching: AtomicBool,
     pokes: AtomicUsize,
     clock: AtomicU64,
+    /// Whether somebody will come by to forget what was seen.
+    forgetting: AtomicBool,
     pub(crate) window: AtomicUsize,
+    /// How long what was seen is held at least, in milliseconds.
+    pub(crate) holds: AtomicU64,
 }
 
 /// The right to read a directory, which one thread has at a time.
@@ -231,7 +236,9 @@ impl Shelf {
             watching: AtomicBool::new(false),
             pokes: AtomicUsize::new(0),
             clock: AtomicU64::new(0),
+            forgetting: AtomicBool::new(false),
             window: AtomicUsize::new(WINDOW),
+            holds: AtomicU64::new(u64::try_from(HOLDS.as_millis()).unwrap_or(u64::MAX)),
         }
     }
 
@@ -360,6 +367,26 @@ impl Shelf {
             }
             inner.remove(id);
         }
+    }
+
+    /// How long what was seen is held at least.
+    pub(crate) fn holds(&self) -> Duration {
+        Duration::from_millis(self.holds.load(Ordering::Relaxed))
+    }
+
+    /// Whether the caller has to see to it that [`forget_old`](Self::forget_old) is called after [`holds`](Self::holds): something was seen that
+    /// nobody else will come by to forget.
+    pub(crate) fn is_to_forget(&self) -> bool {
+        seen::weight() > 0 && !self.forgetting.load(Ordering::Relaxed) && !self.forgetting.swap(true, Ordering::Relaxed)
+    }
+
+    /// Forgets what was seen too long ago to be shown. Answers whether the caller has to come by again.
+    pub(crate) fn forget_old(&self) -> bool {
+        self.forgetting.store(false, Ordering::Relaxed);
+        // Listings need not wait for this.
+        let snapshots: Vec<_> = self.inner.lock().kept.values().filter_map(|entry| entry.snapshot.clone()).collect();
+        let left = snapshots.into_iter().fold(false, |left, snapshot| snapshot.forget_older(self.holds()) || left);
+        left && self.is_to_forget()
     }
 
     /// Forgets what was not used since the last call.

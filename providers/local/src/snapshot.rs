@@ -9,6 +9,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::chunk::Chunk;
 use crate::seen::Seen;
@@ -140,6 +141,11 @@ impl Snapshot {
     /// Forgets what was seen and not looked at since the last call.
     pub(crate) fn forget_unseen(&self) {
         self.chunks.iter().for_each(|chunk| chunk.seen.age());
+    }
+
+    /// Forgets what was seen longer ago. Answers whether something is left.
+    pub(crate) fn forget_older(&self, than: Duration) -> bool {
+        self.chunks.iter().fold(false, |left, chunk| chunk.seen.forget_older(than) || left)
     }
 
     /// Puts a name in or takes it out. What was seen of it is forgotten.

@@ -355,3 +355,26 @@ async fn a_page_that_is_at_hand_takes_no_hop_to_another_thread() {
     fs::write(mount.path("d/0005"), "more").unwrap();
     assert!(refused(ListQuery { prefix: "d/".into(), limit: 10, ..ListQuery::default() }).await);
 }
+
+/// What is too old to be shown is not held until somebody lists again.
+#[tokio::test]
+async fn what_was_seen_goes_by_itself() {
+    let mount = mount();
+    const HOLDS: Duration = Duration::from_millis(300);
+    mount.local.0.shelf.as_ref().unwrap().holds.store(300, Ordering::Relaxed);
+    mount.put("d/f", "x").await;
+    mount.put("e/f", "x").await;
+    // Twice: one who comes by makes way for the next.
+    for _ in 0..2 {
+        let since = std::time::Instant::now();
+        assert_eq!(names(&mount.local, "d/", None, 10).await.len(), 1);
+        assert!(mount.local.0.is_seen("d/") || since.elapsed() >= HOLDS);
+        tokio::time::sleep(HOLDS / 2).await;
+        // Too young for the one who comes first.
+        assert_eq!(names(&mount.local, "e/", None, 10).await.len(), 1);
+        while mount.local.0.is_seen("d/") || mount.local.0.is_seen("e/") {
+            assert!(since.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
