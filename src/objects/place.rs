@@ -53,7 +53,7 @@ impl Place {
             let Some(version) = &self.version else {
                 match self.provider.head(&self.key, &read).await {
                     Ok(info) => return with_its_bytes(&info).map(|()| info),
-                    Err(error) => self.look_behind(error).await?,
+                    Err(error) => Box::pin(self.look_behind(error)).await?,
                 }
                 continue;
             };
@@ -74,7 +74,7 @@ impl Place {
             let Some(version) = &self.version else {
                 match self.provider.get(&self.key, read).await {
                     Ok(object) => return with_its_bytes(&object.info).map(|()| object),
-                    Err(error) => self.look_behind(error).await?,
+                    Err(error) => Box::pin(self.look_behind(error)).await?,
                 }
                 continue;
             };

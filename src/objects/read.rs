@@ -46,7 +46,7 @@ impl Objects {
         let (found, range, body) = {
             let _busy = guard.busy();
             let opened = match read.part {
-                Some(part) => self.open_part((ns, key), &place, read, part).await,
+                Some(part) => Box::pin(self.open_part((ns, key), &place, read, part)).await,
                 None => self.open_range((ns, key), &place, read).await,
             };
             opened.map_err(|error| known_as(error, key))?
@@ -73,14 +73,14 @@ pub(super) type Reading = (Found, Range<u64>, Body);
 
 impl Objects {
     /// Opens the whole object or a range of it. One call, unless the range does not apply or cannot be satisfied, or the object is
-    /// encrypted.
+    /// encrypted. What follows then is boxed, so that the frequent case does not carry it around.
     async fn open_range(&self, of: (&Namespace, &str), place: &Place, read: &ReadRequest) -> Result<Reading> {
         let mut unsatisfied = None;
         for _ in 0..TRIES {
             match place.get(&ReadOptions { range: read.range, if_match: None }).await {
                 Ok(object) if is_sealed(&object.info, read) => {
                     read.conditions.check(&object.info)?;
-                    match self.unsealed(of, place, read, object).await? {
+                    match Box::pin(self.unsealed(of, place, read, object)).await? {
                         Some(reading) => return Ok(reading),
                         None => continue,
                     }
@@ -96,7 +96,7 @@ impl Objects {
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::Provider(provider::ErrorKind::RangeNotSatisfiable { .. })) => {
                     // A condition that does not hold outweighs the range, and so does an If-Range.
-                    let info = place.head().await?;
+                    let info = Box::pin(place.head()).await?;
                     read.conditions.check(&info)?;
                     if let Some(range) = applies(read, &info) {
                         match range.resolve(known_size(&info)) {
@@ -112,10 +112,10 @@ impl Objects {
                 Err(error) => return Err(error),
             }
             // The range is for another version of the object: this one is wanted whole.
-            let object = place.get(&ReadOptions::default()).await?;
+            let object = Box::pin(place.get(&ReadOptions::default())).await?;
             read.conditions.check(&object.info)?;
             if is_sealed(&object.info, read) {
-                match self.unsealed(of, place, read, object).await? {
+                match Box::pin(self.unsealed(of, place, read, object)).await? {
                     Some(reading) => return Ok(reading),
                     None => continue,
                 }

@@ -281,7 +281,8 @@ impl Call {
         let body = self.take_body(declared);
         let Some(wish) = wish else { return Ok(body) };
         let at = At { bucket: &self.bucket, key: &self.key };
-        Ok(self.parts.objects.encryption().seal(at, wish, body).await?)
+        // Boxed, so that what is not encrypted does not carry it around.
+        Ok(Box::pin(self.parts.objects.encryption().seal(at, wish, body)).await?)
     }
 
     /// Reads the whole body as it is.

@@ -32,7 +32,7 @@ const REGION: &str = "us-east-1";
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) namespaces: Arc<Namespaces>,
-    parts: Parts,
+    pub(super) parts: Parts,
 }
 
 impl Gateway {
