@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 use sluice_provider::{Key, ListEntry, ListFrom, ListPage, ListQuery, MAX_KEY_BYTES, ObjectInfo, Result};
+use tokio::runtime::Handle;
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
@@ -33,10 +34,14 @@ impl Store {
         {
             return Ok(page);
         }
-        let (store, query) = (Arc::clone(self), query.clone());
-        let page = self.lists.run(move || store.list_page(&query, false)).await;
-        self.forget_in_time();
-        page
+        let (store, query, runtime) = (Arc::clone(self), query.clone(), Handle::current());
+        let work = move || {
+            let page = store.list_page(&query, false);
+            // Here, because nobody may wait for the page any more.
+            store.forget_in_time(&runtime);
+            page
+        };
+        self.lists.run(work).await
     }
 
     /// Whether a page of a prefix is at hand.
@@ -45,15 +50,17 @@ impl Store {
         self.list_page(&ListQuery { prefix: prefix.to_owned(), limit: 10, ..ListQuery::default() }, true).is_ok()
     }
 
-    /// Sees to it that what a listing saw is not held for longer than it is shown.
-    fn forget_in_time(self: &Arc<Self>) {
+    /// Sees to it that what a listing saw is not held for much longer than it is shown.
+    fn forget_in_time(self: &Arc<Self>, runtime: &Handle) {
         let Some(shelf) = self.shelf.as_ref().filter(|shelf| shelf.is_to_forget()) else { return };
-        let (store, holds) = (Arc::downgrade(self), shelf.holds());
-        tokio::spawn(async move {
+        let (store, every) = (Arc::downgrade(self), shelf.holds() / 4);
+        runtime.spawn(async move {
             loop {
-                tokio::time::sleep(holds).await;
+                tokio::time::sleep(every).await;
                 let Some(store) = store.upgrade() else { return };
-                if !store.shelf.as_ref().is_some_and(Shelf::forget_old) {
+                let shelves = Arc::clone(&store);
+                // What fails, because there is no room in the pool, is tried again.
+                if let Ok(false) = store.lists.run(move || Ok(shelves.shelf.as_ref().is_some_and(Shelf::forget_old))).await {
                     return;
                 }
             }
@@ -379,7 +386,8 @@ impl<'a> Walk<'a> {
             frame.see(store, at, stamp, links, &info);
             return Ok(Some(info));
         }
-        let keeps = store.xattrs && frame.snapshot.told;
+        // One that the shelf does not hold as well goes with this walk.
+        let keeps = store.xattrs && frame.snapshot.told && Arc::strong_count(&frame.snapshot) > 1;
         let found = match base {
             Some(dir) => store.load_listed(dir, |form| encoded(leaf, form), keeps)?,
             None => {
@@ -410,7 +418,7 @@ impl Store {
     /// The version of the object at its plain place, by a look that does not open it, and how many names it has. `None` when that does not tell enough.
     #[allow(clippy::unnecessary_cast, reason = "the type of st_nlink differs between platforms")]
     fn listed(&self, dir: BorrowedFd<'_>, leaf: &str) -> Option<(Version, u64)> {
-        if !self.own_times || !is_plain(leaf) {
+        if !self.own_times || !self.xattrs || !is_plain(leaf) {
             return None;
         }
         let stat = statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()?;

@@ -162,7 +162,9 @@ impl Store {
         let failed = |e| fault("read attributes", e);
         if self.xattrs {
             let version = opened.version();
-            if let Some((etag, attributes)) = known::cache().get(&version) {
+            if self.own_times
+                && let Some((etag, attributes)) = known::cache().get(&version)
+            {
                 return Ok(Ok(Known::Ours { etag, attributes, record: None }));
             }
             // To be kept, it must have been settled before the attribute is read.

@@ -33,15 +33,18 @@ pub(crate) struct Seen {
     attributes: Option<Box<Attributes>>,
 }
 
-/// The most characters of attributes that are kept with an object.
-const KEPT_CHARACTERS: usize = 512;
+/// The most characters of attributes that are kept with an object: what takes 512 bytes as stored, with the names written out.
+const KEPT_CHARACTERS: usize = 1024;
+
+fn characters(attributes: &Attributes) -> usize {
+    attributes.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
 
 impl Seen {
     /// `None` for more than is worth keeping.
     pub(crate) fn new(stamp: Stamp, info: &ObjectInfo) -> Option<Self> {
-        let characters: usize = info.attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
         let any = info.attributes.iter().next().is_some();
-        (characters <= KEPT_CHARACTERS).then(|| Self {
+        (characters(&info.attributes) <= KEPT_CHARACTERS).then(|| Self {
             stamp,
             etag: info.etag.clone(),
             attributes: any.then(|| Box::new(info.attributes.clone())),
@@ -55,7 +58,7 @@ impl Seen {
 
     /// An estimate, in bytes.
     fn weight(&self) -> usize {
-        size_of::<Option<Self>>() + 64 + if self.attributes.is_some() { 1024 } else { 0 }
+        size_of::<Option<Self>>() + 64 + self.attributes.as_deref().map_or(0, |attributes| 512 + characters(attributes))
     }
 }
 

@@ -385,8 +385,8 @@ impl Shelf {
         self.forgetting.store(false, Ordering::Relaxed);
         // Listings need not wait for this.
         let snapshots: Vec<_> = self.inner.lock().kept.values().filter_map(|entry| entry.snapshot.clone()).collect();
-        let left = snapshots.into_iter().fold(false, |left, snapshot| snapshot.forget_older(self.holds()) || left);
-        left && self.is_to_forget()
+        let left = snapshots.into_iter().filter(|snapshot| snapshot.forget_older(self.holds())).count();
+        left > 0 && self.is_to_forget()
     }
 
     /// Forgets what was not used since the last call.

@@ -106,6 +106,29 @@ async fn a_root_without_xattrs_can_move_to_where_there_are() {
     assert_eq!(info.attributes.get("content-type"), Some("text/x"));
 }
 
+/// What another root over the same files has read is nothing to one that keeps attributes elsewhere.
+#[tokio::test]
+async fn a_root_without_xattrs_lists_what_it_reads() {
+    let with = mount();
+    let without = Local::open(Settings { xattrs: false, ..settings(&with.root()) }).unwrap();
+    with.put_with("f", "hello", &[("content-type", "text/with")]).await;
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let look = async || {
+        // The one that has them tells everybody of the inode.
+        assert_eq!(with.attributes("f").await.get("content-type"), Some("text/with"));
+        let page = without.list(&ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+        let [ListEntry::Object(listed)] = &page.entries[..] else { panic!("{page:?}") };
+        let read = without.head(&key("f"), &ReadOptions::default()).await.unwrap();
+        assert_eq!((&listed.etag, &listed.attributes), (&read.etag, &read.attributes));
+        read.attributes.get("content-type").map(str::to_owned)
+    };
+    assert_eq!(look().await, None);
+    let set = vec![("content-type".into(), Some("text/without".into()))];
+    let change = AttributeChange { if_match: None, set };
+    without.set_attributes(&key("f"), &change).await.unwrap();
+    assert_eq!(look().await.as_deref(), Some("text/without"));
+}
+
 #[tokio::test]
 async fn what_is_not_a_file_is_not_an_object() {
     let mount = mount();

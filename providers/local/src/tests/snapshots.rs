@@ -372,9 +372,34 @@ async fn what_was_seen_goes_by_itself() {
         tokio::time::sleep(HOLDS / 2).await;
         // Too young for the one who comes first.
         assert_eq!(names(&mount.local, "e/", None, 10).await.len(), 1);
-        while mount.local.0.is_seen("d/") || mount.local.0.is_seen("e/") {
-            assert!(since.elapsed() < Duration::from_secs(20));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| !mount.local.0.is_seen("d/") && !mount.local.0.is_seen("e/")).await;
     }
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    let since = std::time::Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Also what a listing saw that nobody waited for to its end.
+#[tokio::test]
+async fn what_was_seen_for_nobody_goes_by_itself() {
+    let mount = mount();
+    mount.local.0.shelf.as_ref().unwrap().holds.store(300, Ordering::Relaxed);
+    for n in 0..200 {
+        mount.put(&format!("d/{n}"), "x").await;
+    }
+    let query = ListQuery { prefix: "d/".into(), limit: 10, ..ListQuery::default() };
+    let since = std::time::Instant::now();
+    while !mount.local.0.is_seen("d/") {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        let mut listing = mount.local.list(&query);
+        let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(listing.as_mut().poll(cx).is_pending())).await;
+        // It is not begun at all when it is dropped too soon.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    until(|| !mount.local.0.is_seen("d/")).await;
 }
