@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::directory::Place;
 use crate::error::{Sys, fault};
-use crate::known::{self, Version};
+use crate::known::Version;
 use crate::meta::Stamp;
 use crate::name::{directory, encoded, is_plain};
 use crate::seen::Seen;
@@ -378,8 +378,9 @@ impl<'a> Walk<'a> {
             Some(dir) if !store.settings.follow_symlinks => Some(dir.as_fd()),
             _ => None,
         };
-        if let Some((version, links)) = base.and_then(|dir| store.listed(dir, leaf))
-            && let Some((etag, attributes)) = known::cache().get(&version)
+        if let Some(cache) = store.known()
+            && let Some((version, links)) = base.and_then(|dir| listed(dir, leaf))
+            && let Some((etag, attributes)) = cache.get(&version)
         {
             let Version { stamp, .. } = version;
             let info = ObjectInfo { key, size: stamp.size, etag, modified: stamp.modified(), attributes };
@@ -414,16 +415,14 @@ impl Frame {
     }
 }
 
-impl Store {
-    /// The version of the object at its plain place, by a look that does not open it, and how many names it has. `None` when that does not tell enough.
-    #[allow(clippy::unnecessary_cast, reason = "the type of st_nlink differs between platforms")]
-    fn listed(&self, dir: BorrowedFd<'_>, leaf: &str) -> Option<(Version, u64)> {
-        if !self.own_times || !self.xattrs || !is_plain(leaf) {
-            return None;
-        }
-        let stat = statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| (Version::of(&stat), stat.st_nlink as u64))
+/// The version of the object at its plain place, by a look that does not open it, and how many names it has. `None` when that does not tell enough.
+#[allow(clippy::unnecessary_cast, reason = "the type of st_nlink differs between platforms")]
+fn listed(dir: BorrowedFd<'_>, leaf: &str) -> Option<(Version, u64)> {
+    if !is_plain(leaf) {
+        return None;
     }
+    let stat = statat(dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| (Version::of(&stat), stat.st_nlink as u64))
 }
 
 fn below(path: &[u8], segment: &str) -> Vec<u8> {

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use sluice_provider::{Attributes, ETag, Key, ObjectInfo, Result, SIZE_ATTRIBUTE};
 
 use crate::error::{Sys, fault};
-use crate::known::{self, KEPT_BYTES, Version};
+use crate::known::{KEPT_BYTES, Version};
 use crate::meta::{Beside, Meta, Stamp};
 use crate::name::{Form, KeyPath};
 use crate::record;
@@ -162,14 +162,16 @@ impl Store {
         let failed = |e| fault("read attributes", e);
         if self.xattrs {
             let version = opened.version();
-            if self.own_times
-                && let Some((etag, attributes)) = known::cache().get(&version)
-            {
+            let cache = self.known();
+            if let Some((etag, attributes)) = cache.and_then(|cache| cache.get(&version)) {
                 return Ok(Ok(Known::Ours { etag, attributes, record: None }));
             }
-            // To be kept, it must have been settled before the attribute is read.
-            let now = SystemTime::now();
-            let sure = version.settled(now) && fstat(&opened.file).is_ok_and(|stat| Version::of(&stat) == version);
+            // A listing is not told of what changes through another name.
+            let kept = depth == Depth::Listing { keeps: true } && opened.links < 2;
+            // To be kept here, it must have been settled before the attribute is read.
+            let settled =
+                || version.settled(SystemTime::now()) && fstat(&opened.file).is_ok_and(|stat| Version::of(&stat) == version);
+            let cache = cache.filter(|_| !kept && settled());
             let mut buffer = [0; INLINE_BYTES + 64];
             let mut short = false;
             let stored = match fgetxattr(&opened.file, XATTR, &mut buffer) {
@@ -188,10 +190,8 @@ impl Store {
             };
             match stored {
                 Some(Meta { etag, beside: Beside::Here(attributes), .. }) => {
-                    // What has other names changes without a listing being told.
-                    let kept = depth == Depth::Listing { keeps: true } && opened.links < 2;
-                    if sure && short && !kept && self.own_times && opened.stamp == version.stamp {
-                        known::cache().put(version, &etag, &attributes);
+                    if let Some(cache) = cache.filter(|_| short && opened.stamp == version.stamp) {
+                        cache.put(version, &etag, &attributes);
                     }
                     return Ok(Ok(Known::Ours { etag, attributes, record: None }));
                 }

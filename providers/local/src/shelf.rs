@@ -374,8 +374,8 @@ impl Shelf {
         Duration::from_millis(self.holds.load(Ordering::Relaxed))
     }
 
-    /// Whether the caller has to see to it that [`forget_old`](Self::forget_old) is called after [`holds`](Self::holds): something was seen that
-    /// nobody else will come by to forget.
+    /// Whether the caller has to see to it that [`forget_old`](Self::forget_old) is called again and again: something was seen that nobody else
+    /// will come by to forget.
     pub(crate) fn is_to_forget(&self) -> bool {
         seen::weight() > 0 && !self.forgetting.load(Ordering::Relaxed) && !self.forgetting.swap(true, Ordering::Relaxed)
     }

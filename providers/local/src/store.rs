@@ -16,6 +16,7 @@ use crate::delete::Deletions;
 use crate::error::{Sys, fault};
 use crate::etag::EtagCache;
 use crate::flush::Flush;
+use crate::known::{self, KnownCache};
 use crate::lock::KeyLocks;
 use crate::meta::Stamp;
 use crate::name::NAME_BYTES;
@@ -135,6 +136,11 @@ impl Store {
         if let Some(shelf) = &self.shelf {
             shelf.poke();
         }
+    }
+
+    /// What is known of inodes, if attributes live in them and their times tell of every change.
+    pub(crate) fn known(&self) -> Option<&'static KnownCache> {
+        (self.xattrs && self.own_times).then(known::cache)
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {
