@@ -20,12 +20,13 @@ OBJECTS = {f"k{size}": random.Random(size).randbytes(size) for size in SIZES}
 LARGE = f"k{16 * MIB}"
 
 
-@pytest.fixture(scope="module", params=["sent", "copied", "passed on", "read and written"])
+@pytest.fixture(scope="module", params=["sent", "copied", "sent by any thread", "passed on", "read and written"])
 def server(request, environment):
     """A gateway with the files, or one that passes on those of another."""
     from gateway import Gateway
 
-    config = "" if request.param in ("sent", "passed on") else "[server]\nsendfile = false\n"
+    config = {"copied": "[server]\nsendfile = false\n", "sent by any thread": "[server]\nconnection_affinity = false\n"}
+    config = config.get(request.param.replace("read and written", "copied"), "")
     with contextlib.ExitStack() as stack:
         one = stack.enter_context(Gateway(config=config))
         one.files_in = one.data_dir

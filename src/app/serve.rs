@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::data_dir::{DataDir, Hold, Holder};
@@ -26,7 +27,7 @@ use crate::meta::{self, CircuitState, MetaStore};
 use crate::mounts::{self, ShieldLimits};
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
-use crate::runtime::{self, Drain, Gate, Task};
+use crate::runtime::{self, Drain, Gate, ReactorThreads, Reactors, Task};
 use crate::s3::{self, Front};
 use crate::server::{Edge, Fault, Limits, RequestBody, Tls, s3_fault};
 use crate::telemetry::{self, LogControl, RequestId, metrics};
@@ -74,14 +75,26 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     if traces.is_on() {
         tracing::info!("spans go where OTEL_EXPORTER_OTLP_ENDPOINT says");
     }
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.enable_all().thread_name("sluice").on_thread_park(runtime::give_back_freed).thread_keep_alive(IDLE_THREADS);
-    let runtime = runtime.build();
+    let runtime = thrifty(&mut Builder::new_multi_thread()).build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
-    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id }));
-    // What still runs on the blocking pool belongs to requests that were broken off.
+    // As many as the runtime has workers; with one of those there is nothing to choose from. TLS is work that whoever is free should do.
+    let workers = runtime.metrics().num_workers();
+    let own = loaded.config.server.connection_affinity && loaded.config.server.tls_cert.is_empty() && workers > 1;
+    let threads = own.then(|| ReactorThreads::start(workers, || thrifty(&mut Builder::new_current_thread()).build())).transpose();
+    let threads = threads.map_err(Failure::of("the threads of connections"))?;
+    let reactors = threads.as_ref().map(ReactorThreads::reactors);
+    let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id, reactors }));
+    // What still runs on the blocking pools belongs to requests that were broken off.
+    if let Some(threads) = threads {
+        threads.stop(GRACE);
+    }
     runtime.shutdown_timeout(GRACE);
     ended
+}
+
+/// A runtime whose threads keep no memory that nobody uses.
+fn thrifty(builder: &mut Builder) -> &mut Builder {
+    builder.enable_all().thread_name("sluice").on_thread_park(runtime::give_back_freed).thread_keep_alive(IDLE_THREADS)
 }
 
 async fn serve(loaded: Loaded, live: Live) -> Result<u8, Failure> {
@@ -91,11 +104,13 @@ async fn serve(loaded: Loaded, live: Live) -> Result<u8, Failure> {
     Ok(gateway.until(stop).await)
 }
 
-/// What a configuration that is read again comes from, and how it changes the log.
+/// What a configuration that is read again comes from, how it changes the log, and what serves connections.
 pub(super) struct Live {
     args: ServeArgs,
     log: LogControl,
     instance_id: Arc<str>,
+    /// What serves connections to the S3 listener, if not the runtime itself.
+    reactors: Option<Reactors>,
 }
 
 /// A gateway that serves.
@@ -245,6 +260,7 @@ impl Gateway {
             tls,
             proxies,
             proxy_protocol: config.server.proxy_protocol,
+            reactors: live.reactors,
         };
         let admin_limits = Limits {
             idle,
@@ -253,6 +269,7 @@ impl Gateway {
             tls: admin_tls,
             proxies: Arc::default(),
             proxy_protocol: false,
+            reactors: None,
         };
         let (expiry, mounted) = (config.uploads.clone(), Arc::clone(&namespaces));
         let (told, follows) = (Arc::clone(&namespaces), Arc::clone(&namespaces));

@@ -11,6 +11,7 @@ use http::{HeaderValue, Request, Uri, header};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt::socket_incoming_cpu;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, Instant};
 use tokio_rustls::server::TlsStream;
@@ -21,7 +22,7 @@ use super::proxies::{Client, Proxies, read_proxy_header};
 use super::stream::{Socket, Stream};
 use super::streams::{Moving, Still, Streams};
 use super::tls::Tls;
-use crate::runtime::{Drain, Gate};
+use crate::runtime::{Drain, Gate, Reactors};
 
 /// The largest head of a request in bytes. A presigned URL of a 1024-byte key, all of it percent-encoded, with a session token and 2 KiB of user
 /// metadata beside it stays well below.
@@ -59,6 +60,8 @@ pub struct Limits {
     pub proxies: Arc<Proxies>,
     /// Whether connections begin with a PROXY header, and come from proxies only.
     pub proxy_protocol: bool,
+    /// What serves the connections; `None`: whoever is free of those who run the listener.
+    pub reactors: Option<Reactors>,
 }
 
 /// A bound listener.
@@ -128,15 +131,30 @@ impl Server {
                 metrics.set_connections(connections.inside());
             }
             let (edge, limits, drain, connections) = (Arc::clone(&edge), Arc::clone(&limits), drain.clone(), connections.clone());
-            let tracked = drain.track();
-            tokio::spawn(async move {
+            let (tracked, reactors) = (drain.track(), limits.reactors.clone());
+            let serve = async move |stream| {
                 let _tracked = tracked;
                 serve(stream, remote, &edge, &limits, &drain).await;
                 drop(permit);
                 if let Some(metrics) = edge.metrics {
                     metrics.set_connections(connections.inside());
                 }
-            });
+            };
+            let Some(reactors) = reactors else {
+                tokio::spawn(serve(stream));
+                continue;
+            };
+            // Of the last packet, which is the one that ended the handshake.
+            let cpu = socket_incoming_cpu(&stream).ok().and_then(|cpu| usize::try_from(cpu).ok());
+            match stream.into_std() {
+                Ok(stream) => reactors.place(cpu).spawn(async move {
+                    match TcpStream::from_std(stream) {
+                        Ok(stream) => serve(stream).await,
+                        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                    }
+                }),
+                Err(error) => tell(&mut told, || tracing::warn!(%error, "a connection cannot be handed over")),
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::runtime::{Drain, Gate};
+use crate::runtime::{Drain, Gate, ReactorThreads, Reactors};
 use crate::telemetry::{ErrorCode, Metrics, RequestId};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -39,11 +39,12 @@ struct Given {
     idle: Duration,
     head: Option<Duration>,
     requests: usize,
+    reactors: Option<Reactors>,
 }
 
 impl Default for Given {
     fn default() -> Self {
-        Self { idle: Duration::from_secs(30), head: None, requests: 100 }
+        Self { idle: Duration::from_secs(30), head: None, requests: 100, reactors: None }
     }
 }
 
@@ -80,6 +81,42 @@ async fn a_connection_without_tls_takes_no_memory_for_it() {
     assert!(size_of_val(&served) <= 4096, "{}", size_of_val(&served));
 }
 
+/// Each connection stays on the thread that it was placed on, and there is more than one.
+#[tokio::test]
+async fn a_connection_stays_on_its_reactor() {
+    let threads = ReactorThreads::start(2, || tokio::runtime::Builder::new_current_thread().enable_all().build()).unwrap();
+    let reactors = threads.reactors();
+    // Whatever processor the test runs on, one of the two has no room for more.
+    let taken: Vec<_> = (0..100).map(|_| reactors.place(None)).collect();
+    let service = |_request| async { text(StatusCode::OK, &format!("{:?}.", std::thread::current().id())) };
+    let given = Given { reactors: Some(reactors.clone()), ..Given::default() };
+    let rig = start(service, given).await;
+    let mut connections = Vec::new();
+    for _ in 0..80 {
+        let mut stream = connect(&rig, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let thread = read_some(&mut stream, ").").await;
+        connections.push((stream, thread));
+    }
+    for (stream, thread) in &mut connections {
+        for _ in 0..3 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            assert_eq!(body(&read_some(stream, ").").await), body(thread));
+        }
+    }
+    let ours = format!("{:?}.", std::thread::current().id());
+    let mut served: Vec<_> = connections.iter().map(|(_, thread)| body(thread)).collect();
+    served.sort_unstable();
+    served.dedup();
+    assert!(served.len() == 2 && !served.contains(&ours.as_str()), "{served:?}");
+    drop((taken, connections));
+    rig.drain.begin();
+    tokio::task::spawn_blocking(move || threads.stop(SOON)).await.unwrap();
+}
+
+fn body(answer: &str) -> &str {
+    answer.split("\r\n\r\n").nth(1).unwrap()
+}
+
 async fn start<S: Service>(service: S, given: Given) -> Rig {
     let server = Server::bind("127.0.0.1:0").await.unwrap();
     let address = server.address();
@@ -94,12 +131,12 @@ async fn start<S: Service>(service: S, given: Given) -> Rig {
         head_timeout: given.head,
         instance: None,
     };
-    tokio::spawn(server.run(edge, limits(given.idle), drain.clone()));
+    tokio::spawn(server.run(edge, Limits { reactors: given.reactors, ..limits(given.idle) }, drain.clone()));
     Rig { address, drain, gate, metrics }
 }
 
 fn limits(idle: Duration) -> Limits {
-    Limits { idle, connections: 100, sendfile: true, tls: None, proxies: Arc::default(), proxy_protocol: false }
+    Limits { idle, connections: 100, sendfile: true, tls: None, proxies: Arc::default(), proxy_protocol: false, reactors: None }
 }
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
