@@ -75,13 +75,17 @@ pub(super) fn run(args: &ServeArgs) -> Result<u8, Failure> {
     if traces.is_on() {
         tracing::info!("spans go where OTEL_EXPORTER_OTLP_ENDPOINT says");
     }
+    raise_descriptor_limit();
     let runtime = thrifty(&mut Builder::new_multi_thread()).build();
     let runtime = runtime.map_err(Failure::of("the runtime"))?;
     // As many as the runtime has workers; with one of those there is nothing to choose from. TLS is work that whoever is free should do.
     let workers = runtime.metrics().num_workers();
     let own = loaded.config.server.connection_affinity && loaded.config.server.tls_cert.is_empty() && workers > 1;
     let threads = own.then(|| ReactorThreads::start(workers, || thrifty(&mut Builder::new_current_thread()).build())).transpose();
-    let threads = threads.map_err(Failure::of("the threads of connections"))?;
+    let threads = threads.unwrap_or_else(|error| {
+        tracing::warn!(%error, "connections have no threads of their own: whichever is free serves them");
+        None
+    });
     let reactors = threads.as_ref().map(ReactorThreads::reactors);
     let ended = runtime.block_on(serve(loaded, Live { args: args.clone(), log: log.control(), instance_id, reactors }));
     // What still runs on the blocking pools belongs to requests that were broken off.
@@ -134,7 +138,6 @@ pub(super) struct Gateway {
 impl Gateway {
     /// Starts everything, lowest floor first.
     pub(super) async fn start(config: Config, secrets: &Secrets, live: Live) -> Result<Self, Failure> {
-        raise_descriptor_limit();
         let mut data_dir = hold(&config)?;
         let (store, tokens) = open_store(&config, secrets, &data_dir).await?;
         let token = match &secrets.admin_token {

@@ -9,7 +9,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -17,9 +18,9 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
-/// How many more connections than another a reactor may have in any case, beside half as many again. A client opens its connections one after the other,
-/// so those that belong to one processor arrive in a row, and those of the next only then.
-const AHEAD: usize = 16;
+/// How many more connections than another a reactor may have in any case, all reactors together, beside half as many again. A client opens its
+/// connections one after the other, so those that belong to one processor arrive in a row, and those of the next only then.
+const AHEAD: usize = 32;
 
 /// The reactors, to place connections on. Clones are the same ones.
 #[derive(Clone, Debug)]
@@ -43,7 +44,10 @@ struct Reactor {
 #[derive(Debug)]
 pub struct ReactorThreads {
     reactors: Reactors,
-    running: Vec<(oneshot::Sender<Duration>, JoinHandle<()>)>,
+    /// What tells each to end.
+    stops: Vec<oneshot::Sender<Duration>>,
+    /// Disconnected when all have ended.
+    ended: Receiver<()>,
 }
 
 /// The place of a connection on a reactor, given back on drop.
@@ -59,21 +63,24 @@ impl ReactorThreads {
     /// # Errors
     /// A runtime or a thread cannot be made; those that were end.
     pub fn start(count: usize, build: impl Fn() -> io::Result<Runtime>) -> io::Result<Self> {
-        let (mut all, mut running) = (Vec::new(), Vec::new());
+        let (mut all, mut stops) = (Vec::new(), Vec::new());
+        let (runs, ended) = mpsc::channel();
         for _ in 0..count.max(1) {
             let runtime = build()?;
             all.push(Reactor { runtime: runtime.handle().clone(), connections: AtomicUsize::new(0) });
             let (stop, stopped) = oneshot::channel();
-            let thread = thread::Builder::new().name("reactor".to_owned()).spawn(move || {
+            let runs: Sender<()> = runs.clone();
+            thread::Builder::new().name("reactor".to_owned()).spawn(move || {
                 let grace = runtime.block_on(stopped).unwrap_or_default();
                 runtime.shutdown_timeout(grace);
+                drop(runs);
             })?;
-            running.push((stop, thread));
+            stops.push(stop);
         }
         // In a set of more processors than the mask has room for, the numbers themselves have to do.
         let allowed = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
         let cpus = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
-        Ok(Self { reactors: Reactors(Arc::new(Inner { all, cpus })), running })
+        Ok(Self { reactors: Reactors(Arc::new(Inner { all, cpus })), stops, ended })
     }
 
     /// Where connections are placed.
@@ -82,24 +89,22 @@ impl ReactorThreads {
         self.reactors.clone()
     }
 
-    /// Ends the threads with all that they still serve. Blocking work may take as long as `grace` to end.
+    /// Ends the threads with all that they still serve. Blocking work may take as long as `grace` to end; a thread that does not come back from
+    /// what it does is left behind after twice that.
     pub fn stop(self, grace: Duration) {
-        let (stops, threads): (Vec<_>, Vec<_>) = self.running.into_iter().unzip();
-        for stop in stops {
+        for stop in self.stops {
             // One that has ended already is what is wanted.
             let _ = stop.send(grace);
         }
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("the thread of a reactor ended in a panic");
-            }
+        if self.ended.recv_timeout(grace * 2) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("a thread of connections does not end");
         }
     }
 }
 
 impl Reactors {
     /// A place for a connection whose packets are processed on the processor `cpu`: on the reactor that stands for that processor, unless it has
-    /// more than another by half and by sixteen. Where all packets arrive on one processor, connections are spread nevertheless.
+    /// too many more than another. Where all packets arrive on one processor, connections are spread nevertheless.
     #[must_use]
     pub fn place(&self, cpu: Option<usize>) -> Place {
         let counts: Vec<usize> = self.0.all.iter().map(|reactor| reactor.connections.load(Ordering::Relaxed)).collect();
@@ -121,7 +126,7 @@ impl Inner {
 /// Which of the reactors with so many connections each gets one more.
 fn choose(counts: &[usize], near: Option<usize>) -> usize {
     let Some((index, fewest)) = counts.iter().copied().enumerate().min_by_key(|&(_, count)| count) else { return 0 };
-    let most = fewest + (fewest / 2).max(AHEAD);
+    let most = fewest + (fewest / 2).max(AHEAD / counts.len()).max(1);
     near.filter(|&near| counts.get(near).is_some_and(|&count| count <= most)).unwrap_or(index)
 }
 
@@ -147,12 +152,14 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
-    use std::sync::mpsc;
+    use std::time::Instant;
 
     use proptest::prelude::*;
     use tokio::runtime::Builder;
 
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
 
     fn start(count: usize) -> ReactorThreads {
         ReactorThreads::start(count, || Builder::new_current_thread().enable_all().build()).unwrap()
@@ -176,14 +183,16 @@ mod tests {
                 assert!(index != 1, "a panic takes no other connection with it, and no place");
             });
         }
-        let mut served: Vec<_> = heard.iter().take(6).collect();
+        let mut served: Vec<_> = (0..6).map(|_| heard.recv_timeout(SOON).unwrap()).collect();
         served.sort_by_key(|&(index, _)| index);
         served.dedup();
         assert_eq!(served.len(), 3, "each reactor has a thread, and each connection one of them: {served:?}");
+        let since = Instant::now();
         while counts(&reactors) != [0, 0, 0] {
+            assert!(since.elapsed() < SOON, "{:?}", counts(&reactors));
             thread::yield_now();
         }
-        threads.stop(Duration::ZERO);
+        threads.stop(SOON);
     }
 
     #[test]
@@ -195,12 +204,28 @@ mod tests {
             std::future::pending::<()>().await;
             drop(told);
         });
-        threads.stop(Duration::ZERO);
-        assert_eq!(heard.recv(), Err(mpsc::RecvError), "the connection was dropped");
+        threads.stop(SOON);
+        assert_eq!(heard.recv_timeout(SOON), Err(RecvTimeoutError::Disconnected), "the connection was dropped");
         assert_eq!(counts(&reactors), [0, 0]);
         // Too late, it is dropped at once.
         reactors.place(None).spawn(async { panic!("served after the end") });
         assert_eq!(counts(&reactors), [0, 0]);
+    }
+
+    #[test]
+    fn a_thread_that_does_not_come_back_is_left_behind() {
+        let threads = start(2);
+        let (held, until) = mpsc::channel::<()>();
+        let (told, heard) = mpsc::channel();
+        threads.reactors().place(None).spawn(async move {
+            told.send(()).unwrap();
+            let _ = until.recv_timeout(SOON);
+        });
+        heard.recv_timeout(SOON).unwrap();
+        let since = Instant::now();
+        threads.stop(Duration::from_millis(20));
+        assert!(since.elapsed() < SOON / 2);
+        drop(held);
     }
 
     #[test]
@@ -214,21 +239,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_nearest_gets_it_unless_it_has_too_many(arrivals in prop::collection::vec((0..4_usize, any::<bool>()), 1..300), one_only in any::<bool>()) {
-            let mut counts = [0_usize; 4];
+        fn the_nearest_gets_it_unless_it_has_too_many(
+            reactors in 1..40_usize,
+            arrivals in prop::collection::vec((0..40_usize, any::<bool>()), 1..300),
+            one_only in any::<bool>(),
+        ) {
+            let mut counts = vec![0_usize; reactors];
             for (cpu, leaves) in arrivals {
-                let near = if one_only { 0 } else { cpu };
+                let near = if one_only { 0 } else { cpu % reactors };
                 let fewest = *counts.iter().min().unwrap();
+                let room = (fewest / 2).max(AHEAD / reactors).max(1);
                 let chosen = choose(&counts, Some(near));
-                if chosen == near {
-                    prop_assert!(counts[near] <= fewest + (fewest / 2).max(AHEAD) || counts[near] == fewest);
-                } else {
-                    prop_assert!(counts[near] > fewest + AHEAD, "{near} has room: {counts:?}");
-                    prop_assert_eq!(counts[chosen], fewest);
-                }
+                prop_assert_eq!(chosen == near || counts[near] == fewest, counts[near] <= fewest + room);
+                prop_assert!(chosen == near || counts[chosen] == fewest);
                 counts[chosen] += 1;
                 if leaves {
-                    counts[cpu] = counts[cpu].saturating_sub(1);
+                    counts[cpu % reactors] = counts[cpu % reactors].saturating_sub(1);
                 }
             }
             prop_assert_eq!(choose(&[3, 1, 2], None), 1);

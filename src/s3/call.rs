@@ -28,6 +28,9 @@ use crate::tokens::policy::Decision;
 use crate::tokens::{Actor, Identity};
 use crate::transfer::Declared;
 
+/// The largest document that is parsed at once, in bytes. A larger one would keep a thread from its other connections for milliseconds.
+const PARSED_AT_ONCE: usize = 256 * 1024;
+
 /// What an operation answers.
 pub(crate) type Answer = Result<Response<Body>>;
 
@@ -316,7 +319,12 @@ impl Call {
         if bytes.is_empty() {
             return Err(Code::MissingRequestBodyError.into());
         }
-        xml::parse(&bytes, root)
+        if bytes.len() <= PARSED_AT_ONCE {
+            return xml::parse(&bytes, root);
+        }
+        let root = root.to_owned();
+        let parsed = tokio::task::spawn_blocking(move || xml::parse(&bytes, &root)).await;
+        parsed.unwrap_or_else(|_panic| Err(Code::InternalError.into()))
     }
 
     /// The region of a bucket.

@@ -22,7 +22,8 @@ use super::proxies::{Client, Proxies, read_proxy_header};
 use super::stream::{Socket, Stream};
 use super::streams::{Moving, Still, Streams};
 use super::tls::Tls;
-use crate::runtime::{Drain, Gate, Reactors};
+use crate::runtime::{Drain, Gate, Permit, Reactors};
+use crate::telemetry::Metrics;
 
 /// The largest head of a request in bytes. A presigned URL of a 1024-byte key, all of it percent-encoded, with a session token and 2 KiB of user
 /// metadata beside it stays well below.
@@ -132,13 +133,10 @@ impl Server {
             }
             let (edge, limits, drain, connections) = (Arc::clone(&edge), Arc::clone(&limits), drain.clone(), connections.clone());
             let (tracked, reactors) = (drain.track(), limits.reactors.clone());
+            let open = Open { permit: Some(permit), connections, metrics: edge.metrics };
             let serve = async move |stream| {
-                let _tracked = tracked;
+                let _held = (tracked, open);
                 serve(stream, remote, &edge, &limits, &drain).await;
-                drop(permit);
-                if let Some(metrics) = edge.metrics {
-                    metrics.set_connections(connections.inside());
-                }
             };
             let Some(reactors) = reactors else {
                 tokio::spawn(serve(stream));
@@ -150,11 +148,27 @@ impl Server {
                 Ok(stream) => reactors.place(cpu).spawn(async move {
                     match TcpStream::from_std(stream) {
                         Ok(stream) => serve(stream).await,
-                        Err(error) => tracing::warn!(%error, "a connection cannot be served"),
+                        Err(error) => tracing::debug!(%remote, %error, "a connection cannot be served"),
                     }
                 }),
                 Err(error) => tell(&mut told, || tracing::warn!(%error, "a connection cannot be handed over")),
             }
+        }
+    }
+}
+
+/// An open connection, counted until it is dropped.
+struct Open {
+    permit: Option<Permit>,
+    connections: Gate,
+    metrics: Option<&'static Metrics>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        if let Some(metrics) = self.metrics {
+            metrics.set_connections(self.connections.inside());
         }
     }
 }

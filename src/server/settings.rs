@@ -33,9 +33,9 @@ pub struct Settings {
     /// with an `http` endpoint from one socket to the other (splice). It saves most of the processor time of a large GET; off only to
     /// find out whether it is the cause of something. Never with TLS.
     pub sendfile: bool,
-    /// Whether a connection without TLS stays on one thread, of which there is one for each processor: the one that stands for the processor
-    /// on which its packets arrive, unless that has many more connections than another. It saves a fifth to a third of the processor time of most
-    /// requests; off, whichever thread is free goes on with it, as with TLS.
+    /// Whether a connection without TLS stays on one thread, of which there are as many as processors: the one that stands for the processor
+    /// on which its packets arrive, unless that has many more connections than another. It saves a tenth to a third of the processor time of most
+    /// requests; off, whichever thread is free goes on with it, as with TLS and on one processor. Counts from the next start.
     pub connection_affinity: bool,
     /// The certificate chain (PEM) with which the S3 listener speaks TLS, HTTP/1.1 and HTTP/2. Read again when it changes and on SIGHUP.
     /// Empty: plain HTTP.

@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use sluice_provider::SocketBody;
 use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
 use tokio::time::{Instant, sleep};
 use tower_service::Service as _;
 
@@ -69,10 +71,25 @@ pub(crate) struct Wires {
 
 #[derive(Default)]
 struct Idle {
-    /// With the time since when; those that lie there longest come first.
-    sockets: Vec<(TcpStream, Instant)>,
+    /// Those that lie there longest come first.
+    sockets: Vec<Lying>,
     /// Whether somebody looks after them.
     swept: bool,
+}
+
+/// A connection that lies idle.
+struct Lying {
+    socket: TcpStream,
+    /// Whose thread is told when something arrives on it.
+    runtime: runtime::Id,
+    since: Instant,
+}
+
+impl Lying {
+    /// The connection, of this runtime from now on: told by another, each piece that arrives would wake two threads.
+    fn here(self) -> io::Result<TcpStream> {
+        if self.runtime == Handle::current().id() { Ok(self.socket) } else { TcpStream::from_std(self.socket.into_std()?) }
+    }
 }
 
 impl Wires {
@@ -178,24 +195,31 @@ impl Wires {
         Ok(Response::from_parts(head, Arrival::Socket(Box::new(body))))
     }
 
-    /// The connection that was used last.
+    /// The connection of this runtime that was used last, or else of any.
     fn take(&self) -> Option<TcpStream> {
+        let here = Handle::current().id();
         let mut idle = self.idle.lock();
-        let (socket, since) = idle.sockets.pop()?;
-        if since.elapsed() < self.patience {
-            return Some(socket);
+        loop {
+            let last = idle.sockets.len().checked_sub(1)?;
+            let at = idle.sockets.iter().rposition(|lying| lying.runtime == here).unwrap_or(last);
+            let lying = idle.sockets.remove(at);
+            if lying.since.elapsed() < self.patience {
+                // One that cannot be taken over is as good as none.
+                return lying.here().ok();
+            }
+            // All before it lie there longer.
+            idle.sockets.drain(..at);
         }
-        // All others lie there longer.
-        idle.sockets.clear();
-        None
     }
 
     fn put(self: &Arc<Self>, socket: TcpStream) {
+        // Whoever gives it back has read its last bytes, where it was taken.
+        let Ok(here) = Handle::try_current() else { return };
         let mut idle = self.idle.lock();
         if idle.sockets.len() >= self.most {
             return;
         }
-        idle.sockets.push((socket, Instant::now()));
+        idle.sockets.push(Lying { socket, runtime: here.id(), since: Instant::now() });
         if !std::mem::replace(&mut idle.swept, true) {
             self.sweep();
         }
@@ -209,7 +233,7 @@ impl Wires {
                 sleep(patience / 2).await;
                 let Some(wires) = wires.upgrade() else { return };
                 let mut idle = wires.idle.lock();
-                idle.sockets.retain(|(_, since)| since.elapsed() < patience);
+                idle.sockets.retain(|lying| lying.since.elapsed() < patience);
                 if idle.sockets.is_empty() {
                     idle.swept = false;
                     return;
