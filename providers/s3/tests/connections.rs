@@ -3,6 +3,7 @@
 
 mod server;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -79,6 +80,26 @@ async fn one_connection_serves_one_request_after_the_other() {
     assert_eq!(*read(&mount).await.unwrap_err().kind(), ErrorKind::NotFound);
     mount.delete(&[key().into()]).await.pop().unwrap().unwrap();
     assert_eq!(count(&server), 2);
+}
+
+/// A connection lies idle for all runtimes of a process, and outlives the one that it was used in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_serves_one_runtime_after_the_other() {
+    let large = "x".repeat(3_000_000);
+    let server = Server::start(bucket_and(move |head, _| object(head, &large))).await;
+    let mount = Arc::new(open(&server, |_| {}).await);
+    assert_eq!(read(&mount).await.unwrap().len(), 3_000_000);
+    for _ in 0..3 {
+        let mount = Arc::clone(&mount);
+        let elsewhere = tokio::task::spawn_blocking(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            // The second of them needs a connection more, once.
+            runtime.block_on(async { tokio::join!(read(&mount), read(&mount)) })
+        });
+        let (one, other) = elsewhere.await.unwrap();
+        assert_eq!((one.unwrap().len(), other.unwrap().len()), (3_000_000, 3_000_000));
+        assert_eq!(count(&server), 2);
+    }
 }
 
 #[tokio::test]
