@@ -25,8 +25,8 @@ def server(request, environment):
     """A gateway with the files, or one that passes on those of another."""
     from gateway import Gateway
 
-    config = {"copied": "[server]\nsendfile = false\n", "sent by any thread": "[server]\nconnection_affinity = false\n"}
-    config = config.get(request.param.replace("read and written", "copied"), "")
+    switch = {"copied": "sendfile", "read and written": "sendfile", "sent by any thread": "connection_affinity"}.get(request.param)
+    config = f"[server]\n{switch} = false\n" if switch else ""
     with contextlib.ExitStack() as stack:
         one = stack.enter_context(Gateway(config=config))
         one.files_in = one.data_dir

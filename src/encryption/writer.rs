@@ -10,6 +10,7 @@ use sluice_provider::{ETag, Error, ErrorKind, PutBody, Result, SIZE_ATTRIBUTE, S
 
 use super::cipher::{Segments, TAG_BYTES};
 use super::layout::{HEAD_BYTES, SEALED_BYTES, SEGMENT_BYTES, stored_bytes};
+use crate::runtime;
 
 /// Segments that are sealed or opened at once: beyond one, on a thread that may take its time.
 pub(super) const BATCH: usize = 4;
@@ -155,13 +156,10 @@ impl Writer {
     }
 }
 
-/// Does work that takes a while where it keeps nobody waiting.
+/// Encrypts or decrypts, much of it where it keeps nobody waiting.
 pub(super) async fn aside<T: Send + 'static>(large: bool, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    if !large {
-        return work();
-    }
     let failed = |error| Error::new(ErrorKind::Internal, "encrypt or decrypt").caused_by(error);
-    tokio::task::spawn_blocking(work).await.map_err(failed)?
+    runtime::aside(large, work).await.map_err(failed)?
 }
 
 /// An ETag that looks like any other and tells nothing (of an object encrypted with SSE-C or SSE-KMS it is not an MD5:

@@ -20,4 +20,4 @@ pub use gate::{Gate, Permit};
 pub use memory::{give_back_after_start, give_back_freed, settle};
 pub use outgoing::{Stream, Trust};
 pub use reactors::{Place, ReactorThreads, Reactors};
-pub use tasks::{Task, every, panics, spawn};
+pub use tasks::{Task, aside, every, panics, spawn};

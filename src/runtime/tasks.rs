@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -42,6 +42,14 @@ pub fn spawn(name: &'static str, future: impl Future<Output = ()> + Send + 'stat
             tell(name, panic.as_ref());
         }
     }))
+}
+
+/// Does work where it keeps nobody waiting if it takes long: on the blocking pool.
+///
+/// # Errors
+/// It panicked there, or the runtime is ending.
+pub async fn aside<T: Send + 'static>(long: bool, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    if long { tokio::task::spawn_blocking(work).await } else { Ok(work()) }
 }
 
 /// Runs `work` every `period`, the first time after one period. A round that panics is told, and the next one comes all the same;

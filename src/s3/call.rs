@@ -28,9 +28,6 @@ use crate::tokens::policy::Decision;
 use crate::tokens::{Actor, Identity};
 use crate::transfer::Declared;
 
-/// The largest document that is parsed at once, in bytes. A larger one would keep a thread from its other connections for milliseconds.
-const PARSED_AT_ONCE: usize = 256 * 1024;
-
 /// What an operation answers.
 pub(crate) type Answer = Result<Response<Body>>;
 
@@ -314,17 +311,12 @@ impl Call {
     ///
     /// # Errors
     /// `MissingRequestBodyError`, `MalformedXML`.
-    pub(crate) async fn xml(&mut self, root: &str) -> Result<Element> {
+    pub(crate) async fn xml(&mut self, root: &'static str) -> Result<Element> {
         let bytes = self.document().await?;
         if bytes.is_empty() {
             return Err(Code::MissingRequestBodyError.into());
         }
-        if bytes.len() <= PARSED_AT_ONCE {
-            return xml::parse(&bytes, root);
-        }
-        let root = root.to_owned();
-        let parsed = tokio::task::spawn_blocking(move || xml::parse(&bytes, &root)).await;
-        parsed.unwrap_or_else(|_panic| Err(Code::InternalError.into()))
+        xml::read(bytes, root).await
     }
 
     /// The region of a bucket.

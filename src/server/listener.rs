@@ -135,7 +135,8 @@ impl Server {
             let (tracked, reactors) = (drain.track(), limits.reactors.clone());
             let open = Open { permit: Some(permit), connections, metrics: edge.metrics };
             let serve = async move |stream| {
-                let _held = (tracked, open);
+                // The count first, and then what a drain waits for.
+                let _held = (open, tracked);
                 serve(stream, remote, &edge, &limits, &drain).await;
             };
             let Some(reactors) = reactors else {

@@ -86,9 +86,9 @@ struct Lying {
 }
 
 impl Lying {
-    /// The connection, of this runtime from now on: told by another, each piece that arrives would wake two threads.
-    fn here(self) -> io::Result<TcpStream> {
-        if self.runtime == Handle::current().id() { Ok(self.socket) } else { TcpStream::from_std(self.socket.into_std()?) }
+    /// The connection, of the runtime that is `here` from now on: told by another, each piece that arrives would wake two threads.
+    fn taken_over(self, here: runtime::Id) -> io::Result<TcpStream> {
+        if self.runtime == here { Ok(self.socket) } else { TcpStream::from_std(self.socket.into_std()?) }
     }
 }
 
@@ -198,14 +198,18 @@ impl Wires {
     /// The connection of this runtime that was used last, or else of any.
     fn take(&self) -> Option<TcpStream> {
         let here = Handle::current().id();
+        // One that cannot be taken over is as good as none.
+        self.last(here)?.taken_over(here).ok()
+    }
+
+    fn last(&self, here: runtime::Id) -> Option<Lying> {
         let mut idle = self.idle.lock();
         loop {
             let last = idle.sockets.len().checked_sub(1)?;
             let at = idle.sockets.iter().rposition(|lying| lying.runtime == here).unwrap_or(last);
             let lying = idle.sockets.remove(at);
             if lying.since.elapsed() < self.patience {
-                // One that cannot be taken over is as good as none.
-                return lying.here().ok();
+                return Some(lying);
             }
             // All before it lie there longer.
             idle.sockets.drain(..at);

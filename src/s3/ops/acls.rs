@@ -73,7 +73,9 @@ async fn wish(call: &mut Call) -> Result<Wish> {
         Some(wish) => Ok(wish),
         None if body.is_empty() => Err(Failure::new(Code::MissingSecurityHeader).field("MissingHeaderName", "x-amz-acl")),
         None => {
-            let policy = xml::parse(&body, "AccessControlPolicy").map_err(|_| Code::MalformedACLError)?;
+            let malformed =
+                |failure: Failure| if failure.code() == Code::MalformedXML { Code::MalformedACLError.into() } else { failure };
+            let policy = xml::read(body, "AccessControlPolicy").await.map_err(malformed)?;
             Wish::from_policy(&call.parts, &policy).await
         }
     }

@@ -61,7 +61,7 @@ async fn read(call: &mut Call) -> Result<CompleteRequest> {
         Some(text) => Some(text.parse().map_err(|_| Failure::request("Value for x-amz-mp-object-size header is invalid."))?),
     };
     let body = call.document_unverified().await?;
-    let root = crate::s3::xml::parse(&body, "CompleteMultipartUpload")?;
+    let root = crate::s3::xml::read(body, "CompleteMultipartUpload").await?;
     let parts = root.all("Part").map(part).collect::<Result<Vec<_>>>()?;
     if parts.is_empty() || parts.len() != root.children.len() || parts.len() > usize::from(PartNumber::MAX) {
         return Err(Code::MalformedXML.into());

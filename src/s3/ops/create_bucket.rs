@@ -36,7 +36,7 @@ pub(crate) async fn call(call: &mut Call) -> Answer {
         return Err(Code::InvalidBucketAclWithObjectOwnership.into());
     }
     let body = call.document().await?;
-    let location = location(&body)?;
+    let location = location(body).await?;
     match call.parts.namespaces.create(&call.bucket, &call.identity.id, &location).await {
         Ok(_) => configure(call, ownership, &list, locks).await?,
         Err(e) if matches!(e.kind(), ErrorKind::BucketAlreadyOwnedByYou) && call.parts.settings.region == FORGIVING_REGION => {
@@ -90,11 +90,11 @@ async fn configure(call: &Call, ownership: Option<Ownership>, list: &Acl, locks:
 }
 
 /// The location constraint. Any region goes, since a signature may name any: the client's own is the one it expects to read back.
-fn location(body: &[u8]) -> Result<String> {
+async fn location(body: Vec<u8>) -> Result<String> {
     if body.is_empty() {
         return Ok(String::new());
     }
-    let root = xml::parse(body, "CreateBucketConfiguration")?;
+    let root = xml::read(body, "CreateBucketConfiguration").await?;
     let location = root.text_of("LocationConstraint").unwrap_or_default().trim();
     let sound = location.len() <= 64 && location.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if sound {
@@ -109,15 +109,16 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
-    #[test]
-    fn a_location_is_read_or_refused() {
+    #[tokio::test]
+    async fn a_location_is_read_or_refused() {
         let doc = |l: &str| {
             format!("<CreateBucketConfiguration><LocationConstraint>{l}</LocationConstraint></CreateBucketConfiguration>")
+                .into_bytes()
         };
-        assert_eq!(location(b"").unwrap(), "");
-        assert_eq!(location(doc("eu-west-1").as_bytes()).unwrap(), "eu-west-1");
-        assert_eq!(location(b"<CreateBucketConfiguration/>").unwrap(), "");
-        assert_eq!(location(doc("a b").as_bytes()).unwrap_err().code(), Code::InvalidLocationConstraint);
-        assert_eq!(location(b"<x/>").unwrap_err().code(), Code::MalformedXML);
+        assert_eq!(location(Vec::new()).await.unwrap(), "");
+        assert_eq!(location(doc("eu-west-1")).await.unwrap(), "eu-west-1");
+        assert_eq!(location(b"<CreateBucketConfiguration/>".to_vec()).await.unwrap(), "");
+        assert_eq!(location(doc("a b")).await.unwrap_err().code(), Code::InvalidLocationConstraint);
+        assert_eq!(location(b"<x/>".to_vec()).await.unwrap_err().code(), Code::MalformedXML);
     }
 }

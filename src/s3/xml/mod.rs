@@ -3,7 +3,7 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::{Element, parse};
+pub(crate) use reader::{Element, parse, read};
 pub(crate) use writer::Xml;
 
 /// The namespace of every S3 document.

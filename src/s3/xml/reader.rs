@@ -3,6 +3,8 @@
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
+use crate::error::{Error, ErrorKind};
+use crate::runtime::aside;
 use crate::s3::error::{Code, Failure, Result};
 
 /// No S3 document is nested deeper than this.
@@ -41,6 +43,18 @@ impl Element {
 
 fn malformed() -> Failure {
     Code::MalformedXML.into()
+}
+
+/// The largest document that is read at once, in bytes. A larger one would keep a thread from its other connections for milliseconds.
+const READ_AT_ONCE: usize = 256 * 1024;
+
+/// Reads the body of a request as [`parse`] does, a large one where it keeps nobody waiting.
+///
+/// # Errors
+/// `MalformedXML`, and `InternalError` where it could not be read.
+pub(crate) async fn read(body: Vec<u8>, root: &'static str) -> Result<Element> {
+    let read = aside(body.len() > READ_AT_ONCE, move || parse(&body, root)).await;
+    read.map_err(|error| Error::new(ErrorKind::Internal, "read a document").caused_by(error))?
 }
 
 /// Reads a document whose root has this name.
@@ -121,7 +135,20 @@ pub(crate) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn large_documents_are_read_elsewhere() {
+        let document = |bytes: usize| format!("<a>{}</a>", "x".repeat(bytes)).into_bytes();
+        let here = read(document(READ_AT_ONCE / 2), "a").now_or_never();
+        assert_eq!(here.unwrap().unwrap().text.len(), READ_AT_ONCE / 2);
+        let mut elsewhere = Box::pin(read(document(READ_AT_ONCE), "a"));
+        assert!((&mut elsewhere).now_or_never().is_none());
+        assert_eq!(elsewhere.await.unwrap().text.len(), READ_AT_ONCE);
+        assert_eq!(read(document(READ_AT_ONCE), "b").await.unwrap_err().code(), Code::MalformedXML);
+    }
 
     #[test]
     fn a_tree_has_an_end() {
